@@ -1,0 +1,1 @@
+"""What runs inside Blender's Python: standard library, numpy and bpy only."""

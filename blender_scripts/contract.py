@@ -1,0 +1,251 @@
+"""The words both sides share: views, landmarks, render settings and the job document.
+
+Standard library only, because Blender's own Python has nothing else to offer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Raised whenever the meaning of a set's files changes, so that older sets are made again.
+TRUTH_VERSION = 1
+
+VIEW_NAMES_8 = (
+    "front",
+    "front_right",
+    "right",
+    "back_right",
+    "back",
+    "back_left",
+    "left",
+    "front_left",
+)
+
+#: MediaPipe PoseLandmarker's 33 landmarks, in its order.
+LANDMARKS = (
+    "nose",
+    "left_eye_inner",
+    "left_eye",
+    "left_eye_outer",
+    "right_eye_inner",
+    "right_eye",
+    "right_eye_outer",
+    "left_ear",
+    "right_ear",
+    "mouth_left",
+    "mouth_right",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_pinky",
+    "right_pinky",
+    "left_index",
+    "right_index",
+    "left_thumb",
+    "right_thumb",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+    "left_heel",
+    "right_heel",
+    "left_foot_index",
+    "right_foot_index",
+)
+
+#: COCO's 17 keypoints, in COCO's order; each is one of the 33 landmarks.
+COCO_KEYPOINTS = (
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+)
+
+PRESETS = ("fit", "fixed")
+FOLLOWS = ("frame", "clip")
+ENGINES = ("auto", "cycles", "eevee")
+#: The environment maps that ship inside Blender (``studiolights/world``).
+HDRIS = ("city", "courtyard", "forest", "interior", "night", "studio", "sunrise", "sunset")
+BACKGROUNDS = ("plain", *HDRIS)
+
+MAX_IMAGE_SIZE = 8192
+MAX_ANGLES = 360
+MAX_FRAMES_PER_CLIP = 1000
+
+
+class SettingsError(ValueError):
+    """A render setting has a value that cannot be rendered; the text names it and its range."""
+
+
+def view_azimuths(num_angles: int) -> list[tuple[str, float]]:
+    """Name and azimuth of each view; degrees clockwise from above, front = 0.
+
+    Eight views have the original system's names; any other number is named ``az_000``,
+    ``az_022``, … by whole degrees (rounded down).
+    """
+    if num_angles == len(VIEW_NAMES_8):
+        return [(name, 45.0 * i) for i, name in enumerate(VIEW_NAMES_8)]
+    step = 360.0 / num_angles
+    return [(f"az_{math.floor(step * i):03d}", step * i) for i in range(num_angles)]
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How a character is rendered. ``auto`` and ``None`` are resolved when a job is planned."""
+
+    num_angles: int = 8
+    frames_per_clip: int = 4
+    width: int = 512
+    height: int = 512
+    preset: str = "fit"
+    follow: str = "frame"
+    engine: str = "auto"
+    samples: int | None = None
+    sun_energy: float = 3.0
+    background: str = "plain"
+    seed: int = 0
+    padding: float = 1.2
+    fov_degrees: float = 50.0
+
+    def __post_init__(self) -> None:
+        def whole(name: str, low: int, high: int) -> None:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise SettingsError(
+                    f"{name} is {value!r}: give a whole number from {low} to {high}"
+                )
+
+        def number(name: str, low: float, high: float) -> None:
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not low <= value <= high:
+                raise SettingsError(f"{name} is {value!r}: give a number from {low} to {high}")
+
+        def one_of(name: str, choices: tuple[str, ...]) -> None:
+            if getattr(self, name) not in choices:
+                raise SettingsError(
+                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}"
+                )
+
+        whole("num_angles", 1, MAX_ANGLES)
+        whole("frames_per_clip", 1, MAX_FRAMES_PER_CLIP)
+        whole("width", 16, MAX_IMAGE_SIZE)
+        whole("height", 16, MAX_IMAGE_SIZE)
+        whole("seed", 0, 2**31 - 1)
+        if self.samples is not None:
+            whole("samples", 1, 65536)
+        number("sun_energy", 0.0, 1000.0)
+        number("padding", 1.0, 10.0)
+        number("fov_degrees", 5.0, 120.0)
+        one_of("preset", PRESETS)
+        one_of("follow", FOLLOWS)
+        one_of("engine", ENGINES)
+        one_of("background", BACKGROUNDS)
+
+    def resolved(self, gpu: bool) -> RenderSettings:
+        """The same settings with engine and samples decided: Cycles on a CPU, EEVEE on a GPU."""
+        engine = self.engine if self.engine != "auto" else ("eevee" if gpu else "cycles")
+        samples = self.samples
+        if samples is None:
+            samples = 8 if engine == "cycles" else 64
+        return dataclasses.replace(self, engine=engine, samples=samples)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RenderSettings:
+        """Settings from plain values; an unknown name is a ``SettingsError`` that lists the known ones."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise SettingsError(
+                f"unknown setting {', '.join(unknown)}: the settings are {', '.join(known)}"
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class CharacterTask:
+    """One character's part of a job. Paths are absolute on the machine that renders.
+
+    ``skin`` is an FBX with meshes; ``motion`` an FBX whose motion is cast on the skin, or None.
+    ``output`` is the folder that receives the files of the set.
+    """
+
+    key: str
+    skin: str
+    output: str
+    motion: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """The job document: the original system's manifest fields, and what to do.
+
+    ``job_type`` is ``render`` (views x frames) or ``character`` (inspect and thumbnail).
+    ``rig_map`` is the content of ``assets_data/rigs/*.json``, so that a remote renderer needs
+    no second file.
+    """
+
+    job_id: str
+    job_type: str
+    created_at: str
+    tasks: tuple[CharacterTask, ...]
+    rig_map: dict[str, Any]
+    settings: RenderSettings = field(default_factory=RenderSettings)
+    status: str = "pending"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``params`` holds the original's words."""
+        return {
+            "job_id": self.job_id,
+            "job_type": self.job_type,
+            "created_at": self.created_at,
+            "status": self.status,
+            "params": {
+                "characters": [t.key for t in self.tasks],
+                "output_dir": None,
+                "character_params": {},
+            },
+            "settings": dataclasses.asdict(self.settings),
+            "rig_map": self.rig_map,
+            "tasks": [dataclasses.asdict(t) for t in self.tasks],
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Job:
+        """The job that ``to_dict`` wrote."""
+        return cls(
+            job_id=values["job_id"],
+            job_type=values["job_type"],
+            created_at=values["created_at"],
+            status=values["status"],
+            tasks=tuple(CharacterTask(**t) for t in values["tasks"]),
+            rig_map=values["rig_map"],
+            settings=RenderSettings.from_dict(values["settings"]),
+        )
+
+
+#: Custom Pipes messages that a Blender process sends, in the field ``event``.
+EVENT_START = "start"
+EVENT_IMAGE = "image"
+EVENT_DONE = "done"
+EVENT_FAILED = "failed"

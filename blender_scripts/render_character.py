@@ -1,0 +1,158 @@
+"""Render views x frames of each character of a job, with the exact truth of each image."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from blender_scripts.contract import (
+    LANDMARKS,
+    TRUTH_VERSION,
+    CharacterTask,
+    Job,
+    view_azimuths,
+)
+from blender_scripts.session import Stopwatch, TaskReport, run
+from blender_scripts.stage import camera, fbx, film, light, truth
+from blender_scripts.stage.character import Character, load_character
+from blender_scripts.stage.motion import cast
+
+
+def sample_frames(character: Character, count: int) -> list[int]:
+    """``count`` frames spread over the motion, each the middle of an equal share; one for a still."""
+    start, end = character.frame_range
+    if not character.has_motion():
+        return [start]
+    middles = start + (np.arange(count) + 0.5) / count * (end - start)
+    return sorted({round(float(f)) for f in middles})
+
+
+def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) -> None:
+    """One character's set: ``images/``, ``masks/``, ``truth.npz`` and ``truth.json``."""
+    settings = job.settings
+    output = Path(task.output)
+    (output / "images").mkdir(parents=True)
+    (output / "masks").mkdir()
+    with watch.stage("import"):
+        fbx.clear_scene()
+        skin_key, _, motion_key = task.key.partition("__")
+        character = load_character(task.skin, job.rig_map, skin_key)
+        if task.motion:
+            cast(character, task.motion, motion_key)
+    with watch.stage("truth"):
+        anchors = truth.anchor_landmarks(character)
+    frames = sample_frames(character, settings.frames_per_clip)
+    views = view_azimuths(settings.num_angles)
+    with watch.stage("scene"):
+        film.set_up(settings)
+        light.light(settings, character.rest_facing)
+        fronts, boxes = {}, {}
+        for frame in frames:
+            character.at_frame(frame)
+            fronts[frame] = character.facing()
+            points = character.vertices()
+            boxes[frame] = np.stack([points.min(axis=0), points.max(axis=0)])
+        clip_box = np.stack(
+            [
+                np.min([b[0] for b in boxes.values()], axis=0),
+                np.max([b[1] for b in boxes.values()], axis=0),
+            ]
+        )
+
+    columns: dict[str, list] = {
+        name: []
+        for name in (
+            "pixels", "depth", "camera", "world", "visibility", "intrinsics", "rotation",
+            "translation", "bbox", "area",
+        )
+    }  # fmt: skip
+    records = []
+    front = next((f for f in fronts.values() if f is not None), character.rest_facing)
+    total = len(frames) * len(views)
+    for frame in frames:
+        with watch.stage("scene"):
+            character.at_frame(frame)
+            vertices = character.vertices()
+        if settings.follow == "frame" and fronts[frame] is not None:
+            front = fronts[frame]
+        box = boxes[frame] if settings.follow == "frame" else clip_box
+        with watch.stage("truth"):
+            points = truth.locate(character, anchors, vertices)
+        for view, azimuth in views:
+            pinhole = camera.place(settings, box, front, azimuth)
+            with watch.stage("scene"):
+                camera.film(pinhole)
+                outline = pinhole.project(vertices)
+                lowest, highest = outline.min(axis=0), outline.max(axis=0)
+            with watch.stage("render"):
+                picture = film.shoot(output, (*lowest, *highest))
+                if settings.background == "plain":
+                    backdrop = film.plain_backdrop()
+                else:
+                    backdrop = film.shoot_backdrop(output, character.meshes)
+            with watch.stage("truth"):
+                mask = picture.mask
+                bbox, area = truth.mask_box(mask)
+                in_camera = pinhole.to_camera(points)
+                row = {
+                    "pixels": pinhole.project(points),
+                    "depth": in_camera[:, 2],
+                    "camera": in_camera,
+                    "world": points,
+                    "visibility": truth.visibility(character, anchors, points, pinhole),
+                    "intrinsics": pinhole.intrinsics,
+                    "rotation": pinhole.rotation,
+                    "translation": pinhole.translation,
+                    "bbox": bbox,
+                    "area": area,
+                }
+                for name, value in row.items():
+                    columns[name].append(value)
+            with watch.stage("write"):
+                name = f"f{frame:05d}_{view}.png"
+                film.save_png(output / "images" / name, picture.over(backdrop))
+                film.save_png(output / "masks" / name, mask)
+            cropped = bool(
+                (lowest < 0).any() or highest[0] > settings.width or highest[1] > settings.height
+            )
+            records.append(
+                {
+                    "file": name,
+                    "frame": frame,
+                    "view": view,
+                    "azimuth_degrees": azimuth,
+                    "cropped": cropped,
+                    "bbox": bbox.tolist(),
+                    "area": area,
+                }
+            )
+            report.image(len(records), total)
+    with watch.stage("write"):
+        arrays = {name: np.array(values) for name, values in columns.items()}
+        arrays["origin"] = np.array([a.origin for a in anchors])
+        with (output / "truth.npz").open("wb") as file:
+            np.savez(file, **arrays)
+        document = {
+            "truth_version": TRUTH_VERSION,
+            "key": task.key,
+            "settings": dataclasses.asdict(settings),
+            "landmarks": list(LANDMARKS),
+            "origin": [a.origin for a in anchors],
+            "fps": character.imported.fps,
+            "frames": frames,
+            "frame_range": list(character.frame_range),
+            "height_m": character.height,
+            "warnings": character.imported.warnings,
+            "images": records,
+        }
+        (output / "truth.json").write_text(json.dumps(document, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    run(render)

@@ -1,0 +1,100 @@
+"""The frame around every script: read the job, do one task after the other, report each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+from blender_scripts.contract import (
+    EVENT_DONE,
+    EVENT_FAILED,
+    EVENT_IMAGE,
+    EVENT_START,
+    CharacterTask,
+    Job,
+    SettingsError,
+)
+from blender_scripts.report import Reporter, exit_with_parent, open_reporter
+from blender_scripts.stage.errors import InputError
+
+
+class Stopwatch:
+    """Seconds by stage of the work."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str):
+        """Add the time of the block to ``name``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+
+class TaskReport:
+    """Progress of one task, told to whoever waits."""
+
+    def __init__(self, reporter: Reporter, key: str) -> None:
+        self._reporter = reporter
+        self._key = key
+
+    def image(self, done: int, total: int) -> None:
+        """``done`` of ``total`` images are written."""
+        self._reporter.event(EVENT_IMAGE, key=self._key, done=done, total=total)
+
+
+Work = Callable[[Job, CharacterTask, Stopwatch, TaskReport], None]
+
+
+def run(work: Work) -> None:
+    """Do ``work`` for each task of the job named on the command line, then end the process.
+
+    A task that fails is reported with its reason and takes no other down. The process always ends
+    here: Blender's own teardown can hang while another thread waits.
+    """
+    arguments = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
+    parser = argparse.ArgumentParser(description=work.__module__)
+    parser.add_argument("job", type=Path, help="the job document (JSON)")
+    job = Job.from_dict(json.loads(parser.parse_args(arguments).job.read_text("utf-8")))
+    exit_with_parent()
+    failed = 0
+    with open_reporter() as reporter:
+        for task in job.tasks:
+            reporter.event(EVENT_START, key=task.key)
+            watch = Stopwatch()
+            try:
+                work(job, task, watch, TaskReport(reporter, task.key))
+            except (InputError, SettingsError) as error:
+                failed += 1
+                reporter.event(EVENT_FAILED, key=task.key, error=str(error))
+            except Exception as error:
+                failed += 1
+                traceback.print_exc()
+                reason = f"{task.key}: {type(error).__name__}: {error} (our fault, or a full disk)"
+                reporter.event(EVENT_FAILED, key=task.key, error=reason)
+            else:
+                seconds = {k: round(v, 4) for k, v in watch.seconds.items()}
+                reporter.event(EVENT_DONE, key=task.key, seconds=seconds, peak_mb=_peak_memory_mb())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if failed else 0)
+
+
+def _peak_memory_mb() -> float | None:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)

@@ -1,0 +1,115 @@
+"""Pinhole cameras: where they stand, and how they map the world to pixels.
+
+Camera frame and matrices follow OpenCV: x right, y down, z forward, metres. Pixel positions have
+their origin at the outer corner of the top-left pixel, whose centre is therefore (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import bpy
+import mathutils
+import numpy as np
+
+from blender_scripts.contract import RenderSettings
+
+FIXED_DISTANCE = 3.5
+FIXED_HEIGHT = 1.6
+FIXED_LENS_MM = 50.0
+SENSOR_MM = 36.0
+
+
+@dataclass(frozen=True)
+class Pinhole:
+    """``x_camera = rotation @ x_world + translation``; ``x_pixel ~ intrinsics @ x_camera``.
+
+    Shapes: intrinsics (3, 3) in pixels, rotation (3, 3), translation (3,) in metres.
+    """
+
+    intrinsics: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+    width: int
+    height: int
+
+    @property
+    def position(self) -> np.ndarray:
+        """The camera's centre in the world, shape (3,)."""
+        return -self.rotation.T @ self.translation
+
+    def to_camera(self, points: np.ndarray) -> np.ndarray:
+        """World points (N, 3) in the camera frame, (N, 3)."""
+        return points @ self.rotation.T + self.translation
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """World points (N, 3) as pixel positions (N, 2)."""
+        seen = self.to_camera(points) @ self.intrinsics.T
+        return seen[:, :2] / seen[:, 2:]
+
+
+def focal_pixels(settings: RenderSettings) -> float:
+    """Focal length in pixels: `fit` spans ``fov_degrees`` over the shorter side, `fixed` is 50 mm."""
+    if settings.preset == "fixed":
+        return FIXED_LENS_MM / SENSOR_MM * max(settings.width, settings.height)
+    half = np.tan(np.radians(settings.fov_degrees) / 2)
+    return min(settings.width, settings.height) / 2 / float(half)
+
+
+def place(
+    settings: RenderSettings, box: np.ndarray, front: np.ndarray, azimuth_degrees: float
+) -> Pinhole:
+    """A camera around a box.
+
+    Args:
+        box: (2, 3) lowest and highest corner of what is filmed, world frame.
+        front: (3,) horizontal unit vector that the character faces.
+        azimuth_degrees: clockwise from above, 0 in front of the face.
+    """
+    centre = box.mean(axis=0)
+    angle = -np.radians(azimuth_degrees)
+    away = np.array(
+        [
+            front[0] * np.cos(angle) - front[1] * np.sin(angle),
+            front[0] * np.sin(angle) + front[1] * np.cos(angle),
+            0.0,
+        ]
+    )
+    if settings.preset == "fixed":
+        position = centre + FIXED_DISTANCE * away
+        position[2] = FIXED_HEIGHT
+    else:
+        radius = float(np.linalg.norm(box[1] - box[0])) / 2
+        half = np.tan(np.radians(settings.fov_degrees) / 2)
+        position = centre + settings.padding * radius / float(half) * away
+    forward = centre - position
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, (0.0, 0.0, 1.0))
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(forward, right), forward])
+    focal = focal_pixels(settings)
+    intrinsics = np.array(
+        [[focal, 0, settings.width / 2], [0, focal, settings.height / 2], [0, 0, 1]]
+    )
+    return Pinhole(intrinsics, rotation, -rotation @ position, settings.width, settings.height)
+
+
+def film(camera: Pinhole) -> None:
+    """Make the scene's camera this one."""
+    scene = bpy.context.scene
+    obj = scene.camera
+    if obj is None:
+        obj = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+        scene.collection.objects.link(obj)
+        scene.camera = obj
+    data = obj.data
+    data.sensor_fit = "HORIZONTAL"
+    data.sensor_width = SENSOR_MM
+    data.lens = camera.intrinsics[0, 0] * SENSOR_MM / camera.width
+    data.clip_start, data.clip_end = 0.01, 1000.0
+    scene.render.resolution_x, scene.render.resolution_y = camera.width, camera.height
+    scene.render.resolution_percentage = 100
+    matrix = np.eye(4)
+    matrix[:3, :3] = camera.rotation.T @ np.diag((1.0, -1.0, -1.0))  # Blender: y up, -z forward
+    matrix[:3, 3] = camera.position
+    obj.matrix_world = mathutils.Matrix(matrix.tolist())
