@@ -20,21 +20,6 @@ BORDER_PIXELS = 3
 MASK_THRESHOLD = 0.5
 
 
-def has_gpu() -> bool:
-    """Whether Cycles sees a GPU on this machine."""
-    import addon_utils
-
-    addon_utils.enable("cycles")
-    addon = bpy.context.preferences.addons.get("cycles")
-    if addon is None:
-        return False
-    try:
-        addon.preferences.refresh_devices()
-        return any(d.type != "CPU" for d in addon.preferences.devices)
-    except Exception:
-        return False  # a build of Blender without any GPU back end
-
-
 def set_up(settings: RenderSettings) -> None:
     """Engine, samples, seed and output of the scene."""
     scene = bpy.context.scene

@@ -1,0 +1,1 @@
+"""Pose Factory: rigged 3D characters in, labelled human-pose training data out."""

@@ -1,0 +1,1 @@
+"""What came in: names, the checks on an upload, the upload sensor."""

@@ -1,0 +1,119 @@
+"""The asset `character`: an upload, checked and measured."""
+
+import json
+import shutil
+from pathlib import Path
+
+import dagster as dg
+
+from blender_scripts.contract import CharacterTask, SettingsError
+from posefactory_dagster.blender.job import new_job
+from posefactory_dagster.blender.pipes import BlenderResource
+from posefactory_dagster.blender.process import Outcome
+from posefactory_dagster import pictures
+from posefactory_dagster.characters import intake
+from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
+from posefactory_dagster.settings import environment
+from posefactory_dagster.slugs import SlugError
+from posefactory_dagster.storage.io_manager import StoreResource
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
+
+
+@dg.asset(
+    partitions_def=CHARACTERS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="characters",
+    kinds={"blender", "fbx"},
+    description="An uploaded FBX (and the motion cast on it), checked and measured inside Blender.",
+)
+def character(
+    context: dg.AssetExecutionContext, store: StoreResource, blender: BlenderResource
+) -> dg.MaterializeResult:
+    """Inspect each key's files; a file without a skin becomes a motion of the library."""
+    sets = store.sets()
+    ledger = CharacterLedger(context, sets)
+    found = intake.uploads_by_key(sets.store)
+    plans: dict[str, intake.CharacterPlan] = {}
+    for key in ledger.keys:
+        try:
+            plans[key] = intake.plan(sets.store, found, key, environment().max_upload_mb)
+        except (intake.UploadError, SlugError, SettingsError, OSError) as error:
+            ledger.bad(key, str(error))
+    todo = []
+    for key, planned in plans.items():
+        ref = SetRef(intake.ASSET, key, planned.identity)
+        if (committed := sets.find(ref)) is not None:
+            context.log.info(f"{key}: found committed")
+            ledger.good(key, ref, _metadata(committed))
+        else:
+            todo.append(planned)
+    if not todo:
+        return ledger.close()
+
+    with sets.scratch() as scratch:
+        tasks = []
+        for planned in todo:
+            folder = scratch / planned.key
+            folder.mkdir()
+            shutil.copyfile(sets.store.local_path(planned.skin.object_key), folder / "skin.fbx")
+            if planned.motion:
+                source = sets.store.local_path(planned.motion.object_key)
+                shutil.copyfile(source, folder / "motion.fbx")
+            tasks.append(
+                CharacterTask(
+                    key=planned.key,
+                    skin=str(folder / "skin.fbx"),
+                    motion=str(folder / "motion.fbx") if planned.motion else None,
+                    output=str(folder),
+                )
+            )
+
+        def on_outcome(key: str, outcome: Outcome) -> None:
+            if outcome.error:
+                ledger.bad(key, outcome.error)
+                return
+            committed = _commit(sets, plans[key], scratch / key, outcome)
+            ledger.good(key, committed.ref, _metadata(committed))
+
+        blender.run_job(context, new_job("character", tasks), scratch, on_outcome)
+        return ledger.close()
+
+
+def _commit(
+    sets: CommittedSets, planned: intake.CharacterPlan, folder: Path, outcome: Outcome
+) -> CommittedSet:
+    facts = json.loads((folder / "facts.json").read_text("utf-8"))
+    skeleton = folder / "skeleton.npz"
+    if skeleton.exists():
+        pictures.draw_motion_strip(skeleton, folder / "thumbnail.png")
+    return sets.commit(
+        SetRef(intake.ASSET, planned.key, planned.identity),
+        folder,
+        inputs=planned.inputs,
+        settings={"inspection_version": intake.INSPECTION_VERSION},
+        facts=facts,
+    )
+
+
+def _metadata(committed: CommittedSet) -> dict[str, object]:
+    facts = committed.facts
+    shown = {
+        "kind": facts["kind"],
+        "preview": dg.MetadataValue.md(pictures.thumbnail_markdown(committed.path("thumbnail.png"))),
+        "height_m": facts.get("height_m"),
+        "meshes": facts["meshes"],
+        "vertices": facts["vertices"],
+        "bones": facts["bones"],
+        "rig_prefix": facts["rig_prefix"] or "(none)",
+        "scale_found": facts["scale_found"],
+        "facing": str(facts.get("facing", "")),
+        "frames": f"{facts['frame_range'][0]} to {facts['frame_range'][1]} at {facts['fps']:g} fps",
+        "has_motion": facts["has_motion"],
+        "textures_found": len(facts["textures_found"]),
+        "textures_missing": ", ".join(facts["textures_missing"]) or "none",
+        "warnings": "\n".join(facts["warnings"]) or "none",
+        "size_mb": round(committed.inputs["skin"]["size"] / 1e6, 3),
+        "sha256": committed.inputs["skin"]["sha256"],
+        "identity": committed.ref.identity,
+    }
+    return {k: v for k, v in shown.items() if v is not None}

@@ -1,0 +1,169 @@
+"""Uploads: which file a key means, and what is wrong with a file before Blender opens it."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from posefactory_dagster.slugs import SlugError, safe_slug, split_key
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import file_sha256, identity_of
+from posefactory_dagster.storage.store import Store
+
+ASSET = "character"
+#: Raised when inspection means something else, so that all characters are inspected again.
+INSPECTION_VERSION = 1
+BINARY_MAGIC = b"Kaydara FBX Binary  \x00"
+SMALLEST_FBX = 100
+
+
+class UploadError(ValueError):
+    """An upload that cannot become a character; the text names file, fault and next step."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file in the upload folder."""
+
+    key: str
+    file_name: str
+    object_key: str
+    size: int
+    modified: float
+
+
+def uploads_by_key(store: Store) -> dict[str, list[Upload]]:
+    """All FBX uploads by the key that their names give; two files under one key are a clash.
+
+    Files that give no key, and whatever does not end in ``.fbx``, are left out.
+    """
+    found: dict[str, list[Upload]] = {}
+    for item in store.list(layout.UPLOADS):
+        name = item.key[len(layout.UPLOADS) :]
+        if "/" in name or not name.lower().endswith(".fbx"):
+            continue
+        try:
+            key = safe_slug(PurePosixPath(name).stem)
+        except SlugError:
+            continue
+        found.setdefault(key, []).append(Upload(key, name, item.key, item.size, item.modified))
+    return found
+
+
+def clash_text(uploads: list[Upload]) -> str:
+    """What to say when several files give one key."""
+    names = ", ".join(repr(u.file_name) for u in sorted(uploads, key=lambda u: u.file_name))
+    return f"{names} all give the key {uploads[0].key!r}; rename all but one, nothing was touched"
+
+
+def find_upload(found: dict[str, list[Upload]], slug: str) -> Upload:
+    """The upload of a skin or motion.
+
+    Raises:
+        UploadError: there is none, or several share the key.
+    """
+    uploads = found.get(slug, [])
+    if not uploads:
+        raise UploadError(
+            f"{slug}: no such upload; add it with `posefactory characters add {slug}.fbx`"
+        )
+    if len(uploads) > 1:
+        raise UploadError(clash_text(uploads))
+    return uploads[0]
+
+
+def check_file(path: Path, name: str, max_mb: float) -> None:
+    """Find in a second what Blender would find in ten.
+
+    Raises:
+        UploadError: too large, empty, truncated, or no FBX at all.
+    """
+    size = path.stat().st_size
+    if size > max_mb * 1e6:
+        raise UploadError(
+            f"{name}: {size / 1e6:.1f} MB, over the limit of {max_mb:g} MB; "
+            "reduce it, or raise POSEFACTORY_MAX_UPLOAD_MB"
+        )
+    if size == 0:
+        raise UploadError(f"{name}: the file is empty; upload it again")
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head.startswith(BINARY_MAGIC):
+        if size < SMALLEST_FBX:
+            raise UploadError(f"{name}: truncated FBX of {size} bytes; upload it again")
+        _check_length(path, name, size)
+        return
+    text = head.lstrip(b"\xef\xbb\xbf \r\n\t")
+    if text.startswith(b";") and b"FBX" in text[:100]:
+        return
+    raise UploadError(
+        f"{name}: not an FBX file, whatever its name says; export as FBX (binary, 7.x)"
+    )
+
+
+def _check_length(path: Path, name: str, size: int) -> None:
+    """A binary FBX names the end of each top-level record; the last real one must lie in the file."""
+    with path.open("rb") as file:
+        file.seek(23)
+        version = int.from_bytes(file.read(4), "little")
+        width = 8 if version >= 7500 else 4
+        position = 27
+        while True:
+            file.seek(position)
+            field = file.read(width)
+            end = int.from_bytes(field, "little")
+            if len(field) == width and end == 0:
+                return
+            if len(field) < width or not position < end <= size:
+                raise UploadError(
+                    f"{name}: truncated or damaged FBX ({size} bytes, and more are announced); "
+                    "upload it again"
+                )
+            position = end
+
+
+def looks_like_motion(path: Path) -> bool:
+    """Whether an FBX holds no geometry, judged by its bytes; a hint, Blender has the last word."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(b"\x00\x01Geometry") < 0 and data.find(b"Geometry::") < 0
+    except (OSError, ValueError):
+        return False
+
+
+@dataclass(frozen=True)
+class CharacterPlan:
+    """What a key's `character` set is made from."""
+
+    key: str
+    skin: Upload
+    motion: Upload | None
+    inputs: dict[str, Any]
+    identity: str
+
+
+def plan(store: Store, found: dict[str, list[Upload]], key: str, max_mb: float) -> CharacterPlan:
+    """Resolve a key to its files and its identity.
+
+    Raises:
+        UploadError, SlugError: the key or a file is at fault.
+    """
+    skin_slug, motion_slug = split_key(key)
+    skin = find_upload(found, skin_slug)
+    motion = find_upload(found, motion_slug) if motion_slug else None
+    inputs: dict[str, Any] = {}
+    for role, upload in (("skin", skin), ("motion", motion)):
+        if upload is None:
+            continue
+        path = store.local_path(upload.object_key)
+        check_file(path, upload.file_name, max_mb)
+        inputs[role] = {
+            "file_name": upload.file_name,
+            "sha256": file_sha256(path),
+            "size": path.stat().st_size,
+        }
+    contents = {role: value["sha256"] for role, value in inputs.items()}
+    identity = identity_of(ASSET, contents, {"inspection_version": INSPECTION_VERSION})
+    return CharacterPlan(key, skin, motion, inputs, identity)

@@ -1,0 +1,1 @@
+"""What people train on: splits, exports, contact sheet and card."""

@@ -1,0 +1,21 @@
+"""The whole graph, wired on one screen."""
+
+import dagster as dg
+
+from posefactory_dagster.blender.pipes import BlenderResource
+from posefactory_dagster.characters.assets import character
+from posefactory_dagster.renders.assets import multi_angle_renders
+from posefactory_dagster.storage.io_manager import CommittedSetIOManager, StoreResource
+
+store = StoreResource()
+
+defs = dg.Definitions(
+    assets=[character, multi_angle_renders],
+    resources={
+        "store": store,
+        "io_manager": CommittedSetIOManager(store=store),
+        "blender": BlenderResource(),
+    },
+    # One process per run: a step costs seconds to start, and Blender is a process of its own anyway.
+    executor=dg.in_process_executor,
+)

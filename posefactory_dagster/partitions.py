@@ -1,0 +1,66 @@
+"""The one partition set, and how an asset step records each character by itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from posefactory_dagster.storage.sets import CommittedSets, SetRef
+
+CHARACTERS = dg.DynamicPartitionsDefinition(name="character")
+
+#: In a failure's metadata: the keys that failed, with their reasons.
+FAILED_KEYS = "failed_keys"
+
+
+class CharacterLedger:
+    """Who came through a step and who did not.
+
+    A step over a range that returns normally counts every key of its range as materialized, and one
+    that raises counts none. So each good key is recorded as it is done, and a step with bad keys
+    ends in one ``Failure`` that names them; good keys stay green, and are carried on by a run of
+    their own (``jobs.py``).
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, sets: CommittedSets) -> None:
+        self._context = context
+        self._sets = sets
+        self._asset = context.asset_key
+        self._keys = list(context.partition_keys)
+        self._good: dict[str, tuple[SetRef, dict[str, Any]]] = {}
+        self._bad: dict[str, str] = {}
+
+    @property
+    def keys(self) -> list[str]:
+        """The characters of this step."""
+        return self._keys
+
+    def good(self, key: str, ref: SetRef, metadata: Mapping[str, Any]) -> None:
+        """``key`` has the committed set ``ref``; show ``metadata`` with it."""
+        self._good[key] = (ref, dict(metadata))
+        self._sets.publish(ref)
+        if len(self._keys) > 1:
+            self._context.log_event(
+                dg.AssetMaterialization(self._asset, partition=key, metadata=self._good[key][1])
+            )
+
+    def bad(self, key: str, reason: str) -> None:
+        """``key`` failed; the others go on."""
+        self._bad[key] = reason
+
+    def close(self) -> dg.MaterializeResult:
+        """The references of all keys, for the IO manager.
+
+        Raises:
+            dagster.Failure: some keys failed; all of them are named with their reasons.
+        """
+        if self._bad:
+            reasons = "\n".join(f"- {reason}" for reason in self._bad.values())
+            raise dg.Failure(
+                description=f"{len(self._bad)} of {len(self._keys)} characters failed:\n{reasons}",
+                metadata={FAILED_KEYS: dg.MetadataValue.json(self._bad)},
+                allow_retries=False,
+            )
+        for key, (_, metadata) in self._good.items():
+            self._context.add_asset_metadata(metadata, partition_key=key)
+        return dg.MaterializeResult(value={key: ref for key, (ref, _) in self._good.items()})

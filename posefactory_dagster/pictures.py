@@ -1,0 +1,47 @@
+"""The small pictures that the UI shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+STRIP_CELL = 120
+
+
+def thumbnail_markdown(path: Path, max_side: int = 192) -> str:
+    """Markdown with the image inside; small, as every byte lands in the event database."""
+    with Image.open(path) as image:
+        image.thumbnail((max_side * 4, max_side))
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, "JPEG", quality=80)
+    return f"![preview](data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+
+
+def draw_motion_strip(skeleton: Path, target: Path) -> None:
+    """Stick figures of a motion, left to right in time, from the front.
+
+    ``skeleton`` is an NPZ with ``segments`` (frames, bones, 2, 3), z up.
+    """
+    with np.load(skeleton) as arrays:
+        segments = arrays["segments"]
+    flat = segments[..., [0, 2]]
+    height = np.ptp(flat[..., 1]) or 1.0
+    scale = (STRIP_CELL - 16) / height
+    image = Image.new("RGB", (STRIP_CELL * len(flat), STRIP_CELL), (250, 250, 250))
+    draw = ImageDraw.Draw(image)
+    for i, frame in enumerate(flat):
+        middle = frame[..., 0].mean()
+        for start, end in frame:
+            xy = [
+                (
+                    STRIP_CELL * (i + 0.5) + (p[0] - middle) * scale,
+                    STRIP_CELL - 8 - (p[1] - flat[..., 1].min()) * scale,
+                )
+                for p in (start, end)
+            ]
+            draw.line(xy, fill=(30, 60, 110), width=2)
+    image.save(target)

@@ -1,0 +1,1 @@
+"""Views x frames of a character, with the exact truth of each image."""

@@ -1,0 +1,163 @@
+"""The asset `multi_angle_renders`: views x frames of each character, with exact truth."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import dagster as dg
+from pydantic import Field, create_model
+
+from blender_scripts.contract import CharacterTask, RenderSettings, SettingsError
+from posefactory_dagster.blender.job import new_job
+from posefactory_dagster.blender.pipes import BlenderResource
+from posefactory_dagster.blender.process import Outcome, gpu_at_hand
+from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
+from posefactory_dagster.pictures import thumbnail_markdown
+from posefactory_dagster.renders import render_sets
+from posefactory_dagster.settings import project_settings
+from posefactory_dagster.storage.io_manager import StoreResource
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
+
+_TYPES = get_type_hints(RenderSettings)
+
+#: One optional field per render setting, so that the launchpad shows and checks them all.
+RenderConfig = create_model(
+    "RenderConfig",
+    __base__=dg.Config,
+    __doc__="What to render differently from posefactory.toml in this run.",
+    **{
+        f.name: (_TYPES[f.name] | None, Field(default=None, description=f"default {f.default!r}"))
+        for f in dataclasses.fields(RenderSettings)
+    },
+)
+
+
+def wanted_settings(overrides: dict[str, Any]) -> RenderSettings:
+    """The project's render settings with ``overrides``, resolved for this machine.
+
+    Raises:
+        SettingsError: an unknown or impossible setting.
+    """
+    base = dataclasses.asdict(project_settings().render)
+    return RenderSettings.from_dict({**base, **overrides}).resolved(gpu_at_hand())
+
+
+@dg.asset(
+    partitions_def=CHARACTERS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="renders",
+    kinds={"blender", "png"},
+    description="Views x frames of a character as PNG, with the exact truth of each image.",
+)
+def multi_angle_renders(
+    context: dg.AssetExecutionContext,
+    config: RenderConfig,  # type: ignore[valid-type]
+    character: dict[str, CommittedSet],
+    store: StoreResource,
+    blender: BlenderResource,
+) -> dg.MaterializeResult:
+    """Render what is not committed yet, all characters in one Blender process."""
+    overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
+    try:
+        settings = wanted_settings(overrides)
+    except SettingsError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    sets = store.sets()
+    ledger = CharacterLedger(context, sets)
+    todo: dict[str, SetRef] = {}
+    for key in ledger.keys:
+        source = character.get(key)
+        if source is None:
+            ledger.bad(key, f"{key}: not inspected yet; materialize `character` for it first")
+        elif source.facts["kind"] == "motion":
+            ledger.bad(
+                key,
+                f"{key}: a motion without a skin cannot be rendered; cast it on a character: "
+                f"posefactory cast SKIN --motion {key}",
+            )
+        else:
+            ref = SetRef(render_sets.ASSET, key, render_sets.identity(source, settings))
+            if (committed := sets.find(ref)) is not None:
+                context.log.info(f"{key}: found committed")
+                ledger.good(key, ref, _metadata(committed))
+            else:
+                todo[key] = ref
+    if not todo:
+        return ledger.close()
+
+    with sets.scratch() as scratch:
+        tasks = [
+            CharacterTask(
+                key=key,
+                skin=str(character[key].path("skin.fbx")),
+                motion=(
+                    str(character[key].path("motion.fbx"))
+                    if "motion.fbx" in character[key].files
+                    else None
+                ),
+                output=str(scratch / key),
+            )
+            for key in todo
+        ]
+
+        def on_outcome(key: str, outcome: Outcome) -> None:
+            if outcome.error:
+                ledger.bad(key, outcome.error)
+                return
+            committed = _commit(sets, todo[key], character[key], settings, scratch / key, outcome)
+            ledger.good(key, committed.ref, _metadata(committed))
+
+        blender.run_job(context, new_job("render", tasks, settings), scratch, on_outcome)
+        return ledger.close()
+
+
+def _commit(
+    sets: CommittedSets,
+    ref: SetRef,
+    source: CommittedSet,
+    settings: RenderSettings,
+    folder: Path,
+    outcome: Outcome,
+) -> CommittedSet:
+    document = json.loads((folder / "truth.json").read_text("utf-8"))
+    images = [folder / "images" / i["file"] for i in document["images"]]
+    render_sets.contact_strip(images, folder / "strip.png")
+    return sets.commit(
+        ref,
+        folder,
+        inputs={
+            "sets": [dataclasses.astuple(source.ref)],
+            "skin_sha256": source.inputs["skin"]["sha256"],
+        },
+        settings=dataclasses.asdict(settings),
+        facts={
+            "images": len(images),
+            "frames": document["frames"],
+            "views": len(images) // len(document["frames"]),
+            "cropped_images": sum(i["cropped"] for i in document["images"]),
+            "warnings": document["warnings"],
+            "seconds": dict(outcome.seconds),
+            "peak_mb": outcome.peak_mb,
+        },
+    )
+
+
+def _metadata(committed: CommittedSet) -> dict[str, Any]:
+    facts = committed.facts
+    spent = sum(facts["seconds"].values())
+    return {
+        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path("strip.png"), 96)),
+        "images": facts["images"],
+        "views": facts["views"],
+        "frames": ", ".join(str(f) for f in facts["frames"]),
+        "cropped_images": facts["cropped_images"],
+        "engine": committed.settings["engine"],
+        "samples": committed.settings["samples"],
+        "seed": committed.settings["seed"],
+        "seconds_per_image": round(spent / max(facts["images"], 1), 4),
+        "peak_memory_mb": facts["peak_mb"] or 0.0,
+        "warnings": "\n".join(facts["warnings"]) or "none",
+        "folder": str(committed.path("truth.json").parent),
+        "identity": committed.ref.identity,
+    }

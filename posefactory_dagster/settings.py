@@ -1,0 +1,142 @@
+"""What a user sets: the environment, and `posefactory.toml` beside the project.
+
+Environment names are those of the original system; each is a field here and read nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from blender_scripts.contract import RenderSettings, SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+ASSETS_DATA = PROJECT_ROOT / "assets_data"
+SETTINGS_FILE = "posefactory.toml"
+
+
+class Environment(BaseSettings):
+    """The environment variables that the factory reads."""
+
+    model_config = SettingsConfigDict(populate_by_name=True, extra="ignore", env_ignore_empty=True)
+
+    store: str = Field(
+        default=str(PROJECT_ROOT / "data"), validation_alias=AliasChoices("POSEFACTORY_STORE")
+    )
+    blender_path: Path | None = Field(default=None, validation_alias=AliasChoices("BLENDER_PATH"))
+    pose_landmarker_model: Path | None = Field(
+        default=None, validation_alias=AliasChoices("POSE_LANDMARKER_MODEL")
+    )
+    max_upload_mb: float = Field(
+        default=200, gt=0, validation_alias=AliasChoices("POSEFACTORY_MAX_UPLOAD_MB")
+    )
+    character_timeout_s: float = Field(
+        default=1800, gt=0, validation_alias=AliasChoices("POSEFACTORY_CHARACTER_TIMEOUT_S")
+    )
+    settings_file: Path = Field(
+        default=PROJECT_ROOT / SETTINGS_FILE,
+        validation_alias=AliasChoices("POSEFACTORY_SETTINGS"),
+    )
+
+
+def environment() -> Environment:
+    """The environment now.
+
+    Raises:
+        SettingsError: a variable has a value that does not fit; the text names it.
+    """
+    try:
+        return Environment()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsError(
+            f"environment variable {first['loc'][0]}: {first['msg']} (it is {first['input']!r})"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSettings:
+    """What `pose_labels` writes beside its Parquet file; the switches of the original system."""
+
+    save_debug_images: bool = True
+    save_json: bool = False
+    save_numpy: bool = False
+    min_detection_confidence: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("save_debug_images", "save_json", "save_numpy"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name} is {getattr(self, name)!r}: give true or false")
+        if not 0 <= self.min_detection_confidence <= 1:
+            raise SettingsError(
+                f"min_detection_confidence is {self.min_detection_confidence!r}: give 0 to 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSettings:
+    """How characters are split; fractions add up to 1 with the train split as the rest."""
+
+    val_fraction: float = 0.15
+    test_fraction: float = 0.15
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.val_fraction and 0 <= self.test_fraction):
+            raise SettingsError("val_fraction and test_fraction are 0 or more")
+        if self.val_fraction + self.test_fraction > 1:
+            raise SettingsError("val_fraction and test_fraction together are at most 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectSettings:
+    """The sections of `posefactory.toml`; every value has a default."""
+
+    render: RenderSettings = RenderSettings()
+    labels: LabelSettings = LabelSettings()
+    dataset: DatasetSettings = DatasetSettings()
+
+
+@functools.cache
+def _read(path: Path, modified_ns: int) -> ProjectSettings:
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path.name}: not TOML: {error}") from error
+    sections = {f.name: f.type for f in dataclasses.fields(ProjectSettings)}
+    classes = {"render": RenderSettings, "labels": LabelSettings, "dataset": DatasetSettings}
+    values = {}
+    for section, content in document.items():
+        if section not in sections or not isinstance(content, dict):
+            raise SettingsError(
+                f"{path.name}: unknown section [{section}]: the sections are {', '.join(sections)}"
+            )
+        known = [f.name for f in dataclasses.fields(classes[section])]
+        if unknown := sorted(set(content) - set(known)):
+            raise SettingsError(
+                f"{path.name}: unknown setting {', '.join(unknown)} in [{section}]: "
+                f"the settings are {', '.join(known)}"
+            )
+        try:
+            values[section] = classes[section](**content)
+        except SettingsError as error:
+            raise SettingsError(f"{path.name}: [{section}] {error}") from error
+    return ProjectSettings(**values)
+
+
+def project_settings() -> ProjectSettings:
+    """What `posefactory.toml` says now; the defaults where there is none.
+
+    Raises:
+        SettingsError: the file is not TOML, or has an unknown or impossible setting.
+    """
+    path = environment().settings_file
+    if not path.is_file():
+        return ProjectSettings()
+    return _read(path, path.stat().st_mtime_ns)

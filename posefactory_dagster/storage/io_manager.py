@@ -1,0 +1,44 @@
+"""Carries committed sets between assets: references out, lazily opened sets in."""
+
+import dagster as dg
+
+from posefactory_dagster.settings import environment
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
+from posefactory_dagster.storage.store import open_store
+
+
+class StoreResource(dg.ConfigurableResource):
+    """Where sets are kept."""
+
+    address: str = ""
+
+    def sets(self) -> CommittedSets:
+        """The sets of this store; the address falls back to POSEFACTORY_STORE."""
+        return CommittedSets(open_store(self.address or environment().store))
+
+
+class CommittedSetIOManager(dg.ConfigurableIOManager):
+    """Values between assets are committed sets, by partition key.
+
+    An asset returns ``dict[partition, SetRef]`` (an unpartitioned one under the key ``all``); the
+    manager checks that each is committed and points readers to it. A downstream asset gets
+    ``dict[partition, CommittedSet]`` of those partitions that have one; images are opened only when
+    a path is asked for.
+    """
+
+    store: dg.ResourceDependency[StoreResource]
+
+    def handle_output(self, context: dg.OutputContext, obj: dict[str, SetRef]) -> None:
+        sets = self.store.sets()
+        for partition, ref in obj.items():
+            if sets.find(ref) is None:
+                raise dg.DagsterInvariantViolationError(f"{partition}: {ref} is not committed")
+            sets.publish(ref)
+
+    def load_input(self, context: dg.InputContext) -> dict[str, CommittedSet]:
+        sets = self.store.sets()
+        asset = context.asset_key.to_python_identifier()
+        keys = context.asset_partition_keys if context.has_asset_partitions else [layout.UNPARTITIONED]
+        found = {key: sets.current(asset, key) for key in keys}
+        return {key: committed for key, committed in found.items() if committed is not None}
