@@ -48,7 +48,7 @@ class CharacterLedger:
         """``key`` failed; the others go on."""
         self._bad[key] = reason
 
-    def close(self) -> dg.MaterializeResult:
+    def close(self) -> dg.MaterializeResult[dict[str, SetRef]]:
         """The references of all keys, for the IO manager.
 
         Raises:

@@ -12,13 +12,24 @@ from PIL import Image, ImageDraw
 STRIP_CELL = 120
 
 
-def thumbnail_markdown(path: Path, max_side: int = 192) -> str:
+def thumbnail_markdown(picture: Path | Image.Image, height: int = 192) -> str:
     """Markdown with the image inside; small, as every byte lands in the event database."""
-    with Image.open(path) as image:
-        image.thumbnail((max_side * 4, max_side))
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "JPEG", quality=80)
+    image = picture if isinstance(picture, Image.Image) else Image.open(picture)
+    image.thumbnail((height * 8, height))
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=80)
     return f"![preview](data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+
+
+def contact_strip(images: list[Path], cell: int = 128, columns: int = 8) -> Image.Image:
+    """The first images side by side, each in a square cell."""
+    shown = images[:columns]
+    sheet = Image.new("RGB", (cell * len(shown), cell), "white")
+    for i, path in enumerate(shown):
+        with Image.open(path) as image:
+            image.thumbnail((cell, cell))
+            sheet.paste(image, (cell * i + (cell - image.width) // 2, (cell - image.height) // 2))
+    return sheet
 
 
 def draw_motion_strip(skeleton: Path, target: Path) -> None:

@@ -28,7 +28,7 @@ from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 )
 def character(
     context: dg.AssetExecutionContext, store: StoreResource, blender: BlenderResource
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Inspect each key's files; a file without a skin becomes a motion of the library."""
     sets = store.sets()
     ledger = CharacterLedger(context, sets)

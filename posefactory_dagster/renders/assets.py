@@ -13,7 +13,7 @@ from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.blender.process import Outcome, gpu_at_hand
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
-from posefactory_dagster.pictures import thumbnail_markdown
+from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.renders import render_sets
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -56,7 +56,7 @@ def multi_angle_renders(
     character: dict[str, CommittedSet],
     store: StoreResource,
     blender: BlenderResource,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Render what is not committed yet, all characters in one Blender process."""
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     try:
@@ -122,7 +122,7 @@ def _commit(
 ) -> CommittedSet:
     document = json.loads((folder / "truth.json").read_text("utf-8"))
     images = [folder / "images" / i["file"] for i in document["images"]]
-    render_sets.contact_strip(images, folder / "strip.png")
+    contact_strip(images).save(folder / "strip.png")
     return sets.commit(
         ref,
         folder,

@@ -1,0 +1,94 @@
+"""The asset `pose_dataset`: all committed characters, as something to train on."""
+
+import dataclasses
+from typing import Any
+
+import dagster as dg
+
+from posefactory_dagster import progress
+from posefactory_dagster.datasets import splits
+from posefactory_dagster.datasets.export import Member, export
+from posefactory_dagster.partitions import CHARACTERS
+from posefactory_dagster.pictures import thumbnail_markdown
+from posefactory_dagster.settings import project_settings
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.io_manager import StoreResource
+from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
+
+DATASET = "pose_dataset"
+DATASET_VERSION = 1
+
+
+def _all() -> dg.AssetIn:
+    return dg.AssetIn(partition_mapping=dg.AllPartitionMapping())
+
+
+@dg.asset(
+    ins={"multi_angle_renders": _all(), "pose_labels": _all(), "label_accuracy": _all()},
+    group_name="datasets",
+    kinds={"coco", "parquet"},
+    description="Images, COCO keypoints (17 and 33), one Parquet, splits by character, contact sheet, card.",
+)
+def pose_dataset(
+    context: dg.AssetExecutionContext,
+    multi_angle_renders: dict[str, CommittedSet],
+    pose_labels: dict[str, CommittedSet],
+    label_accuracy: dict[str, CommittedSet],
+    store: StoreResource,
+) -> dg.MaterializeResult[dict[str, SetRef]]:
+    """Export every character whose renders, labels and accuracy belong together."""
+    sets = store.sets()
+    settings = project_settings().dataset
+    registered = context.instance.get_dynamic_partitions(str(CHARACTERS.name))
+    complete = {}
+    for key in registered:
+        renders, labels, scores = (s.get(key) for s in (multi_angle_renders, pose_labels, label_accuracy))
+        if renders and labels and scores and _belong_together(renders, labels, scores):
+            complete[key] = (renders, labels, scores)
+        elif renders:
+            context.log.warning(f"{key}: left out, its labels are not of its present renders")
+    if not complete:
+        raise dg.Failure(
+            description="no character is labelled yet; run `posefactory run --all` first",
+            allow_retries=False,
+        )
+    split = splits.assign({k: m[0].inputs["skin_sha256"] for k, m in complete.items()}, settings)
+    members = [Member(key, split[key], *complete[key]) for key in sorted(complete)]
+    inputs = {
+        "sets": [
+            dataclasses.astuple(s.ref) for m in members for s in (m.renders, m.labels, m.accuracy)
+        ],
+        "splits": {m.key: m.split for m in members},
+    }
+    values = {"version": DATASET_VERSION, **dataclasses.asdict(settings)}
+    ref = SetRef(DATASET, layout.UNPARTITIONED, identity_of(DATASET, inputs, values))
+    committed = sets.find(ref)
+    if committed is None:
+        with sets.scratch() as scratch:
+            figures = export(
+                members, scratch, lambda done, total: progress.tell("export", done, total)
+            )
+            committed = sets.commit(ref, scratch, inputs=inputs, settings=values, facts=figures)
+    else:
+        context.log.info("found committed: nothing has changed")
+    return dg.MaterializeResult(
+        value={layout.UNPARTITIONED: ref}, metadata=_metadata(committed)
+    )
+
+
+def _belong_together(renders: CommittedSet, labels: CommittedSet, scores: CommittedSet) -> bool:
+    def made_from(made: CommittedSet, source: CommittedSet) -> bool:
+        return list(dataclasses.astuple(source.ref)) in [list(r) for r in made.inputs["sets"]]
+
+    return made_from(labels, renders) and made_from(scores, labels) and made_from(scores, renders)
+
+
+def _metadata(committed: CommittedSet) -> dict[str, Any]:
+    facts = committed.facts
+    return {
+        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path("contact_sheet.jpg"), 320)),
+        **{k: v for k, v in facts.items() if k != "splits"},
+        "splits": dg.MetadataValue.json(facts["splits"]),
+        "folder": dg.MetadataValue.path(committed.path("README.md").parent),
+        "version": committed.ref.identity,
+    }

@@ -1,0 +1,73 @@
+"""COCO keypoints files, with COCO's 17 keypoints or MediaPipe's 33."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
+
+#: COCO's own limbs between its 17 keypoints, 1-based as in its files (COCO 2017 annotations).
+COCO_SKELETON = [
+    [16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8],
+    [7, 9], [8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
+]  # fmt: skip
+
+
+def category(keypoints: Sequence[str]) -> dict[str, Any]:
+    """The person category for these keypoints."""
+    skeleton = COCO_SKELETON if tuple(keypoints) == COCO_KEYPOINTS else _mediapipe_skeleton()
+    return {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(keypoints),
+        "skeleton": skeleton,
+    }
+
+
+def _mediapipe_skeleton() -> list[list[int]]:
+    """COCO's limbs by the names of the 33, and hands and feet; 1-based."""
+    number = {name: i + 1 for i, name in enumerate(LANDMARKS)}
+    limbs = [[number[COCO_KEYPOINTS[i - 1]] for i in limb] for limb in COCO_SKELETON]
+    for side in ("left", "right"):
+        for a, b in (
+            ("wrist", "thumb"), ("wrist", "index"), ("wrist", "pinky"), ("ankle", "heel"),
+            ("heel", "foot_index"), ("ankle", "foot_index"),
+        ):  # fmt: skip
+            limbs.append([number[f"{side}_{a}"], number[f"{side}_{b}"]])
+    return limbs
+
+
+def annotation(
+    image_id: int,
+    keypoints: Sequence[str],
+    pixels: np.ndarray,
+    visibility: np.ndarray,
+    bbox: np.ndarray,
+    mask: np.ndarray,
+) -> dict[str, Any]:
+    """One person's annotation.
+
+    Args:
+        pixels: (33, 2); visibility: (33,), 0 outside the frame, 1 occluded, 2 visible.
+        bbox: (4,) x, y, width, height. mask: (H, W) bool.
+    """
+    order = [LANDMARKS.index(name) for name in keypoints]
+    seen = visibility[order].astype(int)
+    points = np.where(seen[:, None] > 0, pixels[order], 0.0).round(3)
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {
+        "id": image_id,
+        "image_id": image_id,
+        "category_id": 1,
+        "iscrowd": 0,
+        "bbox": [float(v) for v in bbox],
+        "area": float(mask.sum()),
+        "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")},
+        "keypoints": [v for (x, y), s in zip(points, seen, strict=True) for v in (float(x), float(y), int(s))],
+        "num_keypoints": int((seen > 0).sum()),
+    }

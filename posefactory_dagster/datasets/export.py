@@ -1,0 +1,246 @@
+"""Write the dataset: images, COCO files, one Parquet, contact sheet and card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw
+
+from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
+from posefactory_dagster.datasets import coco
+from posefactory_dagster.datasets.splits import SPLITS
+from posefactory_dagster.storage.sets import CommittedSet
+from posefactory_dagster.truth import Truth, read_truth
+
+COCO_FILES = {"person_keypoints_17.json": COCO_KEYPOINTS, "person_keypoints_33.json": LANDMARKS}
+SHEET_CELL = 160
+SHEET_COLUMNS = 8
+SHEET_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Member:
+    """One character of a dataset: its three committed sets, all made from each other."""
+
+    key: str
+    split: str
+    renders: CommittedSet
+    labels: CommittedSet
+    accuracy: CommittedSet
+
+
+def export(
+    members: list[Member], folder: Path, tell: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Write all files of a dataset under ``folder`` and return its numbers.
+
+    ``images/`` and ``masks/`` hold ``<key>__f<frame>_<view>.png``; ``annotations/`` the COCO files, all and by split;
+    ``landmarks.parquet`` truth and MediaPipe side by side, a row per image and landmark.
+    """
+    for name in ("images", "masks", "annotations"):
+        (folder / name).mkdir()
+    documents: dict[str, dict[str, dict[str, Any]]] = {
+        file: {split: _empty(keypoints) for split in ("all", *SPLITS)}
+        for file, keypoints in COCO_FILES.items()
+    }
+    tables, image_id = [], 0
+    for done, member in enumerate(members):
+        truth = read_truth(member.renders)
+        for index, record in enumerate(truth.images):
+            image_id += 1
+            name = f"{member.key}__{record['file']}"
+            shutil.copyfile(member.renders.path(f"images/{record['file']}"), folder / "images" / name)
+            mask_path = member.renders.path(f"masks/{record['file']}")
+            shutil.copyfile(mask_path, folder / "masks" / name)
+            with Image.open(mask_path) as opened:
+                mask = np.asarray(opened.convert("L")) > 127
+            image = {
+                "id": image_id,
+                "file_name": f"images/{name}",
+                "width": truth.document["settings"]["width"],
+                "height": truth.document["settings"]["height"],
+                "character": member.key,
+                "view": record["view"],
+                "frame": record["frame"],
+                "split": member.split,
+            }
+            for file, keypoints in COCO_FILES.items():
+                annotation = coco.annotation(
+                    image_id,
+                    keypoints,
+                    truth.arrays["pixels"][index],
+                    truth.arrays["visibility"][index],
+                    truth.arrays["bbox"][index],
+                    mask,
+                )
+                for split in ("all", member.split):
+                    documents[file][split]["images"].append(image)
+                    documents[file][split]["annotations"].append(annotation)
+        tables.append(_table(member, truth))
+        tell(done + 1, len(members))
+    for file, by_split in documents.items():
+        for split, document in by_split.items():
+            name = file if split == "all" else f"{split}_{file}"
+            (folder / "annotations" / name).write_text(json.dumps(document), "utf-8")
+    table = pd.concat(tables, ignore_index=True)
+    table.to_parquet(folder / "landmarks.parquet", index=False)
+    splits = {m.key: m.split for m in members}
+    (folder / "splits.json").write_text(json.dumps(splits, indent=1), "utf-8")
+    _contact_sheet(members, folder / "contact_sheet.jpg")
+    figures = {
+        "characters": len(members),
+        "images": image_id,
+        "labels": image_id * len(LANDMARKS),
+        "splits": {s: sum(m.split == s for m in members) for s in SPLITS},
+        **_agreement(members),
+    }
+    (folder / "README.md").write_text(_card(members, figures), "utf-8")
+    return figures
+
+
+def _empty(keypoints: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "info": {"description": "Pose Factory synthetic human poses", "version": "1"},
+        "licenses": [],
+        "images": [],
+        "annotations": [],
+        "categories": [coco.category(keypoints)],
+    }
+
+
+def _table(member: Member, truth: Truth) -> pd.DataFrame:
+    """A row per image and landmark: the truth, and MediaPipe's values beside it."""
+    count, width = len(truth.images), len(LANDMARKS)
+    arrays = truth.arrays
+
+    def repeated(name: str) -> np.ndarray:
+        return np.repeat([i[name] for i in truth.images], width)
+
+    columns: dict[str, Any] = {
+        "character": member.key,
+        "split": member.split,
+        "file": np.repeat([f"images/{member.key}__{i['file']}" for i in truth.images], width),
+        "frame": repeated("frame"),
+        "view": repeated("view"),
+        "landmark": np.tile(np.arange(width), count),
+        "name": np.tile(LANDMARKS, count),
+        "origin": np.tile(arrays["origin"], count),
+        "visibility": arrays["visibility"].ravel(),
+        "x_px": arrays["pixels"][..., 0].ravel(),
+        "y_px": arrays["pixels"][..., 1].ravel(),
+        "depth_m": arrays["depth"].ravel(),
+    }
+    for frame in ("camera", "world"):
+        for i, axis in enumerate("xyz"):
+            columns[f"{frame}_{axis}_m"] = arrays[frame][..., i].ravel()
+    table = pd.DataFrame(columns)
+    labels = pd.read_parquet(member.labels.path("labels.parquet"))
+    labels = labels[labels["detected"]].drop(columns=["frame", "view", "name", "detected"])
+    labels["file"] = f"images/{member.key}__" + labels["file"]
+    labels = labels.rename(
+        columns={c: f"mediapipe_{c}" for c in labels.columns if c not in ("file", "landmark")}
+    )
+    return table.merge(labels, on=["file", "landmark"], how="left")
+
+
+def _agreement(members: list[Member]) -> dict[str, float]:
+    """MediaPipe against the truth over all images, weighted by images."""
+    facts = [m.accuracy.facts["all"] for m in members]
+    weights = np.array([f["images"] for f in facts], float)
+    result = {}
+    for name in ("detection_rate", "pck_0.2", "pck_0.1", "oks"):
+        values = np.array([f[name] for f in facts], float)
+        known = np.isfinite(values)
+        if known.any():
+            result[name] = float(np.average(values[known], weights=weights[known]))
+    result["swaps"] = int(sum(f["swaps"] for f in facts))
+    return result
+
+
+def _contact_sheet(members: list[Member], target: Path) -> None:
+    """A row per character: its views with the true landmarks drawn on."""
+    rows = members[:SHEET_ROWS]
+    sheet = Image.new("RGB", (SHEET_CELL * SHEET_COLUMNS, (SHEET_CELL + 18) * len(rows)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for r, member in enumerate(rows):
+        truth = read_truth(member.renders)
+        top = r * (SHEET_CELL + 18)
+        draw.text((4, top + 3), f"{member.key} ({member.split})", fill="black")
+        count = len(truth.images)
+        chosen = np.unique(np.linspace(0, count - 1, min(count, SHEET_COLUMNS)).round().astype(int))
+        for c, index in enumerate(chosen):
+            with Image.open(member.renders.path(f"images/{truth.images[index]['file']}")) as opened:
+                scale = SHEET_CELL / max(opened.size)
+                cell = opened.convert("RGB").resize(
+                    (round(opened.width * scale), round(opened.height * scale))
+                )
+            dots = ImageDraw.Draw(cell)
+            for (x, y), seen in zip(
+                truth.arrays["pixels"][index] * scale, truth.arrays["visibility"][index], strict=True
+            ):
+                if seen:
+                    colour = (20, 140, 60) if seen == 2 else (230, 140, 0)
+                    dots.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=colour)
+            sheet.paste(cell, (c * SHEET_CELL, top + 18))
+    sheet.save(target, quality=88)
+
+
+def _card(members: list[Member], figures: Mapping[str, Any]) -> str:
+    empty = [s for s in SPLITS if not figures["splits"][s]]
+    agreement = ", ".join(
+        f"{name} {figures[name]:.3f}" for name in ("detection_rate", "pck_0.2", "pck_0.1", "oks") if name in figures
+    )
+    rows = "\n".join(
+        f"| {m.key} | {m.split} | {m.renders.facts['images']} | {m.accuracy.facts['all']['pck_0.2']:.3f} "
+        f"| {m.renders.settings['engine']} {m.renders.settings['samples']} | {m.renders.settings['seed']} "
+        f"| {m.renders.facts['cropped_images']} |"
+        for m in members
+    )
+    warning = (
+        f"\n**No character fell into: {', '.join(empty)}.** Splits are drawn by character name; add characters.\n"
+        if empty
+        else ""
+    )
+    return f"""# Pose dataset
+
+{figures["characters"]} characters, {figures["images"]} images, {figures["labels"]} landmark labels.
+Splits by character (never by image): {", ".join(f"{s} {figures['splits'][s]}" for s in SPLITS)}.
+{warning}
+![contact sheet](contact_sheet.jpg)
+
+## How it was made
+
+Rigged 3D characters rendered with Blender; every label is computed from the scene that made the image.
+MediaPipe PoseLandmarker is measured against these labels and is not a label itself: {agreement},
+{figures["swaps"]} whole-body left/right swaps.
+
+| character | split | images | MediaPipe PCK@0.2 | engine, samples | seed | cropped |
+|---|---|---|---|---|---|---|
+{rows}
+
+## Files
+
+- `images/`, `masks/`: PNG, one person an image; masks are 0 and 255.
+- `annotations/person_keypoints_17.json`, `…_33.json`: COCO keypoints, all images; `train_…`, `val_…`, `test_…` by split.
+- `landmarks.parquet`: a row per image and landmark: truth (pixels, depth, camera and world coordinates in metres,
+  visibility, origin) and MediaPipe's values beside it.
+- `splits.json`: the split of each character.
+
+## Conventions
+
+Pixels have their origin at the outer corner of the top-left pixel. Camera frames follow OpenCV (x right, y down, z forward),
+metres. Visibility: 0 outside the frame, 1 occluded, 2 the first surface on the ray from the camera belongs to the landmark's
+own body part; a nose seen from behind therefore counts as visible, as the head is its part. `origin` says whether a landmark
+is a joint of the rig (`bone`), a point of the skin (`surface`) or extrapolated (`interpolated`).
+
+## Licence
+
+Renders carry the terms of the characters that were put in. Mixamo characters are under Adobe's terms.
+"""

@@ -1,0 +1,114 @@
+"""MediaPipe's landmarks for single, unrelated images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw
+
+from blender_scripts.contract import LANDMARKS
+
+#: Drawn between landmarks on overlays: the limbs and the trunk.
+SKELETON = (
+    ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"),
+    ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"),
+    ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"),
+    ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"),
+    ("left_hip", "left_knee"), ("left_knee", "left_ankle"),
+    ("right_hip", "right_knee"), ("right_knee", "right_ankle"),
+    ("left_ankle", "left_heel"), ("left_heel", "left_foot_index"),
+    ("right_ankle", "right_heel"), ("right_heel", "right_foot_index"),
+)  # fmt: skip
+VALUES = ("x", "y", "z", "visibility", "presence", "world_x", "world_y", "world_z")
+
+
+def detect(
+    model: Path, images: Iterable[Path], min_confidence: float
+) -> Iterator[tuple[Path, np.ndarray | None]]:
+    """Each image with its (33, 8) values, columns as ``VALUES``, or None where no person is found.
+
+    x and y are fractions of the image's width and height, z is MediaPipe's relative depth (not
+    metric); world coordinates are metres from between the hips, y down.
+    """
+    import mediapipe as mp  # 3 s to import, so only where it is used
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.PoseLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(model)),
+        running_mode=vision.RunningMode.IMAGE,
+        num_poses=1,
+        min_pose_detection_confidence=min_confidence,
+    )
+    with vision.PoseLandmarker.create_from_options(options) as landmarker:
+        for path in images:
+            with Image.open(path) as image:
+                pixels = np.ascontiguousarray(image.convert("RGB"))
+            result = landmarker.detect(mp.Image(mp.ImageFormat.SRGB, pixels))
+            if not result.pose_landmarks:
+                yield path, None
+                continue
+            rows = [
+                (p.x, p.y, p.z, p.visibility, p.presence, w.x, w.y, w.z)
+                for p, w in zip(
+                    result.pose_landmarks[0], result.pose_world_landmarks[0], strict=True
+                )
+            ]
+            yield path, np.array(rows)
+
+
+def to_frame(detections: Iterable[tuple[dict[str, Any], np.ndarray | None]]) -> pd.DataFrame:
+    """One row per image and landmark; one row with landmark -1 where no person was found.
+
+    Columns: file, frame, view, detected, landmark (index), name, and ``VALUES`` (NaN if undetected).
+    """
+    parts = []
+    for record, values in detections:
+        head = {"file": record["file"], "frame": record["frame"], "view": record["view"]}
+        if values is None:
+            blank = dict.fromkeys(VALUES, np.nan)
+            row = {**head, "detected": False, "landmark": -1, "name": "", **blank}
+            parts.append(pd.DataFrame([row]))
+            continue
+        part = pd.DataFrame(values, columns=list(VALUES))
+        part.insert(0, "name", LANDMARKS)
+        part.insert(0, "landmark", range(len(LANDMARKS)))
+        part.insert(0, "detected", True)
+        for i, (name, value) in enumerate(head.items()):
+            part.insert(i, name, value)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def to_array(frame: pd.DataFrame, files: list[str]) -> np.ndarray:
+    """(images, 33, 8) in the order of ``files``, NaN where no person was found."""
+    found = frame[frame["detected"]]
+    result = np.full((len(files), len(LANDMARKS), len(VALUES)), np.nan)
+    place = {name: i for i, name in enumerate(files)}
+    rows = found["file"].map(place).to_numpy(int)
+    result[rows, found["landmark"].to_numpy(int)] = found[list(VALUES)].to_numpy()
+    return result
+
+
+def draw_overlay(image: Path, truth: np.ndarray, found: np.ndarray | None, target: Path) -> None:
+    """The image with the true skeleton (green) and MediaPipe's (magenta) on it.
+
+    Args:
+        truth: (33, 2) pixels.
+        found: (33, 2) pixels, or None.
+    """
+    index = {name: i for i, name in enumerate(LANDMARKS)}
+    with Image.open(image) as opened:
+        picture = opened.convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    for points, colour in ((truth, (20, 150, 60)), (found, (220, 0, 160))):
+        if points is None:
+            continue
+        for a, b in SKELETON:
+            draw.line([tuple(points[index[a]]), tuple(points[index[b]])], fill=colour, width=2)
+        for x, y in points:
+            draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour)
+    picture.save(target, quality=85)

@@ -1,0 +1,75 @@
+"""The PoseLandmarker model: assembled on first use from the files that ship inside MediaPipe."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import zipfile
+from pathlib import Path
+
+from posefactory_dagster.settings import environment
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import file_sha256
+from posefactory_dagster.storage.store import Store
+
+#: Fixed, so that the same parts give the same bytes.
+ZIP_DATE = (2020, 1, 1, 0, 0, 0)
+BUNDLE_KEY = layout.CACHE + "pose_landmarker_full.task"
+#: (file in the package, name in the bundle, normalisation mean, standard deviation).
+PARTS = (
+    ("pose_detection/pose_detection.tflite", "pose_detector.tflite", 127.5, 127.5),
+    ("pose_landmark/pose_landmark_full.tflite", "pose_landmarks_detector.tflite", 0.0, 255.0),
+)
+
+
+class ModelError(RuntimeError):
+    """There is no model to label with; the text says what to do."""
+
+
+def model_path(store: Store) -> Path:
+    """The `.task` bundle: what POSE_LANDMARKER_MODEL names, else the one made from the package.
+
+    Raises:
+        ModelError: neither is there.
+    """
+    named = environment().pose_landmarker_model
+    if named is not None:
+        if not named.is_file():
+            raise ModelError(f"POSE_LANDMARKER_MODEL={named}: no such file")
+        return named
+    data = assemble()
+    if store.get_bytes(BUNDLE_KEY) != data:
+        store.put_bytes(BUNDLE_KEY, data)
+    return store.local_path(BUNDLE_KEY)
+
+
+def assemble() -> bytes:
+    """The bundle: a zip of the package's two models, with the metadata that Tasks wants.
+
+    The shipped models lack normalisation metadata; the figures are those of MediaPipe's own graphs.
+    """
+    package = importlib.util.find_spec("mediapipe")
+    if package is None or package.origin is None:
+        raise ModelError("mediapipe is not installed")
+    modules = Path(package.origin).parent / "modules"
+    from mediapipe.tasks.python.metadata.metadata_writers import metadata_writer
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:
+        for source, name, mean, deviation in PARTS:
+            path = modules / source
+            if not path.is_file():
+                raise ModelError(
+                    f"this mediapipe ships no {source} (0.10.21 is the last that does); "
+                    "install it, or name a model with POSE_LANDMARKER_MODEL"
+                )
+            writer = metadata_writer.MetadataWriter.create(bytearray(path.read_bytes()))
+            writer.add_image_input([mean], [deviation])
+            model, _ = writer.populate()
+            bundle.writestr(zipfile.ZipInfo(name, ZIP_DATE), bytes(model))
+    return buffer.getvalue()
+
+
+def model_sha256(path: Path) -> str:
+    """The digest that stands in a label set's identity."""
+    return file_sha256(path)
