@@ -5,14 +5,18 @@ import dagster as dg
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.characters.assets import character
 from posefactory_dagster.datasets.assets import pose_dataset
+from posefactory_dagster.jobs import factory_job
 from posefactory_dagster.labels.assets import label_accuracy, pose_labels
 from posefactory_dagster.renders.assets import multi_angle_renders
+from posefactory_dagster.sensors import carry_on_sensor, upload_sensor
 from posefactory_dagster.storage.io_manager import CommittedSetIOManager, StoreResource
 
 store = StoreResource()
 
 defs = dg.Definitions(
     assets=[character, multi_angle_renders, pose_labels, label_accuracy, pose_dataset],
+    jobs=[factory_job],
+    sensors=[upload_sensor, carry_on_sensor],
     resources={
         "store": store,
         "io_manager": CommittedSetIOManager(store=store),

@@ -16,7 +16,7 @@ from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.settings import LabelSettings, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
-from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256, identity_of
 from posefactory_dagster.truth import read_truth
 
 LABELS, ACCURACY = "pose_labels", "label_accuracy"
@@ -70,7 +70,7 @@ def pose_labels(
         task = model.model_path(sets.store)
     except (SettingsError, model.ModelError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    sha256 = model.model_sha256(task)
+    sha256 = file_sha256(task)
     ledger = CharacterLedger(context, sets)
     for key in ledger.keys:
         renders = multi_angle_renders.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import zipfile
@@ -14,7 +15,6 @@ from posefactory_dagster.storage.store import Store
 
 #: Fixed, so that the same parts give the same bytes.
 ZIP_DATE = (2020, 1, 1, 0, 0, 0)
-BUNDLE_KEY = layout.CACHE + "pose_landmarker_full.task"
 #: (file in the package, name in the bundle, normalisation mean, standard deviation).
 PARTS = (
     ("pose_detection/pose_detection.tflite", "pose_detector.tflite", 127.5, 127.5),
@@ -37,39 +37,40 @@ def model_path(store: Store) -> Path:
         if not named.is_file():
             raise ModelError(f"POSE_LANDMARKER_MODEL={named}: no such file")
         return named
-    data = assemble()
-    if store.get_bytes(BUNDLE_KEY) != data:
-        store.put_bytes(BUNDLE_KEY, data)
-    return store.local_path(BUNDLE_KEY)
+    parts = _shipped_parts()
+    digest = hashlib.sha256("".join(file_sha256(p) for p in parts).encode()).hexdigest()[:12]
+    key = f"{layout.CACHE}pose_landmarker_full-{digest}.task"
+    if store.get_bytes(key) is None:
+        store.put_bytes(key, assemble(parts))
+    return store.local_path(key)
 
 
-def assemble() -> bytes:
+def _shipped_parts() -> list[Path]:
+    package = importlib.util.find_spec("mediapipe")
+    if package is None or package.origin is None:
+        raise ModelError("mediapipe is not installed; run `make setup`")
+    paths = [Path(package.origin).parent / "modules" / source for source, *_ in PARTS]
+    for path in paths:
+        if not path.is_file():
+            raise ModelError(
+                f"this mediapipe ships no {path.name} (0.10.21 is the last that does); "
+                "install it, or name a model with POSE_LANDMARKER_MODEL"
+            )
+    return paths
+
+
+def assemble(parts: list[Path]) -> bytes:
     """The bundle: a zip of the package's two models, with the metadata that Tasks wants.
 
     The shipped models lack normalisation metadata; the figures are those of MediaPipe's own graphs.
     """
-    package = importlib.util.find_spec("mediapipe")
-    if package is None or package.origin is None:
-        raise ModelError("mediapipe is not installed")
-    modules = Path(package.origin).parent / "modules"
-    from mediapipe.tasks.python.metadata.metadata_writers import metadata_writer
+    from mediapipe.tasks.python.metadata.metadata_writers import metadata_writer  # 3 s to import
 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:
-        for source, name, mean, deviation in PARTS:
-            path = modules / source
-            if not path.is_file():
-                raise ModelError(
-                    f"this mediapipe ships no {source} (0.10.21 is the last that does); "
-                    "install it, or name a model with POSE_LANDMARKER_MODEL"
-                )
+        for path, (_, name, mean, deviation) in zip(parts, PARTS, strict=True):
             writer = metadata_writer.MetadataWriter.create(bytearray(path.read_bytes()))
             writer.add_image_input([mean], [deviation])
             model, _ = writer.populate()
             bundle.writestr(zipfile.ZipInfo(name, ZIP_DATE), bytes(model))
     return buffer.getvalue()
-
-
-def model_sha256(path: Path) -> str:
-    """The digest that stands in a label set's identity."""
-    return file_sha256(path)

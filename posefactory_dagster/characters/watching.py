@@ -1,0 +1,109 @@
+"""What is new in the upload folder: the sensor's thoughts, without Dagster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from posefactory_dagster.characters import intake
+from posefactory_dagster.slugs import SlugError, split_key
+from posefactory_dagster.storage.sets import file_sha256
+from posefactory_dagster.storage.store import Store
+
+#: New files taken up by one tick; the rest wait for the next, so that a tick stays short.
+MOST_NEW = 500
+
+
+@dataclass
+class Memory:
+    """What earlier ticks saw. ``pending``: seen once, perhaps still being copied, by key;
+    ``taken``: handed over, as [fingerprint, sha256] by key."""
+
+    pending: dict[str, str] = field(default_factory=dict)
+    taken: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> Memory:
+        """The memory that ``to_cursor`` wrote; an empty one at first."""
+        values: dict[str, Any] = json.loads(cursor) if cursor else {}
+        return cls(values.get("pending", {}), values.get("taken", {}))
+
+    def to_cursor(self) -> str:
+        """As text."""
+        return json.dumps({"pending": self.pending, "taken": self.taken}, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a tick should do: register ``new``, run ``skins`` whole, inspect ``motions``."""
+
+    new: list[str]
+    skins: list[str]
+    motions: list[str]
+    errors: list[str]
+    waiting: int
+
+
+def look(store: Store, memory: Memory, registered: Sequence[str]) -> Finding:
+    """Compare the upload folder with ``memory``, and update it.
+
+    A file counts once two looks in a row find it unchanged: until then it may be half-copied. A
+    touched file with the same content is not run again; a changed motion takes its casts along.
+    """
+    errors: list[str] = []
+    ready: list[intake.Upload] = []
+    pending: dict[str, str] = {}
+    found = intake.uploads_by_key(store)
+    for key, uploads in sorted(found.items()):
+        if len(uploads) > 1:
+            errors.append(intake.clash_text(uploads))
+            continue
+        upload = uploads[0]
+        mark = _fingerprint(upload)
+        if memory.taken.get(key, [""])[0] == mark:
+            continue
+        if memory.pending.get(key) == mark and len(ready) < MOST_NEW:
+            ready.append(upload)
+        else:
+            pending[key] = mark
+    memory.pending = pending
+    changed: list[str] = []
+    motions: list[str] = []
+    for upload in ready:
+        path = store.local_path(upload.object_key)
+        before = memory.taken.get(upload.key)
+        try:
+            digest = file_sha256(path)
+        except OSError as error:
+            errors.append(f"{upload.file_name}: cannot be read ({error.strerror}); upload it again")
+            digest = ""
+        memory.taken[upload.key] = [_fingerprint(upload), digest]
+        if before is not None and before[1] == digest:
+            continue
+        changed.append(upload.key)
+        if intake.looks_like_motion(path):
+            motions.append(upload.key)
+    known = set(registered)
+    skins = [k for k in changed if k not in motions]
+    for key in registered:
+        try:
+            skin, motion = split_key(key)
+        except SlugError:
+            continue
+        if motion and (skin in changed or motion in changed):
+            skins.append(key)
+    return Finding(
+        new=[k for k in changed if k not in known],
+        skins=skins,
+        motions=motions,
+        errors=errors,
+        waiting=len(pending),
+    )
+
+
+def _fingerprint(upload: intake.Upload) -> str:
+    text = f"{upload.file_name}|{upload.size}|{upload.modified}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,102 @@
+"""What works on this machine: each part is tried, not guessed."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from blender_scripts.contract import CharacterTask, RenderSettings
+from posefactory_dagster.blender.job import new_job
+from posefactory_dagster.blender.process import BlenderError, gpu_at_hand, run_job
+from posefactory_dagster.labels import landmarker, model
+from posefactory_dagster.settings import ASSETS_DATA, environment, project_settings
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.store import Store, open_store
+
+TINY = RenderSettings(num_angles=1, frames_per_clip=1, width=64, height=64, samples=1)
+LEAST_DISK_GB = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One part: whether it works, whether the main job needs it, and what to do if not."""
+
+    what: str
+    ok: bool
+    needed: bool
+    says: str
+
+
+def examine(scratch: Path) -> Iterator[Finding]:
+    """Try each part in turn; ``scratch`` is an empty folder."""
+    yield Finding("Python", sys.version_info[:2] == (3, 11), True, sys.version.split()[0] + " (3.11 is needed)")
+    sample = next(iter(sorted((ASSETS_DATA / "characters").glob("*.fbx"))), None)
+    gpu = gpu_at_hand()
+    for engine in ("cycles", "eevee"):
+        needed = engine == ("eevee" if gpu else "cycles")
+        yield _try_engine(engine, needed, sample, scratch)
+    says = "found: EEVEE is the default engine" if gpu else "none: Cycles on the CPU is the default engine"
+    yield Finding("GPU", gpu, False, says)
+    try:
+        store = open_store(environment().store)
+        yield _try_store(store)
+    except Exception as error:
+        yield Finding("store", False, True, str(error))
+        return
+    yield _try_mediapipe(store, scratch)
+    yield _disk(Path(environment().store))
+    try:
+        project_settings()
+        yield Finding("settings", True, True, str(environment().settings_file.name))
+    except ValueError as error:
+        yield Finding("settings", False, True, str(error))
+
+
+def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -> Finding:
+    what = f"Blender, {engine}"
+    if sample is None:
+        return Finding(what, False, needed, "no sample character to render")
+    folder = scratch / engine
+    folder.mkdir()
+    settings = dataclasses.replace(TINY, engine=engine).resolved(False)
+    task = CharacterTask(key=sample.stem, skin=str(sample), output=str(folder / "out"))
+    try:
+        outcome = run_job(new_job("render", [task], settings), folder)[sample.stem]
+    except BlenderError as error:
+        return Finding(what, False, needed, f"{error}\nOn Debian/Ubuntu: make system-packages")
+    if outcome.error:
+        return Finding(what, False, needed, f"{outcome.error}\nOn Debian/Ubuntu: make system-packages")
+    return Finding(what, True, needed, f"renders ({outcome.seconds['render']:.1f} s for 64 x 64)")
+
+
+def _try_store(store: Store) -> Finding:
+    key = layout.CACHE + "doctor"
+    store.put_bytes(key, b"here")
+    same = store.get_bytes(key) == b"here"
+    store.delete(key)
+    return Finding("store", same, True, store.describe())
+
+
+def _try_mediapipe(store: Store, scratch: Path) -> Finding:
+    try:
+        task = model.model_path(store)
+        blank = scratch / "blank.png"
+        Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(blank)
+        found = list(landmarker.detect(task, [blank], 0.5))
+    except Exception as error:
+        return Finding("MediaPipe", False, True, f"{error}\nOn Debian/Ubuntu: make system-packages")
+    return Finding("MediaPipe", len(found) == 1, True, task.name)
+
+
+def _disk(folder: Path) -> Finding:
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 1e9
+    return Finding("disk", free > LEAST_DISK_GB, True, f"{free:.0f} GB free ({LEAST_DISK_GB:g} are needed)")

@@ -1,0 +1,249 @@
+"""Runs over characters: as few as the keys allow, and the good ones carried on to the end."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from posefactory_dagster.characters import intake
+from posefactory_dagster.characters.assets import character
+from posefactory_dagster.datasets.assets import pose_dataset
+from posefactory_dagster.labels import model
+from posefactory_dagster.labels.assets import (
+    accuracy_identity,
+    label_accuracy,
+    labels_identity,
+    pose_labels,
+)
+from posefactory_dagster.partitions import CHARACTERS, FAILED_KEYS
+from posefactory_dagster.renders import render_sets
+from posefactory_dagster.renders.assets import multi_angle_renders, wanted_settings
+from posefactory_dagster.settings import environment, project_settings
+from posefactory_dagster.slugs import SlugError
+from posefactory_dagster.storage.sets import CommittedSets, file_sha256
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+#: On runs whose starter carries the good keys on by itself, so that the sensor leaves them alone.
+CARRIED_BY_STARTER = "posefactory/carried_by_starter"
+#: The process of a foreground run: when it is gone, so is the run.
+STARTER_PID = "posefactory/starter_pid"
+
+#: The partitioned assets, each after what it needs; the dataset comes last.
+CHAIN = [a.key.to_user_string() for a in (character, multi_angle_renders, pose_labels, label_accuracy)]
+DATASET = pose_dataset.key.to_user_string()
+
+factory_job = dg.define_asset_job(
+    "factory",
+    selection=[*CHAIN, DATASET],
+    description="Characters through all assets to a dataset.",
+)
+
+
+def contiguous(keys: Iterable[str], registered: Sequence[str]) -> list[list[str]]:
+    """``keys`` in groups that are ranges of the registered keys; one run takes one range."""
+    wanted = set(keys)
+    groups: list[list[str]] = []
+    previous = None
+    for place, key in enumerate(registered):
+        if key not in wanted:
+            continue
+        if previous is not None and place == previous + 1:
+            groups[-1].append(key)
+        else:
+            groups.append([key])
+        previous = place
+    return groups
+
+
+def range_tags(group: Sequence[str]) -> dict[str, str]:
+    """The tags that make a run one over the range ``group``."""
+    return {RANGE_START: group[0], RANGE_END: group[-1]}
+
+
+def is_motion(sets: CommittedSets, key: str) -> bool:
+    """Whether a key is a motion of the library, by inspection or else by a look at its bytes."""
+    committed = sets.current(intake.ASSET, key)
+    if committed is not None:
+        return committed.facts["kind"] == "motion"
+    if "__" in key:
+        return False
+    uploads = intake.uploads_by_key(sets.store).get(key, [])
+    return len(uploads) == 1 and intake.looks_like_motion(sets.store.local_path(uploads[0].object_key))
+
+
+def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
+    """Keys of which some asset would be made anew with the present files and settings."""
+    found = intake.uploads_by_key(sets.store)
+    settings = wanted_settings({})
+    model_sha256 = file_sha256(model.model_path(sets.store))
+
+    def fresh(key: str) -> bool:
+        try:
+            planned = intake.plan(sets.store, found, key, environment().max_upload_mb)
+        except (intake.UploadError, SlugError):
+            return False
+        source = sets.current(CHAIN[0], key)
+        if source is None or source.ref.identity != planned.identity:
+            return False
+        if source.facts["kind"] == "motion":
+            return True
+        renders, labels, scores = (sets.current(asset, key) for asset in CHAIN[1:])
+        return bool(
+            renders
+            and renders.ref.identity == render_sets.identity(source, settings)
+            and labels
+            and labels.ref.identity == labels_identity(renders, model_sha256, project_settings().labels)
+            and scores
+            and scores.ref.identity == accuracy_identity(labels)
+        )
+
+    return [key for key in keys if not fresh(key)]
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """What is left of a run in which some characters failed."""
+
+    keys: list[str]
+    assets: list[str]
+
+
+def follow_up(instance: dg.DagsterInstance, run: dg.DagsterRun, sets: CommittedSets) -> FollowUp | None:
+    """The good keys of a failed run, and the assets they have not been through; None if nothing is left."""
+    selected = [a for a in CHAIN if _selects(run, a)]
+    for place, asset in enumerate(selected):
+        if not _step_failed(instance, run, asset):
+            continue
+        keys = [k for k in materialized_keys(instance, run, asset) if not is_motion(sets, k)]
+        left = selected[place + 1 :]
+        if _selects(run, DATASET):
+            left.append(DATASET)
+        return FollowUp(keys, left) if keys and left else None
+    return None
+
+
+def failures(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
+    """Keys that failed in a run, with their reasons."""
+    result: dict[str, str] = {}
+    for event in _events(instance, run_id, dg.DagsterEventType.STEP_FAILURE):
+        data = event.step_failure_data.user_failure_data
+        if data and FAILED_KEYS in data.metadata:
+            result |= dict(data.metadata[FAILED_KEYS].value)
+    return result
+
+
+def failure_texts(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """What the failed steps of a run said, character failures left out."""
+    texts = []
+    for event in _events(instance, run_id, dg.DagsterEventType.STEP_FAILURE):
+        data = event.step_failure_data.user_failure_data
+        if data and FAILED_KEYS in data.metadata:
+            continue
+        error = event.step_failure_data.error
+        cause = error.cause if error and error.cause else error
+        texts.append((data.description if data else None) or (cause.message.strip() if cause else ""))
+    return [t for t in texts if t]
+
+
+def materialized_keys(instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str) -> list[str]:
+    """The partitions of ``asset`` that a run materialized."""
+    keys: dict[str, None] = {}
+    for event in _events(instance, run.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION):
+        if event.asset_key == dg.AssetKey(asset) and event.partition:
+            keys[event.partition] = None
+    return list(keys)
+
+
+def _events(
+    instance: dg.DagsterInstance, run_id: str, kind: dg.DagsterEventType
+) -> Iterator[dg.DagsterEvent]:
+    for entry in instance.all_logs(run_id, of_type=kind):
+        if entry.dagster_event is not None:
+            yield entry.dagster_event
+
+
+def _selects(run: dg.DagsterRun, asset: str) -> bool:
+    return run.asset_selection is None or dg.AssetKey(asset) in run.asset_selection
+
+
+def _step_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str) -> bool:
+    return any(
+        event.step_key == asset
+        for event in _events(instance, run.run_id, dg.DagsterEventType.STEP_FAILURE)
+    )
+
+
+@dataclass
+class Report:
+    """How a request ended: runs made, reasons by key, and trouble that belongs to no key."""
+
+    runs: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    trouble: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything asked for is there."""
+        return not self.failed and not self.trouble
+
+
+def run_characters(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    sets: CommittedSets,
+    keys: Sequence[str],
+    until: str = DATASET,
+) -> Report:
+    """Take ``keys`` through the assets up to ``until`` in this process, then carry the good ones on.
+
+    Args:
+        job: the resolved ``factory_job``.
+        keys: registered partition keys.
+        until: the last asset.
+    """
+    report = Report()
+    registered = instance.get_dynamic_partitions(str(CHARACTERS.name))
+    wants_dataset = until == DATASET
+    chain = CHAIN if wants_dataset else CHAIN[: CHAIN.index(until) + 1]
+    motions = [k for k in keys if is_motion(sets, k)]
+    rest = [k for k in keys if k not in motions]
+    # Motions go no further than inspection; asked for by name alone, they say why.
+    queue = [(group, CHAIN[:1]) for group in contiguous(motions, registered)]
+    queue += [(group, chain) for group in contiguous(rest, registered)]
+    dataset_done = False
+    while queue:
+        group, assets = queue.pop(0)
+        with_dataset = wants_dataset and not queue and bool(rest)
+        selection = [*assets, DATASET] if with_dataset else list(assets)
+        run = _execute(job, instance, selection, range_tags(group))
+        report.runs.append(run.run_id)
+        report.failed |= failures(instance, run.run_id)
+        report.trouble += failure_texts(instance, run.run_id)
+        dataset_done = with_dataset and run.is_success
+        if not run.is_success and (left := follow_up(instance, run, sets)):
+            onward = [a for a in left.assets if a != DATASET]
+            if onward:
+                queue += [(g, onward) for g in contiguous(left.keys, registered)]
+    if wants_dataset and rest and not dataset_done and any(sets.current(CHAIN[-1], k) for k in registered):
+        run = _execute(job, instance, [DATASET], {})
+        report.runs.append(run.run_id)
+        report.trouble += failure_texts(instance, run.run_id)
+    return report
+
+
+def _execute(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, assets: list[str], tags: dict[str, str]
+) -> dg.DagsterRun:
+    result = job.execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey(a) for a in assets],
+        tags={**tags, CARRIED_BY_STARTER: "true", STARTER_PID: str(os.getpid())},
+        # What happens is told through `progress` and kept in the instance; the console stays readable.
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    return run

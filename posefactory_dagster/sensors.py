@@ -1,0 +1,92 @@
+"""The sensors: uploads that become runs, and good characters carried on past bad ones."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from posefactory_dagster.characters.watching import Memory, look
+from posefactory_dagster.jobs import (
+    CARRIED_BY_STARTER,
+    CHAIN,
+    DATASET,
+    contiguous,
+    factory_job,
+    follow_up,
+    range_tags,
+)
+from posefactory_dagster.partitions import CHARACTERS
+from posefactory_dagster.storage.io_manager import StoreResource
+
+
+@dg.sensor(
+    job=factory_job,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="New and changed FBX files in the upload folder become runs.",
+)
+def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
+    """Register new keys, and ask for as few runs as their order allows."""
+    memory = Memory.from_cursor(context.cursor)
+    registered = context.instance.get_dynamic_partitions(str(CHARACTERS.name))
+    finding = look(store.sets().store, memory, registered)
+    for error in finding.errors:
+        context.log.error(error)
+    motions = set(finding.motions)
+    # New skins stand side by side in the order of registration, so that they are one run.
+    new = sorted(finding.new, key=lambda key: key in motions)
+    order = [*registered, *new]
+    requests = []
+    for keys, assets in ((finding.skins, [*CHAIN, DATASET]), (finding.motions, CHAIN[:1])):
+        for group in contiguous(keys, order):
+            marks = "".join(memory.taken.get(k, ["cast"])[0] for k in group)
+            requests.append(
+                dg.RunRequest(
+                    run_key=f"{group[0]}-{len(group)}-{hash_text(marks)}",
+                    asset_selection=[dg.AssetKey(a) for a in assets],
+                    tags=range_tags(group),
+                )
+            )
+    # Requests and cursor are one answer: a tick that dies in between is made again, whole.
+    skip = None
+    if not requests:
+        text = "; ".join(finding.errors) or "nothing new"
+        skip = f"{text}; {finding.waiting} files still being copied" if finding.waiting else text
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=skip,
+        cursor=memory.to_cursor(),
+        dynamic_partitions_requests=[CHARACTERS.build_add_request(new)] if new else None,
+    )
+
+
+def hash_text(text: str) -> str:
+    """A short digest, the same in every process."""
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dg.run_failure_sensor(
+    monitored_jobs=None,
+    request_job=factory_job,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="When some characters of a run failed, the good ones go on in a run of their own.",
+)
+def carry_on_sensor(context: dg.RunFailureSensorContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Ask for what is left of a failed run."""
+    run = context.dagster_run
+    if run.tags.get(CARRIED_BY_STARTER):
+        yield dg.SkipReason("its starter carries the good characters on")
+        return
+    left = follow_up(context.instance, run, StoreResource().sets())
+    if left is None:
+        yield dg.SkipReason("no character of that run can go on")
+        return
+    registered = context.instance.get_dynamic_partitions(str(CHARACTERS.name))
+    for group in contiguous(left.keys, registered):
+        yield dg.RunRequest(
+            run_key=f"after-{run.run_id}-{group[0]}",
+            asset_selection=[dg.AssetKey(a) for a in left.assets],
+            tags=range_tags(group),
+        )
