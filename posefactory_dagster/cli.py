@@ -377,6 +377,14 @@ def demo() -> None:
     )
 
 
+@app.command()
+def home() -> None:
+    """Make DAGSTER_HOME from the shipped `dagster.yaml`, and the upload folder; print where they are."""
+    sets = _sets()
+    out.print(f"DAGSTER_HOME {dagster_home()}\nuploads      {sets.store.local_path(layout.UPLOADS)}")
+    sets.store.local_path(layout.UPLOADS).mkdir(parents=True, exist_ok=True)
+
+
 @store_app.command("verify")
 def store_verify(as_json: JsonOption = False) -> None:
     """Check every file of every committed set against its manifest."""

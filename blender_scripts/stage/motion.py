@@ -69,7 +69,7 @@ def cast(character: Character, path: str, name: str) -> None:
             bone.rotation_quaternion = (rest.inverted() @ parent_relative).to_quaternion()
             bone.keyframe_insert("rotation_quaternion", frame=frame)
         position = source_world @ source.pose.bones[hips].head  # metres, if the file is in metres
-        wanted = stage.to_3x3().inverted() @ (position * ratio * 1.0)
+        wanted = stage.to_3x3().inverted() @ (position * ratio)
         armature_space = into_target @ wanted
         offset = armature_space - target_rest.translation
         target_hips.location = target_rest.to_3x3().inverted() @ offset
@@ -97,12 +97,11 @@ def _check_axes(
     shared: list[tuple[str, str]],
     rig: Rig,
 ) -> None:
-    required = {rig.names[r] for r in rig.map["required"]}
     to_source = {t: s for s, t in shared}
-    for source_name, target_name in shared:
+    limbs = [rig.names[b] for limb in (*rig.map["legs"], *rig.map["arms"]) for b in limb[1:]]
+    for target_name in limbs:
+        source_name = to_source[target_name]
         bone, source_bone = target.data.bones[target_name], source.data.bones[source_name]
-        if bone.parent is None or target_name not in required or bone.parent.name not in required:
-            continue
         if source_bone.parent is None or to_source.get(bone.parent.name) != source_bone.parent.name:
             raise InputError(f"{name}: {source_name} hangs on another bone than in the skin's rig")
         here = bone.parent.matrix_local.inverted() @ bone.head_local

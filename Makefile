@@ -1,0 +1,51 @@
+# Two commands do it all: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
+
+# What Blender and OpenCV load; the GL ones are for EEVEE.
+LIBRARIES := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 libgomp1 libxkbcommon0 libsm6 libxi6 libxrender1 libxxf86vm1 libxfixes3
+
+.PHONY: setup system-packages demo test soak dev bench lint chromium clean
+
+setup: system-packages $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed; name it with PYTHON=…"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $@
+
+system-packages:
+	@PACKAGES="$(LIBRARIES)" sh tools/system_packages.sh
+
+chromium:
+	@OPTIONAL=1 PACKAGES="chromium" sh tools/system_packages.sh
+
+demo: setup
+	@$(BIN)/posefactory demo
+
+dev: setup
+	@$(BIN)/posefactory home
+	$(BIN)/dagster dev -h 127.0.0.1 -p 3000
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup chromium lint
+	$(BIN)/pytest -m 'not soak'
+
+soak: setup chromium
+	$(BIN)/pytest -m soak -s
+
+bench: setup
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) .dagster_home build
