@@ -1,0 +1,123 @@
+"""What tests share: places, a factory of their own, and the real Mixamo files where they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blender_scripts.contract import CharacterTask, RenderSettings
+from posefactory_dagster.blender.job import new_job
+from posefactory_dagster.blender.process import Outcome, run_job
+from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
+from posefactory_dagster.storage.sets import CommittedSets
+from posefactory_dagster.storage.store import open_store
+
+SAMPLES = ASSETS_DATA / "characters"
+MIXAMO = PROJECT_ROOT.parent / "shared" / "mixamo"
+#: Small and quick: one frame, two views (front and back), 96 pixels.
+SMALL = RenderSettings(num_angles=2, frames_per_clip=1, width=96, height=96, samples=1, engine="cycles")
+
+
+@pytest.fixture(scope="session")
+def mixamo() -> Path:
+    """The folder of real Mixamo files; tests that need it skip without."""
+    if not MIXAMO.is_dir():
+        pytest.skip("the real Mixamo files are not here (../shared/mixamo); they are not redistributable")
+    return MIXAMO
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Callable[..., tuple[Outcome, Path]]:
+    """Render one skin with real Blender, without Dagster: (outcome, folder of the set)."""
+
+    def work(
+        skin: Path, motion: Path | None = None, key: str = "hero", kind: str = "render", **settings: Any
+    ) -> tuple[Outcome, Path]:
+        place = Path(os.path.join(tmp_path, f"run{len(list(tmp_path.iterdir()))}"))
+        place.mkdir()
+        chosen = dataclasses.replace(SMALL, **settings)
+        task = CharacterTask(key, str(skin), str(place / "out"), str(motion) if motion else None)
+        return run_job(new_job(kind, [task], chosen), place)[key], place / "out"
+
+    return work
+
+
+@pytest.fixture
+def blender_script(tmp_path: Path) -> Callable[..., Any]:
+    """Run a script of tests/blender in Blender; it prints its answer as the last line, in JSON."""
+
+    def work(name: str, *arguments: object) -> Any:
+        script = PROJECT_ROOT / "tests" / "blender" / name
+        done = subprocess.run(
+            [sys.executable, str(script), *map(str, arguments)],
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        answers = [x for x in done.stdout.splitlines() if x.startswith("ANSWER ")]
+        assert answers, done.stdout[-3000:] + done.stderr[-3000:]
+        return json.loads(answers[-1].removeprefix("ANSWER "))
+
+    return work
+
+
+class Factory:
+    """A factory of a test's own: store, Dagster home and settings in one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = root / "store"
+        self.uploads = self.store / "uploads"
+        self.uploads.mkdir(parents=True)
+        settings = root / "posefactory.toml"
+        settings.write_text(
+            "[render]\nnum_angles = 2\nframes_per_clip = 1\nwidth = 96\nheight = 96\nsamples = 1\n"
+            "engine = 'cycles'\n"
+        )
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("POSEFACTORY_", "BLENDER_"))},
+            "DAGSTER_HOME": str(root / "home"),
+            "POSEFACTORY_STORE": str(self.store),
+            "POSEFACTORY_SETTINGS": str(settings),
+            "NO_COLOR": "1",
+            "COLUMNS": "200",
+        }
+
+    @property
+    def sets(self) -> CommittedSets:
+        """Its sets."""
+        return CommittedSets(open_store(str(self.store)))
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a posefactory verb."""
+        return [sys.executable, "-m", "posefactory_dagster.cli", *arguments]
+
+    def cli(self, *arguments: str, expect: int = 0, **environment: str) -> str:
+        """Run a posefactory verb as a user would; what it printed (both streams)."""
+        done = subprocess.run(
+            self.command(*arguments), env={**self.environment, **environment},
+            capture_output=True, text=True, timeout=600, cwd=self.root, check=False,
+        )  # fmt: skip
+        text = done.stdout + done.stderr
+        assert done.returncode == expect, text
+        return done.stdout if "--json" in arguments else text
+
+    def add_sample(self, name: str, key: str | None = None) -> None:
+        """Upload a sample character as if it had been dropped there, and register it."""
+        self.cli("characters", "add", str(SAMPLES / f"{name}.fbx"), "--name", key or name)
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[Factory]:
+    """An empty factory."""
+    root = tmp_path / "factory"
+    root.mkdir()
+    yield Factory(root)
+    shutil.rmtree(root, ignore_errors=True)

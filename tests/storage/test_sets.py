@@ -1,0 +1,129 @@
+"""A set exists when its manifest does, and not a moment before."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSets, SetRef, identity_of
+from posefactory_dagster.storage.store import LocalStore, StoreError, explain_disk, open_store
+
+REF = SetRef("renders", "hero", "abc")
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> CommittedSets:
+    return CommittedSets(LocalStore(tmp_path))
+
+
+def commit(sets: CommittedSets, ref: SetRef = REF, text: str = "x", inputs: dict | None = None):
+    with sets.scratch() as scratch:
+        (scratch / "images").mkdir()
+        (scratch / "images" / "a.png").write_text(text)
+        return sets.commit(ref, scratch, inputs=inputs or {}, settings={}, facts={"n": 1})
+
+
+def age(sets: CommittedSets, seconds: float) -> None:
+    then = time.time() - seconds
+    for path in Path(sets.store.describe()).rglob("*"):
+        os.utime(path, (then, then))
+
+
+def test_committed_set_reads_back(sets: CommittedSets) -> None:
+    committed = commit(sets)
+    assert committed.path("images/a.png").read_text() == "x"
+    assert sets.find(REF) == committed and committed.facts == {"n": 1}
+    with pytest.raises(KeyError):
+        committed.path("images/b.png")
+
+
+def test_files_without_manifest_are_no_set(sets: CommittedSets) -> None:
+    commit(sets)
+    sets.store.delete(layout.manifest("renders", "hero", "abc"))
+    assert sets.find(REF) is None and list(sets.all()) == []
+    assert commit(sets, text="y").path("images/a.png").read_text() == "y"
+
+
+def test_first_commit_wins(sets: CommittedSets) -> None:
+    commit(sets, text="first")
+    assert commit(sets, text="second").path("images/a.png").read_text() == "first"
+
+
+def test_readers_are_pointed_to_one_set(sets: CommittedSets) -> None:
+    assert sets.current("renders", "hero") is None
+    commit(sets)
+    assert sets.current("renders", "hero") is None
+    sets.publish(REF)
+    assert sets.current("renders", "hero").ref == REF
+
+
+@pytest.mark.parametrize("fault", ["missing", "another size", "another checksum"])
+def test_verify_finds_damage(sets: CommittedSets, fault: str) -> None:
+    path = commit(sets).path("images/a.png")
+    if fault == "missing":
+        path.unlink()
+    else:
+        path.write_text("xx" if fault == "another size" else "z")
+    ((_, damages),) = sets.verify()
+    assert [(d.file, d.fault) for d in damages] == [("images/a.png", fault)]
+
+
+def test_gc_takes_old_unused_sets_and_spares_the_rest(sets: CommittedSets) -> None:
+    used = SetRef("renders", "hero", "used")
+    source = SetRef("character", "hero", "source")
+    commit(sets, source)
+    commit(sets, used, inputs={"sets": [["character", "hero", "source"]]})
+    sets.publish(used)
+    commit(sets)
+    sets.store.put_bytes(layout.set_file("renders", "hero", "half", "a.png"), b"no manifest")
+    left_over = sets.store.scratch()
+    (left_over / "a").write_text("a")
+    assert sets.collect_garbage(3600) == ([], 0)  # all of it is young
+    age(sets, 7200)
+    fresh = SetRef("renders", "new", "fresh")
+    commit(sets, fresh)
+    would, _ = sets.collect_garbage(3600, dry_run=True)
+    removed, freed = sets.collect_garbage(3600)
+    assert removed == would == ["sets/renders/hero/abc", "sets/renders/hero/half"] and freed > 0
+    assert sets.find(used) and sets.find(source) and sets.find(fresh) and not sets.find(REF)
+    assert not left_over.exists()
+
+
+def test_identity_follows_content_not_order() -> None:
+    assert identity_of("a", {"x": 1, "y": 2}, {}) == identity_of("a", {"y": 2, "x": 1}, {})
+    assert identity_of("a", {"x": 1}, {"seed": 0}) != identity_of("a", {"x": 1}, {"seed": 1})
+
+
+@pytest.mark.parametrize("part", ["..", "a/b", "", ".hidden", "a\x00b", "a b"])
+def test_layout_refuses_parts_that_lead_elsewhere(part: str) -> None:
+    with pytest.raises(ValueError):
+        layout.set_prefix("renders", part, "abc")
+
+
+def test_store_refuses_keys_that_lead_out(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        LocalStore(tmp_path).get_bytes("../secret")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "cannot be written")]
+)
+def test_disk_faults_say_what_to_do(tmp_path: Path, number: int, words: str) -> None:
+    text = str(explain_disk(OSError(number, os.strerror(number)), tmp_path))
+    assert words in text and "POSEFACTORY_STORE" in text and str(tmp_path) in text
+
+
+def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file"), CommittedSets(LocalStore(tmp_path / "file")).scratch():
+        pass
+
+
+def test_unknown_store_kind_is_refused() -> None:
+    with pytest.raises(StoreError, match="local folder"):
+        open_store("r2://bucket")
