@@ -14,7 +14,7 @@ from posefactory_dagster.storage.store import Store
 
 ASSET = "character"
 #: Raised when inspection means something else, so that all characters are inspected again.
-INSPECTION_VERSION = 1
+INSPECTION_VERSION = 2
 BINARY_MAGIC = b"Kaydara FBX Binary  \x00"
 SMALLEST_FBX = 100
 
