@@ -93,7 +93,9 @@ def _skeleton(imported: fbx.Imported, rig, output: Path, start: int, end: int) -
     import bpy
 
     armature = imported.armature
-    bones = [armature.pose.bones[b] for b in rig.names.values() if "Hand" not in b or b.endswith("Hand")]
+    bones = [
+        armature.pose.bones[b] for b in rig.names.values() if "Hand" not in b or b.endswith("Hand")
+    ]
     bones = [b for b in bones if b.parent is not None]
     segments = []
     for frame in np.linspace(start, end, STRIP_FRAMES).round().astype(int):

@@ -30,7 +30,9 @@ from posefactory_dagster.storage.store import StoreError, open_store
 
 warnings.filterwarnings("ignore")  # Dagster's beta notices, on every start
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
+)
 characters_app = typer.Typer(no_args_is_help=True, help="Uploaded characters and motions.")
 store_app = typer.Typer(no_args_is_help=True, help="The store of committed sets.")
 app.add_typer(characters_app, name="characters")
@@ -164,7 +166,7 @@ def characters_list(as_json: JsonOption = False) -> None:
     sets = _sets()
     with _instance() as instance:
         keys = _registered(instance)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key in keys:
         source = sets.current(CHAIN[0], key)
         rows.append(
@@ -199,7 +201,9 @@ def cast(
     found = intake.uploads_by_key(sets.store)
     for slug in (skin, motion):
         if split_key(slug)[1] is not None:
-            raise CommandError(f"{slug} is a cast itself; name uploads: posefactory characters list")
+            raise CommandError(
+                f"{slug} is a cast itself; name uploads: posefactory characters list"
+            )
         intake.find_upload(found, slug)
     for slug, wanted, advice in (
         (skin, "skin", "name a character with a mesh first"),
@@ -232,7 +236,9 @@ def run(
     from posefactory_dagster import jobs
 
     if until not in (*jobs.CHAIN, jobs.DATASET):
-        raise CommandError(f"--until {until}: choose one of {', '.join((*jobs.CHAIN, jobs.DATASET))}")
+        raise CommandError(
+            f"--until {until}: choose one of {', '.join((*jobs.CHAIN, jobs.DATASET))}"
+        )
     with _instance() as instance:
         registered = _registered(instance)
         chosen = list(dict.fromkeys(keys)) if keys else registered
@@ -283,7 +289,9 @@ def _wait_for_others(instance: Any, wait: bool) -> None:
             time.sleep(1)
 
 
-def _run(instance: Any, sets: CommittedSets, keys: list[str], until: str, quiet: bool) -> dict[str, Any]:
+def _run(
+    instance: Any, sets: CommittedSets, keys: list[str], until: str, quiet: bool
+) -> dict[str, Any]:
     from posefactory_dagster import jobs
     from posefactory_dagster.definitions import defs
 
@@ -362,8 +370,12 @@ def demo() -> None:
     spent = time.monotonic() - started
     folder = dataset.path("README.md").parent
     if stale:
-        made = sum(s.facts["images"] for k in stale if (s := sets.current("multi_angle_renders", k)))
-        out.print(f"\n[bold]{made} images made in {spent:.1f} s[/bold], {spent / made:.2f} s an image")
+        made = sum(
+            s.facts["images"] for k in stale if (s := sets.current("multi_angle_renders", k))
+        )
+        out.print(
+            f"\n[bold]{made} images made in {spent:.1f} s[/bold], {spent / made:.2f} s an image"
+        )
     else:
         out.print(f"\n[bold]everything found committed[/bold], {spent:.1f} s")
     out.print(
@@ -381,7 +393,9 @@ def demo() -> None:
 def home() -> None:
     """Make DAGSTER_HOME from the shipped `dagster.yaml`, and the upload folder; print where they are."""
     sets = _sets()
-    out.print(f"DAGSTER_HOME {dagster_home()}\nuploads      {sets.store.local_path(layout.UPLOADS)}")
+    out.print(
+        f"DAGSTER_HOME {dagster_home()}\nuploads      {sets.store.local_path(layout.UPLOADS)}"
+    )
     sets.store.local_path(layout.UPLOADS).mkdir(parents=True, exist_ok=True)
 
 
@@ -402,7 +416,9 @@ def store_verify(as_json: JsonOption = False) -> None:
 
     def print_it() -> None:
         for row in rows:
-            out.print(f"{row['asset']} {row['partition']} {row['identity']}: {row['file']}: {row['fault']}")
+            out.print(
+                f"{row['asset']} {row['partition']} {row['identity']}: {row['file']}: {row['fault']}"
+            )
         advice = "; delete the damaged sets' folders and run again" if rows else ""
         out.print(f"{count} sets checked, {len(rows)} files damaged{advice}")
 
@@ -443,7 +459,11 @@ def doctor(as_json: JsonOption = False) -> None:
     def print_it() -> None:
         table = Table("what", "", "")
         for f in findings:
-            mark = "[green]ok[/green]" if f.ok else ("[red]missing[/red]" if f.needed else "[yellow]no[/yellow]")
+            mark = (
+                "[green]ok[/green]"
+                if f.ok
+                else ("[red]missing[/red]" if f.needed else "[yellow]no[/yellow]")
+            )
             table.add_row(f.what, mark, f.says)
         out.print(table)
 

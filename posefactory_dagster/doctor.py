@@ -36,13 +36,22 @@ class Finding:
 
 def examine(scratch: Path) -> Iterator[Finding]:
     """Try each part in turn; ``scratch`` is an empty folder."""
-    yield Finding("Python", sys.version_info[:2] == (3, 11), True, sys.version.split()[0] + " (3.11 is needed)")
+    yield Finding(
+        "Python",
+        sys.version_info[:2] == (3, 11),
+        True,
+        sys.version.split()[0] + " (3.11 is needed)",
+    )
     sample = next(iter(sorted((ASSETS_DATA / "characters").glob("*.fbx"))), None)
     gpu = gpu_at_hand()
     for engine in ("cycles", "eevee"):
         needed = engine == ("eevee" if gpu else "cycles")
         yield _try_engine(engine, needed, sample, scratch)
-    says = "found: EEVEE is the default engine" if gpu else "none: Cycles on the CPU is the default engine"
+    says = (
+        "found: EEVEE is the default engine"
+        if gpu
+        else "none: Cycles on the CPU is the default engine"
+    )
     yield Finding("GPU", gpu, False, says)
     try:
         store = open_store(environment().store)
@@ -72,7 +81,9 @@ def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -
     except BlenderError as error:
         return Finding(what, False, needed, f"{error}\nOn Debian/Ubuntu: make system-packages")
     if outcome.error:
-        return Finding(what, False, needed, f"{outcome.error}\nOn Debian/Ubuntu: make system-packages")
+        return Finding(
+            what, False, needed, f"{outcome.error}\nOn Debian/Ubuntu: make system-packages"
+        )
     return Finding(what, True, needed, f"renders ({outcome.seconds['render']:.1f} s for 64 x 64)")
 
 
@@ -99,4 +110,6 @@ def _disk(folder: Path) -> Finding:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / 1e9
-    return Finding("disk", free > LEAST_DISK_GB, True, f"{free:.0f} GB free ({LEAST_DISK_GB:g} are needed)")
+    return Finding(
+        "disk", free > LEAST_DISK_GB, True, f"{free:.0f} GB free ({LEAST_DISK_GB:g} are needed)"
+    )

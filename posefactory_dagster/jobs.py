@@ -31,7 +31,9 @@ CARRIED_BY_STARTER = "posefactory/carried_by_starter"
 STARTER_PID = "posefactory/starter_pid"
 
 #: The partitioned assets, each after what it needs; the dataset comes last.
-CHAIN = [a.key.to_user_string() for a in (character, multi_angle_renders, pose_labels, label_accuracy)]
+CHAIN = [
+    a.key.to_user_string() for a in (character, multi_angle_renders, pose_labels, label_accuracy)
+]
 DATASET = pose_dataset.key.to_user_string()
 
 factory_job = dg.define_asset_job(
@@ -70,7 +72,9 @@ def is_motion(sets: CommittedSets, key: str) -> bool:
     if "__" in key:
         return False
     uploads = intake.uploads_by_key(sets.store).get(key, [])
-    return len(uploads) == 1 and intake.looks_like_motion(sets.store.local_path(uploads[0].object_key))
+    return len(uploads) == 1 and intake.looks_like_motion(
+        sets.store.local_path(uploads[0].object_key)
+    )
 
 
 def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
@@ -94,7 +98,8 @@ def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
             renders
             and renders.ref.identity == render_sets.identity(source, settings)
             and labels
-            and labels.ref.identity == labels_identity(renders, model_sha256, project_settings().labels)
+            and labels.ref.identity
+            == labels_identity(renders, model_sha256, project_settings().labels)
             and scores
             and scores.ref.identity == accuracy_identity(labels)
         )
@@ -110,7 +115,9 @@ class FollowUp:
     assets: list[str]
 
 
-def follow_up(instance: dg.DagsterInstance, run: dg.DagsterRun, sets: CommittedSets) -> FollowUp | None:
+def follow_up(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, sets: CommittedSets
+) -> FollowUp | None:
     """The good keys of a failed run, and the assets they have not been through; None if nothing is left."""
     selected = [a for a in CHAIN if _selects(run, a)]
     for place, asset in enumerate(selected):
@@ -130,7 +137,9 @@ def failures(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
     for event in _events(instance, run_id, dg.DagsterEventType.STEP_FAILURE):
         data = event.step_failure_data.user_failure_data
         if data and FAILED_KEYS in data.metadata:
-            result |= dict(data.metadata[FAILED_KEYS].value)
+            reasons = data.metadata[FAILED_KEYS].value
+            assert isinstance(reasons, dict)
+            result |= reasons
     return result
 
 
@@ -143,7 +152,9 @@ def failure_texts(instance: dg.DagsterInstance, run_id: str) -> list[str]:
             continue
         error = event.step_failure_data.error
         cause = error.cause if error and error.cause else error
-        texts.append((data.description if data else None) or (cause.message.strip() if cause else ""))
+        texts.append(
+            (data.description if data else None) or (cause.message.strip() if cause else "")
+        )
     return [t for t in texts if t]
 
 
@@ -226,7 +237,12 @@ def run_characters(
             onward = [a for a in left.assets if a != DATASET]
             if onward:
                 queue += [(g, onward) for g in contiguous(left.keys, registered)]
-    if wants_dataset and rest and not dataset_done and any(sets.current(CHAIN[-1], k) for k in registered):
+    if (
+        wants_dataset
+        and rest
+        and not dataset_done
+        and any(sets.current(CHAIN[-1], k) for k in registered)
+    ):
         run = _execute(job, instance, [DATASET], {})
         report.runs.append(run.run_id)
         report.trouble += failure_texts(instance, run.run_id)

@@ -88,7 +88,7 @@ class DatasetSettings:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.val_fraction and 0 <= self.test_fraction):
+        if not (self.val_fraction >= 0 and self.test_fraction >= 0):
             raise SettingsError("val_fraction and test_fraction are 0 or more")
         if self.val_fraction + self.test_fraction > 1:
             raise SettingsError("val_fraction and test_fraction together are at most 1")

@@ -51,5 +51,7 @@ def split_key(key: str) -> tuple[str, str | None]:
     parts = [skin, motion] if separator else [skin]
     for part in parts:
         if not part or safe_slug(part) != part:
-            raise SlugError(f"{key!r} is no character key; `posefactory characters list` shows them")
+            raise SlugError(
+                f"{key!r} is no character key; `posefactory characters list` shows them"
+            )
     return skin, motion or None

@@ -24,14 +24,18 @@ from posefactory_dagster.storage.store import open_store
 SAMPLES = ASSETS_DATA / "characters"
 MIXAMO = PROJECT_ROOT.parent / "shared" / "mixamo"
 #: Small and quick: one frame, two views (front and back), 96 pixels.
-SMALL = RenderSettings(num_angles=2, frames_per_clip=1, width=96, height=96, samples=1, engine="cycles")
+SMALL = RenderSettings(
+    num_angles=2, frames_per_clip=1, width=96, height=96, samples=1, engine="cycles"
+)
 
 
 @pytest.fixture(scope="session")
 def mixamo() -> Path:
     """The folder of real Mixamo files; tests that need it skip without."""
     if not MIXAMO.is_dir():
-        pytest.skip("the real Mixamo files are not here (../shared/mixamo); they are not redistributable")
+        pytest.skip(
+            "the real Mixamo files are not here (../shared/mixamo); they are not redistributable"
+        )
     return MIXAMO
 
 
@@ -40,9 +44,13 @@ def render(tmp_path: Path) -> Callable[..., tuple[Outcome, Path]]:
     """Render one skin with real Blender, without Dagster: (outcome, folder of the set)."""
 
     def work(
-        skin: Path, motion: Path | None = None, key: str = "hero", kind: str = "render", **settings: Any
+        skin: Path,
+        motion: Path | None = None,
+        key: str = "hero",
+        kind: str = "render",
+        **settings: Any,
     ) -> tuple[Outcome, Path]:
-        place = Path(os.path.join(tmp_path, f"run{len(list(tmp_path.iterdir()))}"))
+        place = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         place.mkdir()
         chosen = dataclasses.replace(SMALL, **settings)
         task = CharacterTask(key, str(skin), str(place / "out"), str(motion) if motion else None)
@@ -82,7 +90,11 @@ class Factory:
             "engine = 'cycles'\n"
         )
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("POSEFACTORY_", "BLENDER_"))},
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if not k.startswith(("POSEFACTORY_", "BLENDER_"))
+            },
             "DAGSTER_HOME": str(root / "home"),
             "POSEFACTORY_STORE": str(self.store),
             "POSEFACTORY_SETTINGS": str(settings),

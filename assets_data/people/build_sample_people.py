@@ -270,7 +270,9 @@ def to_t_pose(armature: bpy.types.Object, body: bpy.types.Object) -> None:
     for name, direction in wanted.items():  # parents come before children
         bone = armature.pose.bones[name]
         bpy.context.view_layer.update()
-        child = next((c for c in bone.children if c.name.endswith(("ForeArm", "Hand", "Leg", "Foot"))), None)
+        child = next(
+            (c for c in bone.children if c.name.endswith(("ForeArm", "Hand", "Leg", "Foot"))), None
+        )
         end = child.head if child else bone.tail
         turn = (end - bone.head).rotation_difference(direction).to_matrix()
         bone.matrix = Matrix.Translation(bone.head) @ (turn @ bone.matrix.to_3x3()).to_4x4()
@@ -283,7 +285,13 @@ def to_t_pose(armature: bpy.types.Object, body: bpy.types.Object) -> None:
     bpy.ops.object.mode_set(mode="EDIT")
     for bone in armature.data.edit_bones:
         name = bone.name.replace(PREFIX, "")
-        chain = [c for c in bone.children if c.name.endswith(("ForeArm", "Hand", "Leg", "Foot", "ToeBase", "Spine1", "Spine2", "Neck", "Head"))]
+        chain = [
+            c
+            for c in bone.children
+            if c.name.endswith(
+                ("ForeArm", "Hand", "Leg", "Foot", "ToeBase", "Spine1", "Spine2", "Neck", "Head")
+            )
+        ]
         if name != "Hips" and len(chain) == 1:
             bone.tail = chain[0].head
         if name in ("Hips", "Head"):

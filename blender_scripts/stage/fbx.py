@@ -121,12 +121,16 @@ def _secure_textures(name: str) -> tuple[list[str], list[str]]:
     return sorted(found), sorted(missing)
 
 
-def _check_transforms(name: str, armature: bpy.types.Object, meshes: list[bpy.types.Object]) -> None:
+def _check_transforms(
+    name: str, armature: bpy.types.Object, meshes: list[bpy.types.Object]
+) -> None:
     bpy.context.view_layer.update()
     for obj in [armature, *meshes]:
         matrix = np.array(obj.matrix_world)
         if not np.isfinite(matrix).all():
-            raise InputError(f"{name}: {obj.name} has a transform that is not a number; export again")
+            raise InputError(
+                f"{name}: {obj.name} has a transform that is not a number; export again"
+            )
         if abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
             raise InputError(
                 f"{name}: {obj.name} is scaled to zero; apply a scale above zero and export again"

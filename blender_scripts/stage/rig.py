@@ -42,9 +42,7 @@ def read_rig(name: str, armature: bpy.types.Object, rig_map: dict[str, Any]) -> 
     bones = {b.name for b in armature.data.bones}
     required = rig_map["required"]
     prefixes = {b[: -len(r)] for b in bones for r in required if b.endswith(r)} | {""}
-    prefix = max(
-        sorted(prefixes), key=lambda p: (sum(p + r in bones for r in required), -len(p))
-    )
+    prefix = max(sorted(prefixes), key=lambda p: (sum(p + r in bones for r in required), -len(p)))
     missing = [r for r in required if prefix + r not in bones]
     if len(missing) == len(required):
         raise InputError(
@@ -69,7 +67,9 @@ def facing(lateral_pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray | N
     Returns:
         A vector of shape (3,), or None where the body's sideways axis is upright (lying on a side).
     """
-    lateral = sum((left - right) / max(np.linalg.norm(left - right), 1e-9) for left, right in lateral_pairs)
+    lateral = sum(
+        (left - right) / max(np.linalg.norm(left - right), 1e-9) for left, right in lateral_pairs
+    )
     lateral = np.asarray(lateral) * (1.0, 1.0, 0.0)
     length = np.linalg.norm(lateral)
     if length < 0.2:

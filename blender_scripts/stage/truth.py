@@ -132,7 +132,9 @@ def _face_anchors(character: Character, vertices: np.ndarray) -> dict[str, Ancho
     parts = frozenset(character.rig.matching(rig_map["parts"]["face"]))
     owned = _owned(character, set(parts))
     if len(owned) < 20:
-        raise InputError(f"{character.name}: no surface hangs on the head bone; weight the head to it")
+        raise InputError(
+            f"{character.name}: no surface hangs on the head bone; weight the head to it"
+        )
     front = character.rest_facing
     up = np.array((0.0, 0.0, 1.0))
     left = np.cross(up, front)
@@ -144,7 +146,9 @@ def _face_anchors(character: Character, vertices: np.ndarray) -> dict[str, Ancho
     half_way = (depth.min() + depth.max()) / 2
     chin = float(height[depth > half_way].min())
     face_band = (height > chin + 0.3 * (top - chin)) & (height < chin + 0.7 * (top - chin))
-    half_width = float(np.abs(side[face_band]).max()) if face_band.any() else float(np.abs(side).max())
+    half_width = (
+        float(np.abs(side[face_band]).max()) if face_band.any() else float(np.abs(side).max())
+    )
 
     in_head = np.zeros(len(vertices), bool)
     in_head[owned] = True

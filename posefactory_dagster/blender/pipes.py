@@ -58,9 +58,7 @@ def _launch_with_pipes(
         message_reader=dg.PipesTempFileMessageReader(),  # a new one each time: it keeps its place
         extras={"job_id": job.job_id},
     ) as session:
-        child = process.start(
-            job.job_type, job_path, log_path, session.get_bootstrap_env_vars()
-        )
+        child = process.start(job.job_type, job_path, log_path, session.get_bootstrap_env_vars())
         seen = 0
 
         def new_events() -> list[process.Event]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from blender_scripts.contract import EVENT_DONE, EVENT_FAILED, EVENT_START, Job
 from posefactory_dagster.settings import PROJECT_ROOT, environment
@@ -43,13 +43,9 @@ class Outcome:
 Event = dict[str, Any]
 
 
-class Launch(Protocol):
-    """Starts one process on a job and yields its events; ends when the process has ended.
-
-    The last item is ``{"event": "exit", "code": …, "tail": …}``.
-    """
-
-    def __call__(self, job: Job, job_path: Path) -> Iterable[Event]: ...
+#: Starts one process on a job and yields its events; ends when the process has ended. The last item
+#: is ``{"event": "exit", "code": …, "tail": …}``.
+Launch = Callable[[Job, Path], Iterable[Event]]
 
 
 @functools.cache

@@ -7,10 +7,10 @@ from pathlib import Path
 import dagster as dg
 
 from blender_scripts.contract import CharacterTask, SettingsError
+from posefactory_dagster import pictures
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.blender.process import Outcome
-from posefactory_dagster import pictures
 from posefactory_dagster.characters import intake
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.settings import environment
@@ -99,7 +99,9 @@ def _metadata(committed: CommittedSet) -> dict[str, object]:
     facts = committed.facts
     shown = {
         "kind": facts["kind"],
-        "preview": dg.MetadataValue.md(pictures.thumbnail_markdown(committed.path("thumbnail.png"))),
+        "preview": dg.MetadataValue.md(
+            pictures.thumbnail_markdown(committed.path("thumbnail.png"))
+        ),
         "height_m": facts.get("height_m"),
         "meshes": facts["meshes"],
         "vertices": facts["vertices"],

@@ -42,7 +42,9 @@ def pose_dataset(
     registered = context.instance.get_dynamic_partitions(str(CHARACTERS.name))
     complete = {}
     for key in registered:
-        renders, labels, scores = (s.get(key) for s in (multi_angle_renders, pose_labels, label_accuracy))
+        renders, labels, scores = (
+            s.get(key) for s in (multi_angle_renders, pose_labels, label_accuracy)
+        )
         if renders and labels and scores and _belong_together(renders, labels, scores):
             complete[key] = (renders, labels, scores)
         elif renders:
@@ -71,9 +73,7 @@ def pose_dataset(
             committed = sets.commit(ref, scratch, inputs=inputs, settings=values, facts=figures)
     else:
         context.log.info("found committed: nothing has changed")
-    return dg.MaterializeResult(
-        value={layout.UNPARTITIONED: ref}, metadata=_metadata(committed)
-    )
+    return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=_metadata(committed))
 
 
 def _belong_together(renders: CommittedSet, labels: CommittedSet, scores: CommittedSet) -> bool:
@@ -86,7 +86,9 @@ def _belong_together(renders: CommittedSet, labels: CommittedSet, scores: Commit
 def _metadata(committed: CommittedSet) -> dict[str, Any]:
     facts = committed.facts
     return {
-        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path("contact_sheet.jpg"), 320)),
+        "preview": dg.MetadataValue.md(
+            thumbnail_markdown(committed.path("contact_sheet.jpg"), 320)
+        ),
         **{k: v for k, v in facts.items() if k != "splits"},
         "splits": dg.MetadataValue.json(facts["splits"]),
         "folder": dg.MetadataValue.path(committed.path("README.md").parent),

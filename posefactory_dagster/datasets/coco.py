@@ -68,6 +68,8 @@ def annotation(
         "bbox": [float(v) for v in bbox],
         "area": float(mask.sum()),
         "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")},
-        "keypoints": [v for (x, y), s in zip(points, seen, strict=True) for v in (float(x), float(y), int(s))],
+        "keypoints": [
+            v for (x, y), s in zip(points, seen, strict=True) for v in (float(x), float(y), int(s))
+        ],
         "num_keypoints": int((seen > 0).sum()),
     }

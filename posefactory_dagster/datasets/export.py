@@ -36,9 +36,7 @@ class Member:
     accuracy: CommittedSet
 
 
-def export(
-    members: list[Member], folder: Path, tell: Callable[[int, int], None]
-) -> dict[str, Any]:
+def export(members: list[Member], folder: Path, tell: Callable[[int, int], None]) -> dict[str, Any]:
     """Write all files of a dataset under ``folder`` and return its numbers.
 
     ``images/`` and ``masks/`` hold ``<key>__f<frame>_<view>.png``; ``annotations/`` the COCO files, all and by split;
@@ -56,7 +54,9 @@ def export(
         for index, record in enumerate(truth.images):
             image_id += 1
             name = f"{member.key}__{record['file']}"
-            shutil.copyfile(member.renders.path(f"images/{record['file']}"), folder / "images" / name)
+            shutil.copyfile(
+                member.renders.path(f"images/{record['file']}"), folder / "images" / name
+            )
             mask_path = member.renders.path(f"masks/{record['file']}")
             shutil.copyfile(mask_path, folder / "masks" / name)
             with Image.open(mask_path) as opened:
@@ -183,7 +183,9 @@ def _contact_sheet(members: list[Member], target: Path) -> None:
                 )
             dots = ImageDraw.Draw(cell)
             for (x, y), seen in zip(
-                truth.arrays["pixels"][index] * scale, truth.arrays["visibility"][index], strict=True
+                truth.arrays["pixels"][index] * scale,
+                truth.arrays["visibility"][index],
+                strict=True,
             ):
                 if seen:
                     colour = (20, 140, 60) if seen == 2 else (230, 140, 0)
@@ -195,7 +197,9 @@ def _contact_sheet(members: list[Member], target: Path) -> None:
 def _card(members: list[Member], figures: Mapping[str, Any]) -> str:
     empty = [s for s in SPLITS if not figures["splits"][s]]
     agreement = ", ".join(
-        f"{name} {figures[name]:.3f}" for name in ("detection_rate", "pck_0.2", "pck_0.1", "oks") if name in figures
+        f"{name} {figures[name]:.3f}"
+        for name in ("detection_rate", "pck_0.2", "pck_0.1", "oks")
+        if name in figures
     )
     rows = "\n".join(
         f"| {m.key} | {m.split} | {m.renders.facts['images']} | {m.accuracy.facts['all']['pck_0.2']:.3f} "

@@ -66,7 +66,11 @@ def align(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def keypoint_similarity(
-    truth: np.ndarray, visibility: np.ndarray, boxes: np.ndarray, areas: np.ndarray, found: np.ndarray
+    truth: np.ndarray,
+    visibility: np.ndarray,
+    boxes: np.ndarray,
+    areas: np.ndarray,
+    found: np.ndarray,
 ) -> np.ndarray:
     """OKS of each image, (N,); 0 where no person was found.
 
@@ -195,7 +199,9 @@ def by_landmark(agreement: Agreement) -> dict[str, float]:
     return {name: float(share[i]) for i, name in enumerate(LANDMARKS)}
 
 
-def draw_chart(views: dict[str, dict[str, float]], landmarks: dict[str, float], target: Any) -> None:
+def draw_chart(
+    views: dict[str, dict[str, float]], landmarks: dict[str, float], target: Any
+) -> None:
     """Bars of PCK@0.2 and OKS by view, and of PCK@0.2 by landmark."""
     from matplotlib.figure import Figure
 
@@ -203,7 +209,9 @@ def draw_chart(views: dict[str, dict[str, float]], landmarks: dict[str, float], 
     left, right = figure.subplots(1, 2, width_ratios=(1, 2))
     names = list(views)
     place = np.arange(len(names))
-    left.barh(place - 0.2, [views[n]["pck_0.2"] for n in names], 0.4, label="PCK@0.2", color="#2f6f9f")
+    left.barh(
+        place - 0.2, [views[n]["pck_0.2"] for n in names], 0.4, label="PCK@0.2", color="#2f6f9f"
+    )
     left.barh(place + 0.2, [views[n]["oks"] for n in names], 0.4, label="OKS", color="#e0a030")
     left.set_yticks(place, names)
     left.invert_yaxis()

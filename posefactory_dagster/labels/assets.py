@@ -16,7 +16,13 @@ from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.settings import LabelSettings, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
-from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256, identity_of
+from posefactory_dagster.storage.sets import (
+    CommittedSet,
+    CommittedSets,
+    SetRef,
+    file_sha256,
+    identity_of,
+)
 from posefactory_dagster.truth import read_truth
 
 LABELS, ACCURACY = "pose_labels", "label_accuracy"

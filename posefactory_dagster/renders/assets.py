@@ -22,7 +22,7 @@ from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 _TYPES = get_type_hints(RenderSettings)
 
 #: One optional field per render setting, so that the launchpad shows and checks them all.
-RenderConfig = create_model(
+RenderConfig = create_model(  # type: ignore[call-overload]
     "RenderConfig",
     __base__=dg.Config,
     __doc__="What to render differently from posefactory.toml in this run.",

@@ -39,6 +39,8 @@ class CommittedSetIOManager(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> dict[str, CommittedSet]:
         sets = self.store.sets()
         asset = context.asset_key.to_python_identifier()
-        keys = context.asset_partition_keys if context.has_asset_partitions else [layout.UNPARTITIONED]
+        keys = (
+            context.asset_partition_keys if context.has_asset_partitions else [layout.UNPARTITIONED]
+        )
         found = {key: sets.current(asset, key) for key in keys}
         return {key: committed for key, committed in found.items() if committed is not None}

@@ -1,10 +1,10 @@
 """Every object key in the store, and no key anywhere else.
 
-    uploads/<file name>                             what people drop
-    sets/<asset>/<partition>/<identity>/<file>      files of a committed set
-    sets/<asset>/<partition>/<identity>/manifest.json
-    current/<asset>/<partition>.json                which identity readers get
-    cache/<file>                                    can be made again at any time
+uploads/<file name>                             what people drop
+sets/<asset>/<partition>/<identity>/<file>      files of a committed set
+sets/<asset>/<partition>/<identity>/manifest.json
+current/<asset>/<partition>.json                which identity readers get
+cache/<file>                                    can be made again at any time
 """
 
 from __future__ import annotations

@@ -112,9 +112,7 @@ class CommittedSets:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             name = path.relative_to(folder).as_posix()
             files[name] = {"sha256": file_sha256(path), "size": path.stat().st_size}
-            self.store.put_file(
-                layout.set_file(ref.asset, ref.partition, ref.identity, name), path
-            )
+            self.store.put_file(layout.set_file(ref.asset, ref.partition, ref.identity, name), path)
         manifest = {
             "asset": ref.asset,
             "partition": ref.partition,

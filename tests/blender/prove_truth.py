@@ -89,10 +89,14 @@ def compare_markers(character, anchors, points, cameras, folder: Path) -> dict[s
             marker.scale = (1 / scale,) * 3
         else:
             (vertex,) = anchor.vertices
-            owner = next(m for m in reversed(character.meshes) if character.surface.offsets[m.name] <= vertex)
+            owner = next(
+                m for m in reversed(character.meshes) if character.surface.offsets[m.name] <= vertex
+            )
             marker.parent = owner
             marker.parent_type = "VERTEX"
-            marker.parent_vertices[0] = vertex - character.surface.offsets[owner.name]  # no scale passed on
+            marker.parent_vertices[0] = (
+                vertex - character.surface.offsets[owner.name]
+            )  # no scale passed on
         bpy.context.view_layer.update()
         for pinhole in cameras:
             camera.film(pinhole)
@@ -100,7 +104,9 @@ def compare_markers(character, anchors, points, cameras, folder: Path) -> dict[s
             picture = film.shoot(folder, (x - 40, y - 40, x + 40, y + 40))
             weight = picture.rgba[..., 3].astype(np.float64)
             rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
-            found = np.array([(weight * columns).sum(), (weight * rows).sum()]) / max(weight.sum(), 1e-9)
+            found = np.array([(weight * columns).sum(), (weight * rows).sum()]) / max(
+                weight.sum(), 1e-9
+            )
             error = float(np.hypot(found[0] - x, found[1] - y))
             errors[name] = max(errors.get(name, 0.0), error)
         bpy.data.objects.remove(marker, do_unlink=True)

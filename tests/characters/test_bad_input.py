@@ -72,7 +72,10 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Outcom
         ("no_armature", "no armature.*rig it"),
         ("no_mesh", "nothing in it|no mesh and no armature"),
         ("chair", "not a humanoid"),
-        ("lacks_bones", "lacks .*RightHand.*LeftLeg|lacks .*LeftLeg.*RightHand|lacks RightHand, LeftLeg"),
+        (
+            "lacks_bones",
+            "lacks .*RightHand.*LeftLeg|lacks .*LeftLeg.*RightHand|lacks RightHand, LeftLeg",
+        ),
         ("two_armatures", "2 armatures"),
         ("zero_scale", "scaled to zero|no size|no person's height"),
         ("nan", "not numbers|not a number"),
@@ -134,7 +137,9 @@ def test_names_with_spaces_and_other_scripts_are_taken_in(factory: Factory) -> N
 def test_a_name_of_another_character_is_refused(factory: Factory) -> None:
     shutil.copyfile(SAMPLE, factory.uploads / "my hero.fbx")
     text = factory.cli("characters", "add", str(SAMPLE), "--name", "my_hero", expect=2)
-    assert "my hero.fbx" in text and sorted(p.name for p in factory.uploads.iterdir()) == ["my hero.fbx"]
+    assert "my hero.fbx" in text and sorted(p.name for p in factory.uploads.iterdir()) == [
+        "my hero.fbx"
+    ]
 
 
 def test_casts_need_one_skin_and_one_motion(factory: Factory, mixamo: Path) -> None:
@@ -148,8 +153,6 @@ def test_casts_need_one_skin_and_one_motion(factory: Factory, mixamo: Path) -> N
     assert "no such upload" in factory.cli("cast", "nobody", "--motion", "sit", expect=2)
 
 
-def test_a_motion_says_what_it_is_when_rendered(
-    render: Callable[..., Any], mixamo: Path
-) -> None:
+def test_a_motion_says_what_it_is_when_rendered(render: Callable[..., Any], mixamo: Path) -> None:
     outcome, _ = render(mixamo / "ybot@kick.fbx", key="kick")
     assert "motion without a skin" in outcome.error and "--motion kick" in outcome.error

@@ -40,7 +40,9 @@ def labels_at(pixels: np.ndarray, world: np.ndarray) -> np.ndarray:
 
 def test_perfect_labels_score_perfectly() -> None:
     arrays = scene()
-    summary = accuracy.compare(arrays, labels_at(arrays["pixels"], arrays["world"]), (512, 512)).summary()
+    summary = accuracy.compare(
+        arrays, labels_at(arrays["pixels"], arrays["world"]), (512, 512)
+    ).summary()
     assert summary["pck_0.2"] == summary["pck_0.1"] == summary["detection_rate"] == 1
     assert summary["oks"] == pytest.approx(1) and summary["swaps"] == 0
     assert summary["aligned_error_cm"] == pytest.approx(0, abs=1e-9)
@@ -94,9 +96,13 @@ def test_left_and_right_exchanged_is_one_swap() -> None:
     order = list(range(33))
     for left, right in accuracy.LIMB_PAIRS:
         order[left], order[right] = right, left
-    agreement = accuracy.compare(arrays, labels_at(arrays["pixels"][:, order], arrays["world"]), (512, 512))
+    agreement = accuracy.compare(
+        arrays, labels_at(arrays["pixels"][:, order], arrays["world"]), (512, 512)
+    )
     assert agreement.swapped.tolist() == [True]
-    shifted = accuracy.compare(arrays, labels_at(arrays["pixels"] + 60, arrays["world"]), (512, 512))
+    shifted = accuracy.compare(
+        arrays, labels_at(arrays["pixels"] + 60, arrays["world"]), (512, 512)
+    )
     assert shifted.swapped.tolist() == [False]
 
 

@@ -40,7 +40,9 @@ def test_landmarks_of_a_mixamo_cast(blender_script: Callable[..., Any], mixamo: 
 
 
 def test_front_faces_the_face_and_right_shows_the_right_side(render: Callable[..., Any]) -> None:
-    outcome, folder = render(SAMPLES / "chen_jack.fbx", num_angles=8, frames_per_clip=3, width=64, height=64)
+    outcome, folder = render(
+        SAMPLES / "chen_jack.fbx", num_angles=8, frames_per_clip=3, width=64, height=64
+    )
     assert outcome.error is None
     document, arrays = load(folder)
     assert [i["view"] for i in document["images"][:8]] == list(VIEW_NAMES_8)
@@ -70,11 +72,14 @@ def test_with_fit_the_character_is_whole_in_every_frame(render: Callable[..., An
 
 
 def test_fixed_camera_may_crop_and_says_so(render: Callable[..., Any]) -> None:
-    _, folder = render(SAMPLES / "chen_jack.fbx", preset="fixed", num_angles=1, width=160, height=64)
+    _, folder = render(
+        SAMPLES / "chen_jack.fbx", preset="fixed", num_angles=1, width=160, height=64
+    )
     document, arrays = load(folder)
     assert any(i["cropped"] for i in document["images"])
     outside = (
-        (arrays["pixels"] < 0) | (arrays["pixels"] >= (document["settings"]["width"], document["settings"]["height"]))
+        (arrays["pixels"] < 0)
+        | (arrays["pixels"] >= (document["settings"]["width"], document["settings"]["height"]))
     ).any(axis=-1)
     assert ((arrays["visibility"] == 0) == outside).all()
     position = -arrays["rotation"][0].T @ arrays["translation"][0]
@@ -99,7 +104,12 @@ def test_head_without_eye_bones_and_feet_come_from_the_surface(render: Callable[
     assert origin["nose"] == origin["left_heel"] == origin["right_ear"] == "surface"
     world = a["world"][0]
     up = world[:, 2]
-    assert up[INDEX["left_eye"]] > up[INDEX["nose"]] > up[INDEX["mouth_left"]] > up[INDEX["left_shoulder"]]
+    assert (
+        up[INDEX["left_eye"]]
+        > up[INDEX["nose"]]
+        > up[INDEX["mouth_left"]]
+        > up[INDEX["left_shoulder"]]
+    )
     assert up[[INDEX["left_heel"], INDEX["right_heel"]]].min() < 0.25
 
 

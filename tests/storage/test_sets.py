@@ -120,7 +120,10 @@ def test_disk_faults_say_what_to_do(tmp_path: Path, number: int, words: str) -> 
 
 def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file"), CommittedSets(LocalStore(tmp_path / "file")).scratch():
+    with (
+        pytest.raises(StoreError, match="file"),
+        CommittedSets(LocalStore(tmp_path / "file")).scratch(),
+    ):
         pass
 
 

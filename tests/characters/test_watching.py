@@ -1,0 +1,143 @@
+"""The upload sensor, as a person dropping files sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from posefactory_dagster.definitions import defs
+from posefactory_dagster.jobs import RANGE_END, RANGE_START, contiguous
+from posefactory_dagster.sensors import upload_sensor
+from posefactory_dagster.storage.io_manager import StoreResource
+from tests.conftest import SAMPLES
+
+SAMPLE = SAMPLES / "ada_walk.fbx"
+
+
+class Sensor:
+    """Ticks the real sensor against a real instance, and applies what it asks for."""
+
+    def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
+        self.uploads = root / "uploads"
+        self.uploads.mkdir()
+        self.root, self.instance, self.cursor = root, instance, None
+
+    def tick(self) -> dg.SensorResult:
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            definitions=defs,
+            resources={"store": StoreResource(address=str(self.root))},
+        ) as context:
+            result = upload_sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        self.cursor = result.cursor
+        for request in result.dynamic_partitions_requests or []:
+            self.instance.add_dynamic_partitions("character", list(request.partition_keys))
+        return result
+
+    def drop(self, name: str, source: Path = SAMPLE) -> Path:
+        return Path(shutil.copyfile(source, self.uploads / name))
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self.instance.get_dynamic_partitions("character"))
+
+
+@pytest.fixture
+def sensor(tmp_path: Path) -> Iterator[Sensor]:
+    with dg.instance_for_test() as instance:
+        yield Sensor(tmp_path, instance)
+
+
+def test_a_dropped_file_is_run_once(sensor: Sensor) -> None:
+    sensor.drop("My Hero.fbx")
+    assert not sensor.tick().run_requests  # it may still be being copied
+    (request,) = sensor.tick().run_requests
+    assert request.tags[RANGE_START] == request.tags[RANGE_END] == "My_Hero"
+    assert sensor.keys == ["My_Hero"]
+    for _ in range(3):
+        assert not sensor.tick().run_requests
+
+
+def test_thirty_files_at_once_are_one_run(sensor: Sensor) -> None:
+    for i in range(30):
+        sensor.drop(f"hero{i:02d}.fbx")
+    sensor.tick()
+    (request,) = sensor.tick().run_requests
+    assert (request.tags[RANGE_START], request.tags[RANGE_END]) == ("hero00", "hero29")
+    assert len(sensor.keys) == 30
+
+
+def test_a_file_that_still_grows_waits(sensor: Sensor) -> None:
+    path = sensor.uploads / "hero.fbx"
+    data = SAMPLE.read_bytes()
+    for share in (0.3, 0.6, 1.0):
+        path.write_bytes(data[: int(len(data) * share)])
+        assert not sensor.tick().run_requests
+    assert len(sensor.tick().run_requests) == 1
+
+
+def test_changed_content_runs_again_and_a_touch_does_not(sensor: Sensor) -> None:
+    path = sensor.drop("hero.fbx")
+    sensor.tick(), sensor.tick()
+    os.utime(path, (1, 1))
+    sensor.tick()
+    assert not sensor.tick().run_requests
+    shutil.copyfile(SAMPLES / "chen_jack.fbx", path)
+    sensor.tick()
+    assert len(sensor.tick().run_requests) == 1 and sensor.keys == ["hero"]
+
+
+def test_two_files_for_one_key_are_an_error_and_touch_nothing(sensor: Sensor) -> None:
+    sensor.drop("my hero.fbx")
+    sensor.drop("my_hero.fbx")
+    sensor.drop("other.fbx")
+    sensor.tick()
+    (request,) = sensor.tick().run_requests
+    assert request.tags[RANGE_START] == request.tags[RANGE_END] == "other"
+    assert sensor.keys == ["other"]
+    text = sensor.tick().skip_reason.skip_message
+    assert "my hero.fbx" in text and "my_hero.fbx" in text and "rename" in text
+
+
+def test_a_bad_file_is_asked_for_once(sensor: Sensor) -> None:
+    (sensor.uploads / "bad.fbx").write_text("not an FBX")
+    sensor.tick()
+    assert len(sensor.tick().run_requests) == 1
+    assert not any(sensor.tick().run_requests for _ in range(5))
+
+
+def test_a_motion_is_only_inspected_and_takes_its_casts_along(sensor: Sensor, mixamo: Path) -> None:
+    sensor.drop("hero.fbx")
+    sensor.drop("kick.fbx", mixamo / "ybot@kick.fbx")
+    sensor.tick()
+    requests = {r.tags[RANGE_START]: r for r in sensor.tick().run_requests}
+    assert [k.to_user_string() for k in requests["kick"].asset_selection] == ["character"]
+    assert len(requests["hero"].asset_selection) == 5
+    sensor.instance.add_dynamic_partitions("character", ["hero__kick"])
+    shutil.copyfile(mixamo / "sitting.fbx", sensor.uploads / "kick.fbx")
+    sensor.tick()
+    assert {r.tags[RANGE_START] for r in sensor.tick().run_requests} == {"kick", "hero__kick"}
+
+
+def test_ten_thousand_files_are_looked_at_in_parts(sensor: Sensor) -> None:
+    for i in range(10_000):
+        (sensor.uploads / f"f{i:05d}.fbx").write_bytes(b"x")
+    assert not sensor.tick().run_requests
+    (request,) = sensor.tick().run_requests
+    assert len(sensor.keys) == 500 and request.tags[RANGE_END] == "f00499"
+    assert len(json.loads(sensor.cursor)["pending"]) == 9_500
+
+
+def test_contiguous_groups() -> None:
+    registered = list("abcdefg")
+    assert contiguous("abd", registered) == [["a", "b"], ["d"]]
+    assert contiguous("gab", registered) == [["a", "b"], ["g"]]
+    assert contiguous([], registered) == []

@@ -1,0 +1,265 @@
+"""An FBX goes in, a labelled dataset comes out: through the real command line, Blender and MediaPipe."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from pycocotools.coco import COCO
+
+from posefactory_dagster.settings import PROJECT_ROOT
+from tests.conftest import SAMPLES, Factory
+
+CHAIN = ("character", "multi_angle_renders", "pose_labels", "label_accuracy")
+
+
+def dataset_of(factory: Factory) -> Path:
+    dataset = factory.sets.current("pose_dataset", "all")
+    assert dataset is not None
+    return dataset.path("README.md").parent
+
+
+def check_dataset(folder: Path, images: int) -> None:
+    for name, count in (("person_keypoints_17.json", 17), ("person_keypoints_33.json", 33)):
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(str(folder / "annotations" / name))
+        assert len(coco.getImgIds()) == images
+        for annotation in coco.loadAnns(coco.getAnnIds()):
+            assert len(annotation["keypoints"]) == 3 * count
+            assert coco.annToMask(annotation).sum() == annotation["area"] > 0
+        for image in coco.loadImgs(coco.getImgIds()):
+            assert (folder / image["file_name"]).is_file()
+    table = pd.read_parquet(folder / "landmarks.parquet")
+    assert len(table) == images * 33
+    assert {"x_px", "mediapipe_x", "visibility", "origin", "split"} <= set(table.columns)
+    assert (folder / "contact_sheet.jpg").stat().st_size > 1000
+
+
+def test_sample_to_dataset_and_nothing_is_made_twice(factory: Factory) -> None:
+    factory.add_sample("ada_walk")
+    settings = factory.root / "posefactory.toml"
+    settings.write_text(
+        "[render]\nnum_angles = 4\nframes_per_clip = 1\nwidth = 256\nheight = 256\nsamples = 4\nengine = 'cycles'\n"
+    )
+    first = json.loads(factory.cli("run", "ada_walk", "--json"))
+    assert not first["failed"] and not first["trouble"] and len(first["runs"]) == 1
+    check_dataset(dataset_of(factory), 4)
+    accuracy = factory.sets.current("label_accuracy", "ada_walk").facts["all"]
+    assert accuracy["detection_rate"] == 1 and accuracy["pck_0.2"] > 0.8
+
+    before = {r: factory.sets.find(r).created_at for r in factory.sets.all()}
+    json.loads(factory.cli("run", "--all", "--json"))
+    assert {r: factory.sets.find(r).created_at for r in factory.sets.all()} == before
+    assert json.loads(factory.cli("run", "--stale", "--json"))["keys"] == []
+
+    settings.write_text(settings.read_text() + "seed = 5\n")
+    assert json.loads(factory.cli("run", "--stale", "--json"))["keys"] == ["ada_walk"]
+    made = {r.asset for r in set(factory.sets.all()) - set(before)}
+    assert made == {"multi_angle_renders", "pose_labels", "label_accuracy", "pose_dataset"}
+    assert all(factory.sets.find(r).created_at == t for r, t in before.items())
+    assert json.loads(factory.cli("store", "verify", "--json"))["damaged"] == []
+
+
+def test_x_bot_and_a_cast_kick(factory: Factory, mixamo: Path) -> None:
+    for source, name in (("xbot_idle", "xbot"), ("ybot_tpose", "ybot"), ("ybot@kick", "kick")):
+        factory.cli("characters", "add", str(mixamo / f"{source}.fbx"), "--name", name)
+    factory.cli("cast", "ybot", "--motion", "kick")
+    done = json.loads(factory.cli("run", "--all", "--json"))
+    assert not done["failed"] and not done["trouble"]
+    rows = {r["key"]: r for r in json.loads(factory.cli("characters", "list", "--json"))}
+    assert rows["kick"]["kind"] == "motion" and rows["kick"]["done"] == ["character"]
+    assert rows["xbot"]["height_m"] == pytest.approx(1.81, abs=0.02)
+    assert all(len(rows[k]["done"]) == 4 for k in ("xbot", "ybot", "ybot__kick"))
+    assert factory.sets.current("multi_angle_renders", "ybot").facts["frames"] == [1]
+    check_dataset(dataset_of(factory), 6)
+    text = factory.cli("run", "kick", "--until", "multi_angle_renders")
+    assert "1 of 1" in text
+
+
+def test_a_bad_one_takes_no_other_down(factory: Factory) -> None:
+    factory.add_sample("ada_walk")
+    factory.add_sample("bruno_squat")
+    (factory.uploads / "bruno_squat.fbx").write_text("not an FBX")
+    factory.add_sample("chen_jack")
+    done = json.loads(factory.cli("run", "--all", "--json", expect=1))
+    assert list(done["failed"]) == ["bruno_squat"] and "not an FBX" in done["failed"]["bruno_squat"]
+    check_dataset(dataset_of(factory), 4)
+    with dg.DagsterInstance.from_config(str(factory.root / "home")) as instance:
+        for asset in CHAIN:
+            green = instance.get_materialized_partitions(dg.AssetKey(asset))
+            assert green == {"ada_walk", "chen_jack"}
+
+
+def test_dagsters_own_command_line(factory: Factory) -> None:
+    factory.add_sample("chen_jack", "hero")
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "dagster"), "asset", "materialize", "-m", "posefactory_dagster.definitions",
+         "--select", "*", "--partition", "hero",
+         "--config-json", '{"ops":{"multi_angle_renders":{"config":{"num_angles":3}}}}'],
+        env=factory.environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    check_dataset(dataset_of(factory), 3)
+
+
+def test_blender_binary_runs_the_same_scripts(factory: Factory) -> None:
+    """A stand-in with Blender's command line, as no Blender binary can be installed here."""
+    binary = factory.root / "blender"
+    binary.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && { echo "Blender 4.5.3 LTS"; exit 0; }\n'
+        f'while [ "$1" != --python ]; do shift; done\nexec {sys.executable} "$2" "$3" "$4"\n'
+    )
+    binary.chmod(0o755)
+    factory.add_sample("ada_walk")
+    factory.cli("run", "ada_walk", "--until", "multi_angle_renders", BLENDER_PATH=str(binary))
+    assert factory.sets.current("multi_angle_renders", "ada_walk").facts["images"] == 2
+    binary.write_text('#!/bin/sh\necho "Blender 3.4.1"\n')
+    (factory.root / "posefactory.toml").write_text("[render]\nseed = 9\n")
+    text = factory.cli(
+        "run", "ada_walk", "--until", "multi_angle_renders", BLENDER_PATH=str(binary), expect=1
+    )
+    assert "is Blender 3.4; 4.5 or newer is needed" in text
+
+
+def test_a_crash_ends_one_character_and_the_rest_go_on(tmp_path: Path) -> None:
+    from posefactory_dagster.blender.job import new_job
+    from posefactory_dagster.blender.process import run_job
+    from blender_scripts.contract import CharacterTask
+    from tests.conftest import SMALL
+
+    tasks = [
+        CharacterTask(k, str(SAMPLES / "ada_walk.fbx"), str(tmp_path / k)) for k in ("a", "b", "c")
+    ]
+    killed = []
+
+    def kill_b(event: dict[str, Any]) -> None:
+        if event["event"] == "start" and event["key"] == "b":
+            for child in psutil.Process().children(recursive=True):
+                if "render_character" in " ".join(child.cmdline()):
+                    os.kill(child.pid, signal.SIGSEGV)
+                    killed.append(child.pid)
+
+    outcomes = run_job(new_job("render", tasks, SMALL), tmp_path, on_event=kill_b)
+    assert killed and "crashed on it (signal 11)" in outcomes["b"].error
+    assert outcomes["a"].error is None and outcomes["c"].error is None
+
+
+def test_a_character_that_takes_too_long_is_stopped(factory: Factory) -> None:
+    factory.add_sample("ada_walk")
+    (factory.root / "posefactory.toml").write_text(
+        "[render]\nwidth = 2048\nheight = 2048\nsamples = 500\nengine = 'cycles'\n"
+    )
+    text = factory.cli("run", "ada_walk", POSEFACTORY_CHARACTER_TIMEOUT_S="4", expect=1)
+    assert "not finished within 4 s" in " ".join(text.split())
+    assert not blenders_of(factory)
+
+
+def blenders_of(factory: Factory) -> list[int]:
+    """Blender processes that work in this factory's store."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if "_character.py" in words and str(factory.root) in words:
+            found.append(process.pid)
+    return found
+
+
+def kill_when(factory: Factory, ready: Callable[[], bool]) -> None:
+    """Start a run of everything and kill -9 its process once ``ready``."""
+    process = subprocess.Popen(
+        factory.command("run", "--all"), env=factory.environment, cwd=factory.root,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not ready() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+
+
+def check_after_kill(factory: Factory) -> None:
+    """No orphan, nothing half-read; a second run completes, and keeps what was committed."""
+    deadline = time.monotonic() + 20
+    while blenders_of(factory):
+        assert time.monotonic() < deadline, "an orphan of Blender lives on"
+        time.sleep(0.1)
+    assert json.loads(factory.cli("store", "verify", "--json"))["damaged"] == []
+    before = {r: factory.sets.find(r).created_at for r in factory.sets.all()}
+    done = json.loads(factory.cli("run", "--all", "--json"))
+    assert not done["failed"] and not done["trouble"]
+    assert all(factory.sets.find(r).created_at == t for r, t in before.items())
+    check_dataset(dataset_of(factory), 4)
+    assert json.loads(factory.cli("store", "verify", "--json"))["damaged"] == []
+
+
+@pytest.mark.parametrize(
+    "stage", ["character", "multi_angle_renders", "pose_labels", "pose_dataset"]
+)
+def test_kill_at_each_stage_loses_nothing(factory: Factory, stage: str) -> None:
+    factory.add_sample("ada_walk")
+    factory.add_sample("chen_jack")
+    if stage in ("character", "multi_angle_renders"):
+
+        def ready() -> bool:
+            word = "inspect" if stage == "character" else "render"
+            return any(word in " ".join(psutil.Process(p).cmdline()) for p in blenders_of(factory))
+
+    else:
+        before = {"pose_labels": "multi_angle_renders", "pose_dataset": "label_accuracy"}[stage]
+
+        def ready() -> bool:
+            return sum(r.asset == before for r in factory.sets.all()) == 2
+
+    kill_when(factory, ready)
+    check_after_kill(factory)
+
+
+@pytest.mark.soak
+def test_twenty_random_kills(factory: Factory) -> None:
+    seed = int(os.environ.get("SOAK_SEED", "0"))
+    rng = random.Random(seed)
+    for name in ("ada_walk", "chen_jack"):
+        factory.add_sample(name)
+    for round_number in range(20):
+        shutil.rmtree(factory.store / "sets", ignore_errors=True)
+        shutil.rmtree(factory.store / "current", ignore_errors=True)
+        delay = rng.uniform(1.0, 16.0)
+        started = time.monotonic()
+        kill_when(factory, lambda: time.monotonic() - started > delay)  # noqa: B023
+        print(f"kill {round_number + 1} of 20 after {delay:.2f} s (seed {seed})")
+        check_after_kill(factory)
+
+
+@pytest.mark.soak
+def test_a_hundred_characters_cost_the_same_each(factory: Factory) -> None:
+    for i in range(100):
+        shutil.copyfile(SAMPLES / "ada_walk.fbx", factory.uploads / f"hero{i:03d}.fbx")
+        factory.uploads.joinpath(f"hero{i:03d}.fbx").open("ab").write(bytes([i]))
+    factory.cli("characters", "add", *[str(p) for p in sorted(factory.uploads.glob("*.fbx"))])
+    done = json.loads(factory.cli("run", "--all", "--until", "multi_angle_renders", "--json"))
+    assert not done["failed"]
+    facts = [factory.sets.current("multi_angle_renders", k).facts for k in done["keys"]]
+    seconds = np.array([sum(f["seconds"].values()) for f in facts])
+    memory = np.array([f["peak_mb"] for f in facts])
+    print(
+        f"seconds a character: first ten {np.median(seconds[:10]):.3f}, last ten {np.median(seconds[-10:]):.3f}"
+    )
+    print(f"peak memory: after ten {memory[9]:.0f} MB, after a hundred {memory[-1]:.0f} MB")
+    assert memory[-1] < 1.3 * memory[9]
