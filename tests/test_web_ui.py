@@ -1,0 +1,91 @@
+"""The real web UI in a real browser: the graph shows, a partition is materialized from the page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from posefactory_dagster.settings import PROJECT_ROOT
+from tests.conftest import Factory
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+
+@pytest.fixture
+def server(factory: Factory) -> Iterator[str]:
+    """`dagster dev` on a free port of 127.0.0.1, with one sample registered."""
+    factory.add_sample("ada_walk", "hero")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (factory.root / "dev.log").open("w")
+    process = subprocess.Popen(
+        [str(Path(sys.executable).parent / "dagster"), "dev", "-h", "127.0.0.1", "-p", str(port)],
+        cwd=PROJECT_ROOT, env=factory.environment, stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{address}/server_info", timeout=1)
+                break
+            except OSError:
+                assert process.poll() is None, (factory.root / "dev.log").read_text()[-3000:]
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+def test_a_partition_is_materialized_from_the_page(server: str, factory: Factory, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    shots = tmp_path / "screenshots"
+    shots.mkdir()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1500, "height": 950})
+        page.set_default_timeout(60_000)
+        page.goto(f"{server}/assets/character?view=lineage&lineageScope=downstream&lineageDepth=5")
+        for name in ("character", "multi_ang…_renders", "pose_labels", "label_accuracy", "pose_dataset"):
+            page.get_by_text(name, exact=True).first.wait_for()
+        page.screenshot(path=shots / "graph.png")
+
+        page.goto(f"{server}/assets/character")
+        page.get_by_role("button", name="Materialize").first.click()
+        page.get_by_role("button", name="All", exact=True).click()
+        page.screenshot(path=shots / "dialog.png")
+        page.get_by_role("button", name=re.compile("Launch 1 run")).last.click()
+        deadline = time.monotonic() + 120
+        while factory.sets.current("character", "hero") is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+        page.goto(f"{server}/assets/character?view=partitions&partition=hero")
+        page.get_by_text("height_m").first.wait_for()
+        page.screenshot(path=shots / "partition.png")
+        picture = page.locator('img[src^="data:image/jpeg"]').first
+        if picture.count() == 0:
+            page.get_by_text("Show Markdown", exact=False).first.click()
+        picture.wait_for()
+        page.screenshot(path=shots / "picture.png")
+        assert picture.evaluate("image => image.naturalWidth") > 100
+        browser.close()
