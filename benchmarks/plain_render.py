@@ -1,6 +1,6 @@
 """The plain way to render eight views: one process, full frames, one after the other. No truth.
 
-    python benchmarks/plain_render.py CHARACTER.fbx FOLDER
+python benchmarks/plain_render.py CHARACTER.fbx FOLDER
 """
 
 from __future__ import annotations

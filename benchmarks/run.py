@@ -87,7 +87,9 @@ def warm(place: Path) -> dict[str, Any]:
     plain_images = []
     for sample in SAMPLES:
         out = place / f"plain_{sample.stem}"
-        subprocess.run([sys.executable, str(PLAIN), str(sample), str(out)], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, str(PLAIN), str(sample), str(out)], check=True, capture_output=True
+        )
         plain_images += sorted(out.glob("*.png"))
         list(landmarker.detect(task, plain_images[-8:], 0.5))
     plain = (time.perf_counter() - started) / len(plain_images)

@@ -17,7 +17,9 @@ import pytest
 from posefactory_dagster.settings import PROJECT_ROOT
 from tests.conftest import Factory
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
@@ -55,7 +57,9 @@ def server(factory: Factory) -> Iterator[str]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
-def test_a_partition_is_materialized_from_the_page(server: str, factory: Factory, tmp_path: Path) -> None:
+def test_a_partition_is_materialized_from_the_page(
+    server: str, factory: Factory, tmp_path: Path
+) -> None:
     from playwright.sync_api import sync_playwright
 
     shots = tmp_path / "screenshots"
@@ -65,7 +69,13 @@ def test_a_partition_is_materialized_from_the_page(server: str, factory: Factory
         page = browser.new_page(viewport={"width": 1500, "height": 950})
         page.set_default_timeout(60_000)
         page.goto(f"{server}/assets/character?view=lineage&lineageScope=downstream&lineageDepth=5")
-        for name in ("character", "multi_ang…_renders", "pose_labels", "label_accuracy", "pose_dataset"):
+        for name in (
+            "character",
+            "multi_ang…_renders",
+            "pose_labels",
+            "label_accuracy",
+            "pose_dataset",
+        ):
             page.get_by_text(name, exact=True).first.wait_for()
         page.screenshot(path=shots / "graph.png")
 

@@ -62,7 +62,7 @@ class LocalStore:
         target = self._path(key)
         with self._explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+            path.replace(target)
 
     def put_bytes(self, key: str, data: bytes) -> None:
         target = self._path(key)
@@ -73,7 +73,7 @@ class LocalStore:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, target)
+            Path(name).replace(target)
 
     def get_bytes(self, key: str) -> bytes | None:
         try:
