@@ -23,8 +23,11 @@ import psutil
 import pytest
 from pycocotools.coco import COCO
 
+from blender_scripts.contract import CharacterTask
+from posefactory_dagster.blender.job import new_job
+from posefactory_dagster.blender.process import run_job
 from posefactory_dagster.settings import PROJECT_ROOT
-from tests.conftest import SAMPLES, Factory
+from tests.conftest import SAMPLES, SMALL, Factory
 
 CHAIN = ("character", "multi_angle_renders", "pose_labels", "label_accuracy")
 
@@ -138,11 +141,6 @@ def test_blender_binary_runs_the_same_scripts(factory: Factory) -> None:
 
 
 def test_a_crash_ends_one_character_and_the_rest_go_on(tmp_path: Path) -> None:
-    from posefactory_dagster.blender.job import new_job
-    from posefactory_dagster.blender.process import run_job
-    from blender_scripts.contract import CharacterTask
-    from tests.conftest import SMALL
-
     tasks = [
         CharacterTask(k, str(SAMPLES / "ada_walk.fbx"), str(tmp_path / k)) for k in ("a", "b", "c")
     ]
