@@ -78,10 +78,14 @@ def run(work: Work) -> None:
             except (InputError, SettingsError) as error:
                 failed += 1
                 reporter.event(EVENT_FAILED, key=task.key, error=str(error))
+            except OSError as error:
+                failed += 1
+                reason = f"{task.key}: cannot write its files ({error.strerror or error}); free disk space, or name another store with POSEFACTORY_STORE"
+                reporter.event(EVENT_FAILED, key=task.key, error=reason)
             except Exception as error:
                 failed += 1
                 traceback.print_exc()
-                reason = f"{task.key}: {type(error).__name__}: {error} (our fault, or a full disk)"
+                reason = f"{task.key}: {type(error).__name__}: {error} (a fault of ours; please report it)"
                 reporter.event(EVENT_FAILED, key=task.key, error=reason)
             else:
                 seconds = {k: round(v, 4) for k, v in watch.seconds.items()}

@@ -22,6 +22,7 @@ from rich.table import Table
 from blender_scripts.contract import SettingsError
 from posefactory_dagster.characters import intake
 from posefactory_dagster.progress import listening
+from posefactory_dagster.renders.render_sets import motion_text
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, environment
 from posefactory_dagster.slugs import SlugError, cast_key, safe_slug, split_key
 from posefactory_dagster.storage import layout
@@ -251,6 +252,10 @@ def run(
             chosen = jobs.stale_keys(sets, chosen)
         _wait_for_others(instance, wait)
         document = _run(instance, sets, chosen, until, quiet=as_json)
+        if keys and until != jobs.CHAIN[0]:  # named one by one, so they were meant to be rendered
+            for key in chosen:
+                if jobs.is_motion(sets, key):
+                    document["failed"].setdefault(key, motion_text(key))
 
     def print_it() -> None:
         _print_report(document)

@@ -176,7 +176,7 @@ def _events(
 
 
 def _selects(run: dg.DagsterRun, asset: str) -> bool:
-    return run.asset_selection is None or dg.AssetKey(asset) in run.asset_selection
+    return not run.asset_selection or dg.AssetKey(asset) in run.asset_selection
 
 
 def _step_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str) -> bool:
@@ -220,7 +220,7 @@ def run_characters(
     chain = CHAIN if wants_dataset else CHAIN[: CHAIN.index(until) + 1]
     motions = [k for k in keys if is_motion(sets, k)]
     rest = [k for k in keys if k not in motions]
-    # Motions go no further than inspection; asked for by name alone, they say why.
+    # Motions go no further than inspection.
     queue = [(group, CHAIN[:1]) for group in contiguous(motions, registered)]
     queue += [(group, chain) for group in contiguous(rest, registered)]
     dataset_done = False

@@ -6,6 +6,7 @@ afterwards. With Cycles on a CPU that is a third cheaper than the full frame.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def shoot(scratch: Path, box_pixels: tuple[float, float, float, float] | None) -
     scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
     image = bpy.data.images.load(str(path))
+    if tuple(image.size) != (width, height):  # Blender itself goes on without a word
+        raise OSError(errno.ENOSPC, "Blender could not write a picture whole")
     pixels = np.empty(width * height * 4, np.float32)
     image.pixels.foreach_get(pixels)
     bpy.data.images.remove(image)

@@ -71,11 +71,7 @@ def multi_angle_renders(
         if source is None:
             ledger.bad(key, f"{key}: not inspected yet; materialize `character` for it first")
         elif source.facts["kind"] == "motion":
-            ledger.bad(
-                key,
-                f"{key}: a motion without a skin cannot be rendered; cast it on a character: "
-                f"posefactory cast SKIN --motion {key}",
-            )
+            ledger.bad(key, render_sets.motion_text(key))
         else:
             ref = SetRef(render_sets.ASSET, key, render_sets.identity(source, settings))
             if (committed := sets.find(ref)) is not None:

@@ -18,3 +18,11 @@ def identity(character: CommittedSet, settings: RenderSettings) -> str:
         {"character": character.ref.identity, "rig_map": rig_map()},
         {"truth_version": TRUTH_VERSION, **dataclasses.asdict(settings)},
     )
+
+
+def motion_text(key: str) -> str:
+    """What to say when somebody wants a motion rendered."""
+    return (
+        f"{key}: a motion without a skin cannot be rendered; cast it on a character: "
+        f"posefactory cast SKIN --motion {key}"
+    )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.store import LocalStore, Store
+from posefactory_dagster.storage.store import DISK_ERRORS, LocalStore, Store, explain_disk
 
 IDENTITY_LENGTH = 20
 
@@ -90,6 +90,10 @@ class CommittedSets:
         folder = self.store.scratch()
         try:
             yield folder
+        except OSError as error:
+            if error.errno in DISK_ERRORS:  # copying uploads, writing pictures or tables
+                raise explain_disk(error, Path(self.store.describe())) from error
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

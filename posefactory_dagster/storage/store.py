@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -9,6 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+#: What a full disk answers (a quota too), and what one that may not be written does.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
+DISK_ERRORS = (*FULL, *FORBIDDEN)
 
 
 class StoreError(RuntimeError):
@@ -164,11 +170,11 @@ class _Explained:
 def explain_disk(error: OSError, root: Path) -> StoreError:
     """The error of a store whose disk refuses, with the next step."""
     advice = "name another with POSEFACTORY_STORE"
-    if error.errno in (28, 122):  # ENOSPC, EDQUOT
+    if error.errno in FULL:
         return StoreError(
             f"{root}: the disk is full; free space (posefactory store gc) or {advice}"
         )
-    if error.errno in (13, 30, 1):  # EACCES, EROFS, EPERM
+    if error.errno in FORBIDDEN:
         return StoreError(f"{root}: the store cannot be written ({error.strerror}); {advice}")
     return StoreError(f"{root}: {error}")
 

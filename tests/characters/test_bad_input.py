@@ -87,7 +87,7 @@ def test_found_inside_blender(outcomes: Any, name: str, words: str) -> None:
 
     error = outcomes[0][name].error
     assert error is not None and re.search(words, error), error
-    assert name in error and "our fault" not in error, error
+    assert name in error and "fault of ours" not in error, error
 
 
 def test_the_good_one_after_the_bad_ones_is_done(outcomes: Any) -> None:

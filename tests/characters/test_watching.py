@@ -13,7 +13,7 @@ import pytest
 
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.jobs import RANGE_END, RANGE_START, contiguous
-from posefactory_dagster.sensors import upload_sensor
+from posefactory_dagster.sensors import carry_on_sensor, upload_sensor
 from posefactory_dagster.storage.io_manager import StoreResource
 from tests.conftest import SAMPLES
 
@@ -141,3 +141,33 @@ def test_contiguous_groups() -> None:
     assert contiguous("abd", registered) == [["a", "b"], ["d"]]
     assert contiguous("gab", registered) == [["a", "b"], ["g"]]
     assert contiguous([], registered) == []
+
+
+def test_good_characters_of_a_failed_run_are_carried_on(
+    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the daemon does it, for runs that the web UI or the upload sensor started."""
+    monkeypatch.setenv("POSEFACTORY_STORE", str(sensor.root))
+    sensor.drop("a.fbx")
+    (sensor.uploads / "b.fbx").write_bytes(SAMPLE.read_bytes()[:300_000])  # truncated
+    sensor.drop("c.fbx", SAMPLES / "chen_jack.fbx")
+    sensor.tick()
+    (request,) = sensor.tick().run_requests
+    result = defs.resolve_job_def("factory").execute_in_process(
+        instance=sensor.instance, tags=request.tags, raise_on_error=False
+    )
+    assert not result.success
+    context = dg.build_run_status_sensor_context(
+        sensor_name="carry_on_sensor",
+        dagster_event=result.get_run_failure_event(),
+        dagster_instance=sensor.instance,
+        dagster_run=sensor.instance.get_run_by_id(result.run_id),
+    ).for_run_failure()
+    requests = list(carry_on_sensor(context))
+    assert [(r.tags[RANGE_START], r.tags[RANGE_END]) for r in requests] == [("a", "a"), ("c", "c")]
+    assert [k.to_user_string() for k in requests[0].asset_selection] == [
+        "multi_angle_renders",
+        "pose_labels",
+        "label_accuracy",
+        "pose_dataset",
+    ]
