@@ -29,6 +29,8 @@ from posefactory_dagster.storage.store import LocalStore
 
 SAMPLES = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
 SETTINGS = RenderSettings(num_angles=8, frames_per_clip=1, engine="cycles", samples=8)
+#: Characters in the runs that are compared.
+GROWTH = tuple(int(n) for n in os.environ.get("BENCH_GROWTH", "10,100").split(","))
 PLAIN = Path(__file__).parent / "plain_render.py"
 
 
@@ -106,7 +108,7 @@ def warm(place: Path) -> dict[str, Any]:
 def growth(place: Path) -> dict[str, Any]:
     """Runs of 10 and of 100 characters: cost per image and memory must not grow."""
     result: dict[str, Any] = {}
-    for count in (10, 100):
+    for count in GROWTH:
         tasks = []
         for i in range(count):
             sample = SAMPLES[i % len(SAMPLES)]
