@@ -194,11 +194,6 @@ class Report:
     failed: dict[str, str] = field(default_factory=dict)
     trouble: list[str] = field(default_factory=list)
 
-    @property
-    def ok(self) -> bool:
-        """Whether everything asked for is there."""
-        return not self.failed and not self.trouble
-
 
 def run_characters(
     job: dg.JobDefinition,

@@ -1,5 +1,6 @@
 """The sensors: uploads that become runs, and good characters carried on past bad ones."""
 
+import hashlib
 from collections.abc import Iterator
 
 import dagster as dg
@@ -61,8 +62,6 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
 
 def hash_text(text: str) -> str:
     """A short digest, the same in every process."""
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
