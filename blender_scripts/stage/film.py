@@ -7,8 +7,11 @@ afterwards. With Cycles on a CPU that is a third cheaper than the full frame.
 from __future__ import annotations
 
 import errno
+import functools
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import bpy
 import numpy as np
@@ -19,6 +22,8 @@ from blender_scripts.stage.light import PLAIN_COLOUR
 #: Pixels around the character's projected box that are rendered too.
 BORDER_PIXELS = 3
 MASK_THRESHOLD = 0.5
+#: zlib's 1 to 9: higher is a tenth smaller and half as slow again.
+PNG_COMPRESSION = 3
 
 
 def set_up(settings: RenderSettings) -> None:
@@ -39,7 +44,7 @@ def set_up(settings: RenderSettings) -> None:
         scene.eevee.taa_render_samples = settings.samples
     scene.render.film_transparent = True
     scene.render.use_border = True
-    scene.render.use_crop_to_border = False
+    scene.render.use_crop_to_border = True
     scene.render.use_stamp = False
     scene.render.image_settings.file_format = "PNG"
     scene.render.image_settings.color_mode = "RGBA"
@@ -50,19 +55,37 @@ def set_up(settings: RenderSettings) -> None:
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered view. ``rgba`` (H, W, 4) float32 0-1, sRGB, straight alpha, top row first."""
+    """A rendered view: what the border held, and where in the frame that lies.
+
+    ``rgba`` (h, w, 4) float32 0-1, sRGB, straight alpha, top row first; its top-left corner is at
+    pixel (``left``, ``top``) of a frame of ``width`` x ``height``; all around it is transparent.
+    """
 
     rgba: np.ndarray
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def _window(self) -> tuple[slice, slice]:
+        h, w = self.rgba.shape[:2]
+        return slice(self.top, self.top + h), slice(self.left, self.left + w)
 
     @property
     def mask(self) -> np.ndarray:
-        """(H, W) bool: pixels that are mostly the person."""
-        return self.rgba[..., 3] > MASK_THRESHOLD
+        """(height, width) bool: pixels that are mostly the person."""
+        full = np.zeros((self.height, self.width), bool)
+        full[self._window] = self.rgba[..., 3] > MASK_THRESHOLD
+        return full
 
     def over(self, background: np.ndarray) -> np.ndarray:
-        """(H, W, 3) float32: the picture laid on a background of that shape or one colour (3,)."""
+        """(height, width, 3) float32: laid on a background of that shape or one colour (3,)."""
+        full = np.empty((self.height, self.width, 3), np.float32)
+        full[:] = background
         alpha = self.rgba[..., 3:]
-        return self.rgba[..., :3] * alpha + background * (1.0 - alpha)
+        full[self._window] = self.rgba[..., :3] * alpha + full[self._window] * (1.0 - alpha)
+        return full
 
 
 def shoot(scratch: Path, box_pixels: tuple[float, float, float, float] | None) -> Picture:
@@ -71,27 +94,41 @@ def shoot(scratch: Path, box_pixels: tuple[float, float, float, float] | None) -
     Args:
         scratch: an existing folder for the file between Blender and numpy.
         box_pixels: (x0, y0, x1, y1) around all that is to be seen, or None for the whole frame.
+
+    Raises:
+        OSError: the file could not be written whole.
     """
     scene = bpy.context.scene
     width, height = scene.render.resolution_x, scene.render.resolution_y
+    left, top, right, bottom = 0, 0, width, height
     scene.render.use_border = box_pixels is not None
     if box_pixels is not None:
         x0, y0, x1, y1 = box_pixels
-        scene.render.border_min_x = float(np.clip((x0 - BORDER_PIXELS) / width, 0, 1))
-        scene.render.border_max_x = float(np.clip((x1 + BORDER_PIXELS) / width, 0, 1))
-        scene.render.border_min_y = float(np.clip(1 - (y1 + BORDER_PIXELS) / height, 0, 1))
-        scene.render.border_max_y = float(np.clip(1 - (y0 - BORDER_PIXELS) / height, 0, 1))
+        left, right = _span(x0, x1, width)
+        top, bottom = _span(y0, y1, height)
+        # Blender cuts the products down to whole pixels; the half keeps float32 off the edge.
+        scene.render.border_min_x = (left + 0.5) / width
+        scene.render.border_max_x = (right + 0.5) / width
+        scene.render.border_min_y = (height - bottom + 0.5) / height
+        scene.render.border_max_y = (height - top + 0.5) / height
     path = scratch / "shot.png"
     scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
     image = bpy.data.images.load(str(path))
-    if tuple(image.size) != (width, height):  # Blender itself goes on without a word
+    if tuple(image.size) != (right - left, bottom - top):  # Blender itself goes on without a word
         raise OSError(errno.ENOSPC, "Blender could not write a picture whole")
-    pixels = np.empty(width * height * 4, np.float32)
+    pixels = np.empty((bottom - top) * (right - left) * 4, np.float32)
     image.pixels.foreach_get(pixels)
     bpy.data.images.remove(image)
     path.unlink()
-    return Picture(pixels.reshape(height, width, 4)[::-1])
+    rgba = pixels.reshape(bottom - top, right - left, 4)[::-1]
+    return Picture(rgba, left, top, width, height)
+
+
+def _span(low: float, high: float, size: int) -> tuple[int, int]:
+    """Whole pixels around (low, high) with the border, inside the frame; never none at all."""
+    start = int(np.clip(np.floor(low) - BORDER_PIXELS, 0, size - 1))
+    return start, int(np.clip(np.ceil(high) + BORDER_PIXELS, start + 1, size))
 
 
 def shoot_backdrop(scratch: Path, hidden: list[bpy.types.Object]) -> np.ndarray:
@@ -115,19 +152,32 @@ def plain_backdrop() -> np.ndarray:
     return np.array(PLAIN_COLOUR, np.float32)
 
 
+@functools.cache
+def _image_library() -> ModuleType:
+    """OpenImageIO, which every Blender ships; the bpy package keeps it out of the import path."""
+    try:
+        import OpenImageIO
+    except ImportError:
+        python = Path(bpy.utils.resource_path("LOCAL")) / "python"
+        places = python.glob("lib/python*/site-packages")
+        sys.path.extend(str(p) for p in places if str(p) not in sys.path)
+        import OpenImageIO
+    return OpenImageIO
+
+
 def save_png(path: Path, rgb_or_mask: np.ndarray) -> None:
     """Write (H, W, 3) float 0-1, or a (H, W) bool mask as grey 0 and 255, as PNG without dates.
 
-    Blender's writer of *images* adds no text chunks, other than its writer of *renders*.
+    Raises:
+        OSError: the file cannot be written.
     """
-    array = rgb_or_mask.astype(np.float32)
-    if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=2)
-    height, width = array.shape[:2]
-    image = bpy.data.images.new("out", width, height, alpha=False)
-    rgba = np.ones((height, width, 4), np.float32)
-    rgba[..., :3] = array
-    image.pixels.foreach_set(rgba[::-1].ravel())
-    image.file_format = "PNG"
-    image.save(filepath=str(path))
-    bpy.data.images.remove(image)
+    oiio = _image_library()
+    scaled = np.clip(rgb_or_mask.astype(np.float32) * 255.0 + 0.5, 0.0, 255.0)
+    pixels = np.atleast_3d(scaled.astype(np.uint8))
+    height, width, channels = pixels.shape
+    spec = oiio.ImageSpec(width, height, channels, "uint8")
+    spec["png:compressionLevel"] = PNG_COMPRESSION
+    file = oiio.ImageOutput.create(str(path))
+    if not (file and file.open(str(path), spec) and file.write_image(pixels) and file.close()):
+        reason = file.geterror() if file else oiio.geterror()
+        raise OSError(errno.ENOSPC, f"cannot write {path.name}: {reason}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import os
+import queue
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +27,19 @@ SKELETON = (
     ("left_ankle", "left_heel"), ("left_heel", "left_foot_index"),
     ("right_ankle", "right_heel"), ("right_heel", "right_foot_index"),
 )  # fmt: skip
+#: Each holds its own copy of the model in memory.
+MOST_LANDMARKERS = 8
 VALUES = ("x", "y", "z", "visibility", "presence", "world_x", "world_y", "world_z")
 
 
 def detect(
-    model: Path, images: Iterable[Path], min_confidence: float
+    model: Path, images: Sequence[Path], min_confidence: float
 ) -> Iterator[tuple[Path, np.ndarray | None]]:
     """Each image with its (33, 8) values, columns as ``VALUES``, or None where no person is found.
 
     x and y are fractions of the image's width and height, z is MediaPipe's relative depth (not
-    metric); world coordinates are metres from between the hips, y down.
+    metric); world coordinates are metres from between the hips, y down. Images are looked at by one
+    landmarker per core, as each uses only one, and come in the order given.
     """
     import mediapipe as mp  # 3 s to import, so only where it is used
     from mediapipe.tasks.python import BaseOptions, vision
@@ -43,21 +50,33 @@ def detect(
         num_poses=1,
         min_pose_detection_confidence=min_confidence,
     )
-    with vision.PoseLandmarker.create_from_options(options) as landmarker:
-        for path in images:
-            with Image.open(path) as image:
-                pixels = np.ascontiguousarray(image.convert("RGB"))
+
+    def look(path: Path) -> np.ndarray | None:
+        with Image.open(path) as image:
+            pixels = np.ascontiguousarray(image.convert("RGB"))
+        landmarker = idle.get()
+        try:
             result = landmarker.detect(mp.Image(mp.ImageFormat.SRGB, pixels))
-            if not result.pose_landmarks:
-                yield path, None
-                continue
-            rows = [
+        finally:
+            idle.put(landmarker)
+        if not result.pose_landmarks:
+            return None
+        return np.array(
+            [
                 (p.x, p.y, p.z, p.visibility, p.presence, w.x, w.y, w.z)
                 for p, w in zip(
                     result.pose_landmarks[0], result.pose_world_landmarks[0], strict=True
                 )
             ]
-            yield path, np.array(rows)
+        )
+
+    workers = min(os.cpu_count() or 1, MOST_LANDMARKERS, len(images))
+    idle: queue.SimpleQueue[vision.PoseLandmarker] = queue.SimpleQueue()
+    with contextlib.ExitStack() as stack:
+        for _ in range(workers):
+            idle.put(stack.enter_context(vision.PoseLandmarker.create_from_options(options)))
+        pool = stack.enter_context(ThreadPoolExecutor(max(workers, 1)))
+        yield from zip(images, pool.map(look, images), strict=True)
 
 
 def to_frame(detections: Iterable[tuple[dict[str, Any], np.ndarray | None]]) -> pd.DataFrame:

@@ -102,7 +102,11 @@ def compare_markers(character, anchors, points, cameras, folder: Path) -> dict[s
             camera.film(pinhole)
             x, y = pinhole.project(point[None])[0]
             picture = film.shoot(folder, (x - 40, y - 40, x + 40, y + 40))
-            weight = picture.rgba[..., 3].astype(np.float64)
+            weight = np.zeros((picture.height, picture.width))
+            h, w = picture.rgba.shape[:2]
+            weight[picture.top : picture.top + h, picture.left : picture.left + w] = picture.rgba[
+                ..., 3
+            ]
             rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
             found = np.array([(weight * columns).sum(), (weight * rows).sum()]) / max(
                 weight.sum(), 1e-9
