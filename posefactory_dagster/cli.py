@@ -73,6 +73,30 @@ def dagster_home() -> Path:
 
 
 @contextmanager
+def _native_chatter_in_log() -> Iterator[None]:
+    """Keep what MediaPipe's C++ prints on stderr off the terminal; it goes to `native.log`.
+
+    It obeys no setting, and would bury the progress. Python's own stderr stays what it was.
+    """
+    terminal = sys.stderr
+    terminal.flush()
+    number = terminal.fileno()
+    kept = os.dup(number)
+    with (
+        os.fdopen(kept, "w", encoding="utf-8", errors="replace") as stderr,
+        (dagster_home() / "native.log").open("ab") as log,
+    ):
+        os.dup2(log.fileno(), number)
+        sys.stderr = stderr
+        try:
+            yield
+        finally:
+            stderr.flush()
+            os.dup2(kept, number)
+            sys.stderr = terminal
+
+
+@contextmanager
 def _instance() -> Iterator[Any]:
     dagster_home()
     import dagster as dg
@@ -302,7 +326,7 @@ def _run(
 
     started = time.monotonic()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())  # fmt: skip
-    with Progress(*columns, console=err, disable=quiet) as bars:
+    with _native_chatter_in_log(), Progress(*columns, console=err, disable=quiet) as bars:
         bar = bars.add_task("starting", total=None)
 
         last = ""
@@ -345,7 +369,7 @@ def _print_report(document: dict[str, Any]) -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(as_json: JsonOption = False) -> None:
     """Take every sample character through all assets to a dataset."""
     started = time.monotonic()
     sets = _sets()
@@ -364,44 +388,56 @@ def demo() -> None:
 
         stale = jobs.stale_keys(sets, keys)
         if stale or sets.current(jobs.DATASET, layout.UNPARTITIONED) is None:
-            document = _run(instance, sets, stale or keys, jobs.DATASET, quiet=False)
+            document = _run(instance, sets, stale or keys, jobs.DATASET, quiet=as_json)
             if document["failed"] or document["trouble"]:
-                _print_report(document)
+                _show(as_json, document, lambda: _print_report(document))
                 raise typer.Exit(WORK_FAILED)
     dataset = sets.current(jobs.DATASET, layout.UNPARTITIONED)
     if dataset is None:
         raise CommandError("no dataset was made; posefactory doctor shows what is missing")
-    facts = dataset.facts
-    spent = time.monotonic() - started
     folder = dataset.path("README.md").parent
-    if stale:
-        made = sum(
-            s.facts["images"] for k in stale if (s := sets.current("multi_angle_renders", k))
-        )
+    made = [s for k in stale if (s := sets.current("multi_angle_renders", k))]
+    summary = {
+        **dataset.facts,
+        "images_made": sum(s.facts["images"] for s in made),
+        "seconds": round(time.monotonic() - started, 2),
+        "contact_sheet": str(folder / "contact_sheet.jpg"),
+        "dataset": str(folder),
+    }
+    _show(as_json, summary, lambda: _print_demo(summary))
+
+
+def _print_demo(summary: dict[str, Any]) -> None:
+    made, spent = summary["images_made"], summary["seconds"]
+    if made:
         out.print(
             f"\n[bold]{made} images made in {spent:.1f} s[/bold], {spent / made:.2f} s an image"
         )
     else:
         out.print(f"\n[bold]everything found committed[/bold], {spent:.1f} s")
     out.print(
-        f"dataset        {facts['characters']} characters, {facts['images']} images, {facts['labels']} landmark labels\n"
-        f"MediaPipe      detects {facts['detection_rate']:.0%}, PCK@0.2 {facts['pck_0.2']:.3f}, OKS {facts['oks']:.3f}, "
-        f"{facts['swaps']} left/right swaps\n"
-        f"contact sheet  {folder / 'contact_sheet.jpg'}\n"
-        f"dataset folder {folder}\n"
+        f"dataset        {summary['characters']} characters, {summary['images']} images, {summary['labels']} landmark labels\n"
+        f"MediaPipe      detects {summary['detection_rate']:.0%}, PCK@0.2 {summary['pck_0.2']:.3f}, OKS {summary['oks']:.3f}, "
+        f"{summary['swaps']} left/right swaps\n"
+        f"contact sheet  {summary['contact_sheet']}\n"
+        f"dataset folder {summary['dataset']}\n"
         "web UI         make dev, then http://127.0.0.1:3000",
         soft_wrap=True,
     )
 
 
 @app.command()
-def home() -> None:
-    """Make DAGSTER_HOME from the shipped `dagster.yaml`, and the upload folder; print where they are."""
-    sets = _sets()
-    out.print(
-        f"DAGSTER_HOME {dagster_home()}\nuploads      {sets.store.local_path(layout.UPLOADS)}"
-    )
-    sets.store.local_path(layout.UPLOADS).mkdir(parents=True, exist_ok=True)
+def home(as_json: JsonOption = False) -> None:
+    """Make DAGSTER_HOME from the shipped `dagster.yaml`, and the upload folder; say where they are."""
+    uploads = _sets().store.local_path(layout.UPLOADS)
+    uploads.mkdir(parents=True, exist_ok=True)
+    places = {"DAGSTER_HOME": str(dagster_home()), "uploads": str(uploads)}
+
+    def print_it() -> None:
+        for name, place in places.items():
+            out.print(f"{name:12} {place}", soft_wrap=True)
+
+    _show(as_json, places, print_it)
 
 
 @store_app.command("verify")
@@ -456,9 +492,14 @@ def doctor(as_json: JsonOption = False) -> None:
     from posefactory_dagster.doctor import examine
 
     findings = []
-    with err.status("looking"), tempfile.TemporaryDirectory() as scratch:
+    with (
+        _native_chatter_in_log(),
+        err.status("looking") as status,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         for finding in examine(Path(scratch)):
             findings.append(finding)
+            status.update(f"looking: {finding.what} {'ok' if finding.ok else 'not ok'}")
     rows = [{"what": f.what, "ok": f.ok, "needed": f.needed, "says": f.says} for f in findings]
 
     def print_it() -> None:

@@ -176,7 +176,7 @@ def explain_disk(error: OSError, root: Path) -> StoreError:
         )
     if error.errno in FORBIDDEN:
         return StoreError(f"{root}: the store cannot be written ({error.strerror}); {advice}")
-    return StoreError(f"{root}: {error}")
+    return StoreError(f"{root}: {error}; {advice}")
 
 
 def _newest(path: Path) -> float:
