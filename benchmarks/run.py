@@ -25,7 +25,6 @@ from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.process import run_job
 from posefactory_dagster.labels import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA
-from posefactory_dagster.storage.store import LocalStore
 
 SAMPLES = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
 SETTINGS = RenderSettings(num_angles=8, frames_per_clip=1, engine="cycles", samples=8)
@@ -78,7 +77,7 @@ def warm(place: Path) -> dict[str, Any]:
         for stage, seconds in outcome.seconds.items():
             stages[stage] = stages.get(stage, 0.0) + seconds
     images = [p for t in tasks for p in sorted((Path(t.output) / "images").iterdir())]
-    task = model.model_path(LocalStore(place))
+    task = model.model_path()
     list(landmarker.detect(task, images[:1], 0.5))  # imports and model loading are not per image
     started = time.perf_counter()
     list(landmarker.detect(task, images, 0.5))

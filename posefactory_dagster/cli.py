@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -27,7 +29,7 @@ from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, environment
 from posefactory_dagster.slugs import SlugError, cast_key, safe_slug, split_key
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSets
-from posefactory_dagster.storage.store import StoreError, open_store
+from posefactory_dagster.storage.store import LocalStore, StoreError, open_store
 
 warnings.filterwarnings("ignore")  # Dagster's beta notices, on every start
 
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def _sets() -> CommittedSets:
-    return CommittedSets(open_store(environment().store))
+    return CommittedSets(open_store())
 
 
 def dagster_home() -> Path:
@@ -179,7 +181,7 @@ def _add_file(sets: CommittedSets, file: Path, name: str | None) -> str:
         )
     with sets.scratch() as scratch:
         shutil.copyfile(file, scratch / "upload")
-        sets.store.put_file(f"{layout.UPLOADS}{key}.fbx", scratch / "upload")
+        sets.store.put_files({layout.upload(f"{key}.fbx"): scratch / "upload"})
     return key
 
 
@@ -235,7 +237,7 @@ def cast(
         (motion, "motion", "a cast takes one skin and one motion"),
     ):
         upload = intake.find_upload(found, slug)
-        bare = intake.looks_like_motion(sets.store.local_path(upload.object_key))
+        bare = intake.looks_like_motion(intake.fetch(sets.store, upload))
         if bare == (wanted == "skin"):
             raise CommandError(f"{upload.file_name} is a {'motion' if bare else 'skin'}; {advice}")
     key = cast_key(skin, motion)
@@ -376,7 +378,8 @@ def demo(as_json: JsonOption = False) -> None:
     samples = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
     if not samples:
         raise CommandError("no sample characters in assets_data/characters")
-    new = [s for s in samples if sets.store.get_bytes(f"{layout.UPLOADS}{s.stem}.fbx") is None]
+    there = intake.uploads_by_key(sets.store)
+    new = [s for s in samples if s.stem not in there]
     _, errors = _add_files(sets, new, None)
     if errors:
         raise CommandError("; ".join(errors))
@@ -395,14 +398,13 @@ def demo(as_json: JsonOption = False) -> None:
     dataset = sets.current(jobs.DATASET, layout.UNPARTITIONED)
     if dataset is None:
         raise CommandError("no dataset was made; posefactory doctor shows what is missing")
-    folder = dataset.path("README.md").parent
     made = [s for k in stale if (s := sets.current("multi_angle_renders", k))]
     summary = {
         **dataset.facts,
         "images_made": sum(s.facts["images"] for s in made),
         "seconds": round(time.monotonic() - started, 2),
-        "contact_sheet": str(folder / "contact_sheet.jpg"),
-        "dataset": str(folder),
+        "contact_sheet": dataset.address("contact_sheet.jpg"),
+        "dataset": dataset.address(),
     }
     _show(as_json, summary, lambda: _print_demo(summary))
 
@@ -429,9 +431,10 @@ def _print_demo(summary: dict[str, Any]) -> None:
 @app.command()
 def home(as_json: JsonOption = False) -> None:
     """Make DAGSTER_HOME from the shipped `dagster.yaml`, and the upload folder; say where they are."""
-    uploads = _sets().store.local_path(layout.UPLOADS)
-    uploads.mkdir(parents=True, exist_ok=True)
-    places = {"DAGSTER_HOME": str(dagster_home()), "uploads": str(uploads)}
+    store = _sets().store
+    if isinstance(store, LocalStore):
+        Path(store.address(layout.UPLOADS)).mkdir(parents=True, exist_ok=True)
+    places = {"DAGSTER_HOME": str(dagster_home()), "uploads": store.address(layout.UPLOADS)}
 
     def print_it() -> None:
         for name, place in places.items():
@@ -484,6 +487,67 @@ def store_gc(
         out.print(f"{len(removed)} sets {verb}, {freed / 1e6:.1f} MB")
 
     _show(as_json, {"removed": removed, "bytes": freed, "dry_run": dry_run}, print_it)
+
+
+@store_app.command("copy")
+def store_copy(
+    source: Annotated[str, typer.Argument(help="A folder, or r2://bucket/prefix.")],
+    target: Annotated[str, typer.Argument(help="A folder, or r2://bucket/prefix.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Copy uploads and committed sets to another store; run it again to go on where it was cut off."""
+    from posefactory_dagster.storage.copying import Copied, copy_store
+
+    copied = Copied()
+    with err.status("copying") as status:
+        for what, copied in copy_store(open_store(source), open_store(target)):
+            status.update(f"copying {copied.sets} sets, {copied.bytes / 1e6:.0f} MB: {what}")
+
+    def print_it() -> None:
+        out.print(
+            f"{copied.sets} sets and {copied.uploads} uploads copied ({copied.bytes / 1e6:.1f} MB), "
+            f"{copied.found} were there already"
+        )
+        for key in copied.clashes:
+            err.print(
+                f"[red]error:[/red] {key}: {target} holds another file of that name; rename one of them",
+                soft_wrap=True,
+            )
+
+    _show(as_json, dataclasses.asdict(copied), print_it)
+    if copied.clashes:
+        raise typer.Exit(WORK_FAILED)
+
+
+@app.command("upload-url")
+def upload_url(
+    name: Annotated[str, typer.Argument(help="The file's name; it gives the key.")],
+    as_json: JsonOption = False,
+) -> None:
+    """An address by which somebody without keys can upload one FBX, for an hour."""
+    store = _sets().store
+    if isinstance(store, LocalStore):
+        raise CommandError(
+            f"{store.address()} is a folder; upload addresses need POSEFACTORY_STORE=r2://bucket/prefix"
+        )
+    from posefactory_dagster.storage.r2 import UPLOAD_URL_SECONDS, R2Store
+
+    assert isinstance(store, R2Store)
+    key = safe_slug(name.removesuffix(".fbx"))
+    taken = intake.uploads_by_key(store).get(key)
+    if taken:
+        raise CommandError(f"{name}: the key {key!r} belongs to {taken[0].file_name!r} already")
+    address = store.presigned(layout.upload(f"{key}.fbx"), "put_object", UPLOAD_URL_SECONDS)
+    document = {"key": key, "url": address, "seconds": UPLOAD_URL_SECONDS}
+
+    def print_it() -> None:
+        out.print(f"curl -T {shlex.quote(name)} {shlex.quote(address)}", soft_wrap=True)
+        err.print(
+            f"works for {UPLOAD_URL_SECONDS // 60} minutes; the file becomes [bold]{key}[/bold] and may have "
+            f"{environment().max_upload_mb:g} MB, which is checked when it is taken in"
+        )
+
+    _show(as_json, document, print_it)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from posefactory_dagster.blender.process import BlenderError, gpu_at_hand, run_j
 from posefactory_dagster.labels import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA, environment, project_settings
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.store import Store, open_store
+from posefactory_dagster.storage.store import REMOTE_SCHEME, Store, open_store
 
 TINY = RenderSettings(num_angles=1, frames_per_clip=1, width=64, height=64, samples=1)
 LEAST_DISK_GB = 2.0
@@ -54,13 +55,14 @@ def examine(scratch: Path) -> Iterator[Finding]:
     )
     yield Finding("GPU", gpu, False, says)
     try:
-        store = open_store(environment().store)
-        yield _try_store(store)
+        yield _try_store(open_store())
     except Exception as error:
         yield Finding("store", False, True, str(error))
         return
-    yield _try_mediapipe(store, scratch)
-    yield _disk(Path(environment().store))
+    yield _try_mediapipe(scratch)
+    yield _disk(
+        environment().cache if REMOTE_SCHEME in environment().store else Path(environment().store)
+    )
     try:
         project_settings()
         yield Finding("settings", True, True, str(environment().settings_file.name))
@@ -88,16 +90,22 @@ def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -
 
 
 def _try_store(store: Store) -> Finding:
-    key = layout.CACHE + "doctor"
+    key = layout.doctor(secrets.token_hex(4))
     store.put_bytes(key, b"here")
     same = store.get_bytes(key) == b"here"
-    store.delete(key)
-    return Finding("store", same, True, store.describe())
+    twice = store.create_bytes(key, b"there")
+    store.delete([key])
+    if twice:
+        return Finding(
+            "store", False, True,
+            f"{store.address()} ignores conditional writes (If-None-Match); two runs could overwrite each other",
+        )  # fmt: skip
+    return Finding("store", same, True, store.address())
 
 
-def _try_mediapipe(store: Store, scratch: Path) -> Finding:
+def _try_mediapipe(scratch: Path) -> Finding:
     try:
-        task = model.model_path(store)
+        task = model.model_path()
         blank = scratch / "blank.png"
         Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(blank)
         found = list(landmarker.detect(task, [blank], 0.5))

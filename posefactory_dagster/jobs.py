@@ -72,16 +72,14 @@ def is_motion(sets: CommittedSets, key: str) -> bool:
     if "__" in key:
         return False
     uploads = intake.uploads_by_key(sets.store).get(key, [])
-    return len(uploads) == 1 and intake.looks_like_motion(
-        sets.store.local_path(uploads[0].object_key)
-    )
+    return len(uploads) == 1 and intake.looks_like_motion(intake.fetch(sets.store, uploads[0]))
 
 
 def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
     """Keys of which some asset would be made anew with the present files and settings."""
     found = intake.uploads_by_key(sets.store)
     settings = wanted_settings({})
-    model_sha256 = file_sha256(model.model_path(sets.store))
+    model_sha256 = file_sha256(model.model_path())
 
     def fresh(key: str) -> bool:
         try:

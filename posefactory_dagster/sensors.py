@@ -16,6 +16,7 @@ from posefactory_dagster.jobs import (
     range_tags,
 )
 from posefactory_dagster.partitions import CHARACTERS
+from posefactory_dagster.settings import environment
 from posefactory_dagster.storage.io_manager import StoreResource
 
 
@@ -29,7 +30,7 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
     """Register new keys, and ask for as few runs as their order allows."""
     memory = Memory.from_cursor(context.cursor)
     registered = context.instance.get_dynamic_partitions(str(CHARACTERS.name))
-    finding = look(store.sets().store, memory, registered)
+    finding = look(store.sets().store, memory, registered, environment().max_upload_mb)
     for error in finding.errors:
         context.log.error(error)
     motions = set(finding.motions)

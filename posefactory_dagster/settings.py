@@ -11,7 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, Field, ValidationError
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from blender_scripts.contract import RenderSettings, SettingsError
@@ -28,6 +29,20 @@ class Environment(BaseSettings):
 
     store: str = Field(
         default=str(PROJECT_ROOT / "data"), validation_alias=AliasChoices("POSEFACTORY_STORE")
+    )
+    r2_endpoint_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("R2_ENDPOINT_URL")
+    )
+    r2_access_key_id: str | None = Field(
+        default=None, validation_alias=AliasChoices("R2_ACCESS_KEY_ID")
+    )
+    r2_secret_access_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("R2_SECRET_ACCESS_KEY")
+    )
+    r2_bucket: str = Field(default="pose-factory", validation_alias=AliasChoices("R2_BUCKET"))
+    cache: Path = Field(
+        default=Path(platformdirs.user_cache_dir("posefactory")),
+        validation_alias=AliasChoices("POSEFACTORY_CACHE"),
     )
     blender_path: Path | None = Field(default=None, validation_alias=AliasChoices("BLENDER_PATH"))
     pose_landmarker_model: Path | None = Field(

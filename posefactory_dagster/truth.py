@@ -31,6 +31,7 @@ class Truth:
 
 def read_truth(renders: CommittedSet) -> Truth:
     """The truth of a committed render set."""
-    document = json.loads(renders.path("truth.json").read_text("utf-8"))
-    with np.load(renders.path("truth.npz")) as arrays:
+    files = renders.paths(["truth.json", "truth.npz"])
+    document = json.loads(files["truth.json"].read_text("utf-8"))
+    with np.load(files["truth.npz"]) as arrays:
         return Truth(document, {name: arrays[name] for name in arrays.files})

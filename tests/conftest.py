@@ -20,6 +20,7 @@ from posefactory_dagster.blender.process import Outcome, run_job
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
 from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.storage.store import open_store
+from tests.servers import S3Server, moto_server, rclone_server
 
 SAMPLES = ASSETS_DATA / "characters"
 MIXAMO = PROJECT_ROOT.parent / "shared" / "mixamo"
@@ -133,3 +134,17 @@ def factory(tmp_path: Path) -> Iterator[Factory]:
     root.mkdir()
     yield Factory(root)
     shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One rclone server for all tests; each uses a prefix of its own."""
+    with rclone_server(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_s3() -> Iterator[S3Server]:
+    """One moto server for all tests; each uses a prefix of its own."""
+    with moto_server() as server:
+        yield server

@@ -55,10 +55,9 @@ def character(
         for planned in todo:
             folder = scratch / planned.key
             folder.mkdir()
-            shutil.copyfile(sets.store.local_path(planned.skin.object_key), folder / "skin.fbx")
+            shutil.copyfile(intake.fetch(sets.store, planned.skin), folder / "skin.fbx")
             if planned.motion:
-                source = sets.store.local_path(planned.motion.object_key)
-                shutil.copyfile(source, folder / "motion.fbx")
+                shutil.copyfile(intake.fetch(sets.store, planned.motion), folder / "motion.fbx")
             tasks.append(
                 CharacterTask(
                     key=planned.key,

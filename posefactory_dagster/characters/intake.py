@@ -31,7 +31,7 @@ class Upload:
     file_name: str
     object_key: str
     size: int
-    modified: float
+    mark: str
 
 
 def uploads_by_key(store: Store) -> dict[str, list[Upload]]:
@@ -48,8 +48,20 @@ def uploads_by_key(store: Store) -> dict[str, list[Upload]]:
             key = safe_slug(PurePosixPath(name).stem)
         except SlugError:
             continue
-        found.setdefault(key, []).append(Upload(key, name, item.key, item.size, item.modified))
+        found.setdefault(key, []).append(Upload(key, name, item.key, item.size, item.mark))
     return found
+
+
+def fetch(store: Store, upload: Upload) -> Path:
+    """A local path of an upload's content, to be read only.
+
+    Raises:
+        UploadError: it was taken away meanwhile.
+    """
+    try:
+        return store.local_paths({upload.object_key: None})[upload.object_key]
+    except FileNotFoundError as error:
+        raise UploadError(f"{upload.file_name}: it is gone; upload it again") from error
 
 
 def clash_text(uploads: list[Upload]) -> str:
@@ -74,6 +86,19 @@ def find_upload(found: dict[str, list[Upload]], slug: str) -> Upload:
     return uploads[0]
 
 
+def check_size(size: int, name: str, max_mb: float) -> None:
+    """Refuse a file by its size in bytes alone, before it is fetched from anywhere.
+
+    Raises:
+        UploadError: it is too large.
+    """
+    if size > max_mb * 1e6:
+        raise UploadError(
+            f"{name}: {size / 1e6:.1f} MB, over the limit of {max_mb:g} MB; "
+            "reduce it, or raise POSEFACTORY_MAX_UPLOAD_MB"
+        )
+
+
 def check_file(path: Path, name: str, max_mb: float) -> None:
     """Find in a second what Blender would find in ten.
 
@@ -81,11 +106,7 @@ def check_file(path: Path, name: str, max_mb: float) -> None:
         UploadError: too large, empty, truncated, or no FBX at all.
     """
     size = path.stat().st_size
-    if size > max_mb * 1e6:
-        raise UploadError(
-            f"{name}: {size / 1e6:.1f} MB, over the limit of {max_mb:g} MB; "
-            "reduce it, or raise POSEFACTORY_MAX_UPLOAD_MB"
-        )
+    check_size(size, name, max_mb)
     if size == 0:
         raise UploadError(f"{name}: the file is empty; upload it again")
     with path.open("rb") as file:
@@ -157,7 +178,8 @@ def plan(store: Store, found: dict[str, list[Upload]], key: str, max_mb: float) 
     for role, upload in (("skin", skin), ("motion", motion)):
         if upload is None:
             continue
-        path = store.local_path(upload.object_key)
+        check_size(upload.size, upload.file_name, max_mb)
+        path = fetch(store, upload)
         check_file(path, upload.file_name, max_mb)
         inputs[role] = {
             "file_name": upload.file_name,

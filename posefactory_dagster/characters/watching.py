@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from posefactory_dagster.storage.store import Store
 
 #: New files taken up by one tick; the rest wait for the next, so that a tick stays short.
 MOST_NEW = 500
+#: Files are fetched and read for so long in one tick; Dagster ends a tick after 60 s.
+MOST_SECONDS = 4.0
 
 
 @dataclass
@@ -47,12 +50,13 @@ class Finding:
     waiting: int
 
 
-def look(store: Store, memory: Memory, registered: Sequence[str]) -> Finding:
+def look(store: Store, memory: Memory, registered: Sequence[str], max_mb: float) -> Finding:
     """Compare the upload folder with ``memory``, and update it.
 
     A file counts once two looks in a row find it unchanged: until then it may be half-copied. A
     touched file with the same content is not run again; a changed motion takes its casts along.
     """
+    started = time.monotonic()
     errors: list[str] = []
     ready: list[intake.Upload] = []
     pending: dict[str, str] = {}
@@ -73,18 +77,22 @@ def look(store: Store, memory: Memory, registered: Sequence[str]) -> Finding:
     changed: list[str] = []
     motions: list[str] = []
     for upload in ready:
-        path = store.local_path(upload.object_key)
+        if time.monotonic() - started > MOST_SECONDS:
+            memory.pending[upload.key] = _fingerprint(upload)
+            continue
         before = memory.taken.get(upload.key)
-        try:
-            digest = file_sha256(path)
-        except OSError as error:
-            errors.append(f"{upload.file_name}: cannot be read ({error.strerror}); upload it again")
-            digest = ""
+        digest, bare = "", False
+        if upload.size <= max_mb * 1e6:  # a larger one is refused by the run, which says so
+            try:
+                path = intake.fetch(store, upload)
+                digest, bare = file_sha256(path), intake.looks_like_motion(path)
+            except (intake.UploadError, OSError) as error:
+                errors.append(f"{upload.file_name}: cannot be read ({error}); upload it again")
         memory.taken[upload.key] = [_fingerprint(upload), digest]
-        if before is not None and before[1] == digest:
+        if digest and before is not None and before[1] == digest:
             continue
         changed.append(upload.key)
-        if intake.looks_like_motion(path):
+        if bare:
             motions.append(upload.key)
     known = set(registered)
     skins = [k for k in changed if k not in motions]
@@ -100,10 +108,10 @@ def look(store: Store, memory: Memory, registered: Sequence[str]) -> Finding:
         skins=skins,
         motions=motions,
         errors=errors,
-        waiting=len(pending),
+        waiting=len(memory.pending),
     )
 
 
 def _fingerprint(upload: intake.Upload) -> str:
-    text = f"{upload.file_name}|{upload.size}|{upload.modified}"
+    text = f"{upload.file_name}|{upload.mark}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -91,6 +91,6 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
         ),
         **{k: v for k, v in facts.items() if k != "splits"},
         "splits": dg.MetadataValue.json(facts["splits"]),
-        "folder": dg.MetadataValue.path(committed.path("README.md").parent),
+        "folder": committed.address(),
         "version": committed.ref.identity,
     }

@@ -51,13 +51,14 @@ def export(members: list[Member], folder: Path, tell: Callable[[int, int], None]
     tables, image_id = [], 0
     for done, member in enumerate(members):
         truth = read_truth(member.renders)
+        files = member.renders.paths(
+            f"{kind}/{i['file']}" for i in truth.images for kind in ("images", "masks")
+        )
         for index, record in enumerate(truth.images):
             image_id += 1
             name = f"{member.key}__{record['file']}"
-            shutil.copyfile(
-                member.renders.path(f"images/{record['file']}"), folder / "images" / name
-            )
-            mask_path = member.renders.path(f"masks/{record['file']}")
+            shutil.copyfile(files[f"images/{record['file']}"], folder / "images" / name)
+            mask_path = files[f"masks/{record['file']}"]
             shutil.copyfile(mask_path, folder / "masks" / name)
             with Image.open(mask_path) as opened:
                 mask = np.asarray(opened.convert("L")) > 127

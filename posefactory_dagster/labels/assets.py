@@ -73,7 +73,7 @@ def pose_labels(
     sets = store.sets()
     try:
         settings = dataclasses.replace(project_settings().labels, **overrides)
-        task = model.model_path(sets.store)
+        task = model.model_path()
     except (SettingsError, model.ModelError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     sha256 = file_sha256(task)
@@ -105,7 +105,7 @@ def _label(
     truth = read_truth(renders)
     records = {i["file"]: i for i in truth.images}
     size = np.array([truth.document["settings"]["width"], truth.document["settings"]["height"]])
-    paths = [renders.path(f"images/{name}") for name in records]
+    paths = list(renders.paths(f"images/{name}" for name in records).values())
     results = []
     with sets.scratch() as scratch:
         if settings.save_debug_images:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import tempfile
 import zipfile
 from pathlib import Path
 
 from posefactory_dagster.settings import environment
-from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import file_sha256
-from posefactory_dagster.storage.store import Store
 
 #: Fixed, so that the same parts give the same bytes.
 ZIP_DATE = (2020, 1, 1, 0, 0, 0)
@@ -26,7 +25,7 @@ class ModelError(RuntimeError):
     """There is no model to label with; the text says what to do."""
 
 
-def model_path(store: Store) -> Path:
+def model_path() -> Path:
     """The `.task` bundle: what POSE_LANDMARKER_MODEL names, else the one made from the package.
 
     Raises:
@@ -39,10 +38,13 @@ def model_path(store: Store) -> Path:
         return named
     parts = _shipped_parts()
     digest = hashlib.sha256("".join(file_sha256(p) for p in parts).encode()).hexdigest()[:12]
-    key = f"{layout.CACHE}pose_landmarker_full-{digest}.task"
-    if store.get_bytes(key) is None:
-        store.put_bytes(key, assemble(parts))
-    return store.local_path(key)
+    bundle = environment().cache / f"pose_landmarker_full-{digest}.task"
+    if not bundle.is_file():
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=bundle.parent, delete=False) as partial:
+            partial.write(assemble(parts))
+        Path(partial.name).replace(bundle)  # whole or not at all, as another process may look
+    return bundle
 
 
 def _shipped_parts() -> list[Path]:

@@ -83,19 +83,7 @@ def multi_angle_renders(
         return ledger.close()
 
     with sets.scratch() as scratch:
-        tasks = [
-            CharacterTask(
-                key=key,
-                skin=str(character[key].path("skin.fbx")),
-                motion=(
-                    str(character[key].path("motion.fbx"))
-                    if "motion.fbx" in character[key].files
-                    else None
-                ),
-                output=str(scratch / key),
-            )
-            for key in todo
-        ]
+        tasks = [_task(key, character[key], scratch) for key in todo]
 
         def on_outcome(key: str, outcome: Outcome) -> None:
             if outcome.error:
@@ -106,6 +94,17 @@ def multi_angle_renders(
 
         blender.run_job(context, new_job("render", tasks, settings), scratch, on_outcome)
         return ledger.close()
+
+
+def _task(key: str, source: CommittedSet, scratch: Path) -> CharacterTask:
+    files = source.paths(name for name in ("skin.fbx", "motion.fbx") if name in source.files)
+    motion = files.get("motion.fbx")
+    return CharacterTask(
+        key=key,
+        skin=str(files["skin.fbx"]),
+        motion=str(motion) if motion else None,
+        output=str(scratch / key),
+    )
 
 
 def _commit(
@@ -154,6 +153,6 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
         "seconds_per_image": round(spent / max(facts["images"], 1), 4),
         "peak_memory_mb": facts["peak_mb"] or 0.0,
         "warnings": "\n".join(facts["warnings"]) or "none",
-        "folder": str(committed.path("truth.json").parent),
+        "folder": committed.address(),
         "identity": committed.ref.identity,
     }

@@ -1,1 +1,1 @@
-"""Committed sets, in a local folder for now, and the IO manager that carries them."""
+"""Committed sets in a local folder or a bucket, and the IO manager that carries them."""

@@ -1,8 +1,8 @@
 """Carries committed sets between assets: references out, lazily opened sets in."""
 
 import dagster as dg
+from pydantic import Field
 
-from posefactory_dagster.settings import environment
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import open_store
@@ -11,11 +11,13 @@ from posefactory_dagster.storage.store import open_store
 class StoreResource(dg.ConfigurableResource):
     """Where sets are kept."""
 
-    address: str = ""
+    address: str = Field(
+        default="", description="A folder, or r2://bucket/prefix; empty: POSEFACTORY_STORE says it."
+    )
 
     def sets(self) -> CommittedSets:
         """The sets of this store; the address falls back to POSEFACTORY_STORE."""
-        return CommittedSets(open_store(self.address or environment().store))
+        return CommittedSets(open_store(self.address))
 
 
 class CommittedSetIOManager(dg.ConfigurableIOManager):

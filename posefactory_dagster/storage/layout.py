@@ -1,10 +1,12 @@
 """Every object key in the store, and no key anywhere else.
 
 uploads/<file name>                             what people drop
-sets/<asset>/<partition>/<identity>/<file>      files of a committed set
-sets/<asset>/<partition>/<identity>/manifest.json
-current/<asset>/<partition>.json                which identity readers get
-cache/<file>                                    can be made again at any time
+sets/<asset>/<partition>/<identity>/manifest.json        makes a set exist; names its attempt
+sets/<asset>/<partition>/<identity>/<attempt>/<file>    what one attempt to make the set wrote
+current/<asset>/<partition>.json                        which identity readers get
+doctor/<name>                                           written and removed by `posefactory doctor`
+
+Each attempt writes to a folder of its own, so that two runs that race for one set cannot mix their files.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import re
 UPLOADS = "uploads/"
 SETS = "sets/"
 CURRENT = "current/"
-CACHE = "cache/"
 MANIFEST = "manifest.json"
 #: The partition of an asset that has none.
 UNPARTITIONED = "all"
@@ -37,10 +38,20 @@ def set_prefix(asset: str, partition: str, identity: str) -> str:
     return f"{SETS}{_part(asset)}/{_part(partition)}/{_part(identity)}/"
 
 
-def set_file(asset: str, partition: str, identity: str, name: str) -> str:
+def set_file(asset: str, partition: str, identity: str, attempt: str, name: str) -> str:
     """One file of a set; ``name`` may have folders."""
     inside = "/".join(_part(p) for p in name.split("/"))
-    return set_prefix(asset, partition, identity) + inside
+    return f"{set_prefix(asset, partition, identity)}{_part(attempt)}/{inside}"
+
+
+def doctor(name: str) -> str:
+    """An object to try the store with."""
+    return "doctor/" + _part(name)
+
+
+def upload(name: str) -> str:
+    """An uploaded file; ``name`` is made of a slug and an ending."""
+    return UPLOADS + _part(name)
 
 
 def manifest(asset: str, partition: str, identity: str) -> str:
@@ -54,6 +65,20 @@ def parse_manifest(key: str) -> tuple[str, str, str] | None:
     if len(parts) == 5 and parts[0] + "/" == SETS and parts[4] == MANIFEST:
         return parts[1], parts[2], parts[3]
     return None
+
+
+def parse_set_file(key: str) -> tuple[str, str, str, str] | None:
+    """(asset, partition, identity, attempt) if ``key`` is a file of an attempt."""
+    parts = key.split("/")
+    if len(parts) >= 6 and parts[0] + "/" == SETS:
+        return parts[1], parts[2], parts[3], parts[4]
+    return None
+
+
+def parse_current(key: str) -> tuple[str, str] | None:
+    """(asset, partition) if ``key`` is a pointer."""
+    parts = key.removesuffix(".json").split("/")
+    return (parts[1], parts[2]) if len(parts) == 3 and parts[0] + "/" == CURRENT else None
 
 
 def current(asset: str, partition: str) -> str:

@@ -8,20 +8,26 @@ first, until readers are pointed to it and `gc` takes the older one.
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import json
+import logging
+import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.store import DISK_ERRORS, LocalStore, Store, explain_disk
+from posefactory_dagster.storage.store import DISK_ERRORS, Store, StoredObject, explain_disk
 
 IDENTITY_LENGTH = 20
+VERIFY_PARALLEL = 8
+log = logging.getLogger(__name__)
 
 
 def identity_of(asset: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -47,9 +53,13 @@ class SetRef:
 
 @dataclass(frozen=True)
 class CommittedSet:
-    """A set that exists. ``files`` maps each name to {sha256, size}; ``facts`` are its numbers."""
+    """A set that exists. ``files`` maps each name to {sha256, size}; ``facts`` are its numbers.
+
+    ``attempt`` names the try that made it: two runs may race for a set, and one of them wins.
+    """
 
     ref: SetRef
+    attempt: str
     inputs: Mapping[str, Any]
     settings: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
@@ -58,15 +68,32 @@ class CommittedSet:
     _store: Store = field(repr=False, compare=False)
 
     def path(self, name: str) -> Path:
-        """A local path of one of its files, to be read only.
+        """A local path of one of its files, to be read only; see ``paths``."""
+        return self.paths([name])[name]
+
+    def paths(self, names: Iterable[str]) -> dict[str, Path]:
+        """Local paths of some of its files, fetched side by side where the store is elsewhere.
 
         Raises:
-            KeyError: the manifest does not name that file.
+            KeyError: the manifest does not name a file.
+            StoreError: a file is not what the manifest says, or cannot be fetched.
         """
-        if name not in self.files:
-            raise KeyError(f"{name} is not in set {self.ref}")
+        names = list(names)
+        unknown = [n for n in names if n not in self.files]
+        if unknown:
+            raise KeyError(f"{unknown[0]} is not in set {self.ref}")
+        keys = {name: self.key(name) for name in names}
+        found = self._store.local_paths({keys[n]: self.files[n]["sha256"] for n in names})
+        return {name: found[keys[name]] for name in names}
+
+    def key(self, name: str) -> str:
+        """The object key of one of its files."""
         ref = self.ref
-        return self._store.local_path(layout.set_file(ref.asset, ref.partition, ref.identity, name))
+        return layout.set_file(ref.asset, ref.partition, ref.identity, self.attempt, name)
+
+    def address(self, name: str = "") -> str:
+        """Where a person finds the set's files, or one of them."""
+        return self._store.address(self.key(name or "x").removesuffix("" if name else "/x"))
 
 
 @dataclass(frozen=True)
@@ -92,7 +119,7 @@ class CommittedSets:
             yield folder
         except OSError as error:
             if error.errno in DISK_ERRORS:  # copying uploads, writing pictures or tables
-                raise explain_disk(error, Path(self.store.describe())) from error
+                raise explain_disk(error, self.store.address()) from error
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -112,15 +139,43 @@ class CommittedSets:
         """
         if (found := self.find(ref)) is not None:
             return found
-        files = {}
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            name = path.relative_to(folder).as_posix()
-            files[name] = {"sha256": file_sha256(path), "size": path.stat().st_size}
-            self.store.put_file(layout.set_file(ref.asset, ref.partition, ref.identity, name), path)
+        paths = {
+            p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()
+        }
+        files = {
+            name: {"sha256": file_sha256(path), "size": path.stat().st_size}
+            for name, path in paths.items()
+        }
+        attempt = secrets.token_hex(4)
+        self.store.put_files(
+            {
+                layout.set_file(ref.asset, ref.partition, ref.identity, attempt, name): path
+                for name, path in paths.items()
+            }
+        )
+        return self.commit_uploaded(
+            ref, attempt, files, inputs=inputs, settings=settings, facts=facts
+        )
+
+    def commit_uploaded(
+        self,
+        ref: SetRef,
+        attempt: str,
+        files: Mapping[str, Mapping[str, Any]],
+        *,
+        inputs: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        facts: Mapping[str, Any],
+    ) -> CommittedSet:
+        """Make a set of files that lie in the store already, under ``attempt``.
+
+        The manifest is written only if there is none; who loses that race gets the winner's set.
+        """
         manifest = {
             "asset": ref.asset,
             "partition": ref.partition,
             "identity": ref.identity,
+            "attempt": attempt,
             "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "inputs": inputs,
             "settings": settings,
@@ -128,10 +183,22 @@ class CommittedSets:
             "files": files,
         }
         key = layout.manifest(ref.asset, ref.partition, ref.identity)
-        self.store.put_bytes(key, json.dumps(manifest, indent=1, sort_keys=True).encode())
+        if not self.store.create_bytes(
+            key, json.dumps(manifest, indent=1, sort_keys=True).encode()
+        ):
+            log.warning(
+                "%s %s: another run committed this set first; its files are used, ours are dropped",
+                ref.asset,
+                ref.partition,
+            )
+            self._drop_attempt(ref, attempt)
         committed = self.find(ref)
         assert committed is not None
         return committed
+
+    def _drop_attempt(self, ref: SetRef, attempt: str) -> None:
+        prefix = f"{layout.set_prefix(ref.asset, ref.partition, ref.identity)}{attempt}/"
+        self.store.delete([item.key for item in self.store.list(prefix)])
 
     def find(self, ref: SetRef) -> CommittedSet | None:
         """The set, if it is committed."""
@@ -141,6 +208,7 @@ class CommittedSets:
         manifest = json.loads(data)
         return CommittedSet(
             ref=ref,
+            attempt=manifest["attempt"],
             inputs=manifest["inputs"],
             settings=manifest["settings"],
             files=manifest["files"],
@@ -171,31 +239,27 @@ class CommittedSets:
                 yield SetRef(*parsed)
 
     def verify(self) -> Iterator[tuple[SetRef, list[Damage]]]:
-        """Check each set's files against its manifest, set by set."""
+        """Check each set's files against its manifest, set by set, reading them where they lie."""
         for ref in sorted(self.all(), key=lambda r: (r.asset, r.partition, r.identity)):
             committed = self.find(ref)
-            damages = []
-            for name, entry in committed.files.items() if committed else ():
-                path = committed.path(name) if committed else Path()
-                if not path.is_file():
-                    damages.append(Damage(ref, name, "missing"))
-                elif path.stat().st_size != entry["size"]:
-                    damages.append(Damage(ref, name, "another size"))
-                elif file_sha256(path) != entry["sha256"]:
-                    damages.append(Damage(ref, name, "another checksum"))
-            yield ref, damages
+            if committed is not None:
+                with ThreadPoolExecutor(VERIFY_PARALLEL) as pool:
+                    check = functools.partial(self._check, committed)
+                    yield ref, [d for d in pool.map(check, committed.files) if d is not None]
 
-    def drop(self, ref: SetRef) -> int:
-        """Remove a set, manifest first, so that it stops existing at once; bytes freed."""
-        prefix = layout.set_prefix(ref.asset, ref.partition, ref.identity)
-        items = list(self.store.list(prefix))
-        self.store.delete(layout.manifest(ref.asset, ref.partition, ref.identity))
-        for item in items:
-            self.store.delete(item.key)
-        return sum(item.size for item in items)
+    def _check(self, committed: CommittedSet, name: str) -> Damage | None:
+        entry = committed.files[name]
+        found = self.store.digest(committed.key(name))
+        if found is None:
+            return Damage(committed.ref, name, "missing")
+        if found.size != entry["size"]:
+            return Damage(committed.ref, name, "another size")
+        if found.sha256 != entry["sha256"]:
+            return Damage(committed.ref, name, "another checksum")
+        return None
 
     def collect_garbage(self, grace_s: float, dry_run: bool = False) -> tuple[list[str], int]:
-        """Remove sets that nobody points to, files without a manifest, and left-over scratch.
+        """Remove sets that nobody points to, attempts that became no set, and left-over scratch.
 
         Whatever was touched within ``grace_s`` seconds stays, as a run may still use it; so do the
         sets that a current set was made from.
@@ -204,30 +268,37 @@ class CommittedSets:
             What went (prefixes), and the bytes freed.
         """
         now = time.time()
-        keep = set()
+        keep: set[SetRef] = set()
         for item in list(self.store.list(layout.CURRENT)):
-            asset, partition = item.key[len(layout.CURRENT) :].removesuffix(".json").split("/")
-            committed = self.current(asset, partition)
+            pointer = layout.parse_current(item.key)
+            committed = self.current(*pointer) if pointer else None
             if committed:
                 keep.add(committed.ref)
                 keep |= {SetRef(*r) for r in committed.inputs.get("sets", [])}
-        newest: dict[str, float] = {}
-        sizes: dict[str, int] = {}
+        # By set: the manifest, if there is one, then the files of each attempt.
+        found: dict[SetRef, dict[str, list[StoredObject]]] = {}
         for item in self.store.list(layout.SETS):
-            parts = item.key.split("/")
-            prefix = "/".join(parts[:4])
-            newest[prefix] = max(newest.get(prefix, 0.0), item.modified)
-            sizes[prefix] = sizes.get(prefix, 0) + item.size
+            if manifest := layout.parse_manifest(item.key):
+                found.setdefault(SetRef(*manifest), {}).setdefault("", []).append(item)
+            elif file := layout.parse_set_file(item.key):
+                found.setdefault(SetRef(*file[:3]), {}).setdefault(file[3], []).append(item)
         removed, freed = [], 0
-        for prefix in sorted(newest):
-            _, asset, partition, identity = prefix.split("/")
-            ref = SetRef(asset, partition, identity)
-            if ref in keep or now - newest[prefix] < grace_s:
-                continue
-            removed.append(prefix)
-            freed += sizes[prefix]
-            if not dry_run:
-                self.drop(ref)
-        if isinstance(self.store, LocalStore) and not dry_run:
+        for ref in sorted(found, key=lambda r: (r.asset, r.partition, r.identity)):
+            groups = found[ref]
+            if ref in keep:
+                committed = self.find(ref)
+                groups.pop("", None)
+                groups.pop(committed.attempt if committed else "", None)
+            for name in sorted(groups):  # a manifest comes first, so that its set ends at once
+                items = groups[name]
+                if now - max(i.modified for i in items) < grace_s:
+                    if not name:
+                        break  # a young manifest keeps all of its set
+                    continue
+                removed += [layout.set_prefix(ref.asset, ref.partition, ref.identity) + name]
+                freed += sum(i.size for i in items)
+                if not dry_run:
+                    self.store.delete([i.key for i in items])
+        if not dry_run:
             self.store.sweep_scratch(now - grace_s)
         return removed, freed

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from posefactory_dagster.settings import environment
 
 #: What a full disk answers (a quota too), and what one that may not be written does.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
 DISK_ERRORS = (*FULL, *FORBIDDEN)
+REMOTE_SCHEME = "r2://"
 
 
 class StoreError(RuntimeError):
@@ -23,63 +27,102 @@ class StoreError(RuntimeError):
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What a listing says of an object; ``modified`` in seconds since 1970."""
+    """What a listing says of an object.
+
+    ``modified`` is in seconds since 1970; ``mark`` changes whenever the content may have changed, and
+    is no checksum.
+    """
 
     key: str
     size: int
     modified: float
+    mark: str
+
+
+@dataclass(frozen=True)
+class Digest:
+    """Size in bytes and sha256 (hex) of an object's content, read from where it lies."""
+
+    size: int
+    sha256: str
 
 
 class Store(Protocol):
     """Objects by key. Keys come from `layout.py` only."""
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Take the file at ``path`` over; it is gone from there afterwards. Whole or not at all."""
+    def put_files(self, files: Mapping[str, Path]) -> None:
+        """Take local files over, by key; they are gone from there afterwards. Each whole or not at all."""
 
     def put_bytes(self, key: str, data: bytes) -> None:
         """Write a small object, whole or not at all."""
 
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        """Write a small object if there is none under ``key``; whether it was written now."""
+
     def get_bytes(self, key: str) -> bytes | None:
         """A small object, or None if there is none."""
 
-    def local_path(self, key: str) -> Path:
-        """A path on this machine with the object's content, to be read only."""
+    def local_paths(self, sha256: Mapping[str, str | None]) -> dict[str, Path]:
+        """Paths on this machine with the content of the named objects, to be read only.
+
+        Args:
+            sha256: the checksum of each object that never changes; None for one that may.
+
+        Raises:
+            FileNotFoundError: an object is not there.
+            StoreError: a transfer failed, or an object is not what its checksum says.
+        """
+
+    def digest(self, key: str) -> Digest | None:
+        """What lies under ``key``, read anew; None if nothing does."""
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects whose key begins with ``prefix``, in no particular order."""
 
-    def delete(self, key: str) -> None:
-        """Remove an object; no error if it is gone."""
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects in this order; no error for those that are gone."""
 
     def scratch(self) -> Path:
-        """A new, empty local folder from which ``put_file`` is cheap."""
+        """A new, empty local folder from which ``put_files`` is cheap."""
 
-    def describe(self) -> str:
-        """How a person would name this store."""
+    def sweep_scratch(self, older_than: float) -> int:
+        """Remove scratch last touched before ``older_than`` (seconds since 1970); how many went."""
+
+    def address(self, key: str = "") -> str:
+        """How a person finds the object, or the store itself."""
 
 
 class LocalStore:
     """A folder. Files move in by rename, so a reader never sees half of one."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().resolve()
+        self.root = root.absolute()
 
-    def put_file(self, key: str, path: Path) -> None:
-        target = self._path(key)
-        with self._explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+    def put_files(self, files: Mapping[str, Path]) -> None:
+        for key, path in files.items():
+            target = self._path(key)
+            with self._explained():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
 
     def put_bytes(self, key: str, data: bytes) -> None:
         target = self._path(key)
-        with self._explained(target):
+        with self._explained():
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._scratch_root())
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(target)
+            self._written(data).replace(target)
+
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        target = self._path(key)
+        with self._explained():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            written = self._written(data)
+            try:
+                os.link(written, target)  # fails if the name is taken, other than a rename
+            except FileExistsError:
+                return False
+            finally:
+                written.unlink()
+        return True
 
     def get_bytes(self, key: str) -> bytes | None:
         try:
@@ -87,8 +130,16 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def local_path(self, key: str) -> Path:
-        return self._path(key)
+    def local_paths(self, sha256: Mapping[str, str | None]) -> dict[str, Path]:
+        return {key: self._path(key) for key in sha256}
+
+    def digest(self, key: str) -> Digest | None:
+        try:
+            with self._path(key).open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                return Digest(os.fstat(file.fileno()).st_size, sha256)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         folder = self._path(prefix) if prefix.endswith("/") else self._path(prefix).parent
@@ -108,35 +159,39 @@ class LocalStore:
                     continue
                 key = Path(entry.path).relative_to(self.root).as_posix()
                 if key.startswith(prefix):
-                    yield StoredObject(key, status.st_size, status.st_mtime)
+                    mark = f"{status.st_size}-{status.st_mtime_ns}"
+                    yield StoredObject(key, status.st_size, status.st_mtime, mark)
 
-    def delete(self, key: str) -> None:
-        path = self._path(key)
-        path.unlink(missing_ok=True)
-        parent = path.parent
-        while parent != self.root and parent.is_relative_to(self.root):
-            try:
-                parent.rmdir()
-            except OSError:
-                break
-            parent = parent.parent
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            path = self._path(key)
+            path.unlink(missing_ok=True)
+            parent = path.parent
+            while parent != self.root and parent.is_relative_to(self.root):
+                try:
+                    parent.rmdir()
+                except OSError:
+                    break
+                parent = parent.parent
 
     def scratch(self) -> Path:
-        with self._explained(self.root):
+        with self._explained():
             return Path(tempfile.mkdtemp(dir=self._scratch_root(), prefix=f"{os.getpid()}-"))
 
-    def describe(self) -> str:
-        return str(self.root)
-
     def sweep_scratch(self, older_than: float) -> int:
-        """Remove scratch last touched before ``older_than`` (seconds since 1970); how many went."""
-        swept = 0
-        for entry in list(os.scandir(self._scratch_root())):
-            if _newest(Path(entry.path)) < older_than:
-                path = Path(entry.path)
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-                swept += 1
-        return swept
+        return sweep(self._scratch_root(), older_than)
+
+    def address(self, key: str = "") -> str:
+        return str(self._path(key) if key else self.root)
+
+    def _written(self, data: bytes) -> Path:
+        """A file with ``data`` on the disk, beside the store's objects."""
+        handle, name = tempfile.mkstemp(dir=self._scratch_root())
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return Path(name)
 
     def _scratch_root(self) -> Path:
         path = self.root / "scratch"
@@ -149,34 +204,45 @@ class LocalStore:
             raise StoreError(f"{key!r} leads out of the store")
         return path
 
-    def _explained(self, target: Path) -> _Explained:
-        return _Explained(target, self.root)
+    def _explained(self) -> _Explained:
+        return _Explained(self.root)
 
 
 class _Explained:
     """Turns a full or read-only disk into an error that says what to do."""
 
-    def __init__(self, target: Path, root: Path) -> None:
-        self._target, self._root = target, root
+    def __init__(self, root: Path) -> None:
+        self._root = root
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise explain_disk(error, self._root) from error
+            raise explain_disk(error, str(self._root)) from error
 
 
-def explain_disk(error: OSError, root: Path) -> StoreError:
+def explain_disk(error: OSError, place: str) -> StoreError:
     """The error of a store whose disk refuses, with the next step."""
     advice = "name another with POSEFACTORY_STORE"
     if error.errno in FULL:
         return StoreError(
-            f"{root}: the disk is full; free space (posefactory store gc) or {advice}"
+            f"{place}: the disk is full; free space (posefactory store gc) or {advice}"
         )
     if error.errno in FORBIDDEN:
-        return StoreError(f"{root}: the store cannot be written ({error.strerror}); {advice}")
-    return StoreError(f"{root}: {error}; {advice}")
+        return StoreError(f"{place}: the store cannot be written ({error.strerror}); {advice}")
+    return StoreError(f"{place}: {error}; {advice}")
+
+
+def sweep(folder: Path, older_than: float) -> int:
+    """Remove what lies in ``folder`` and was last touched before ``older_than``; how many went."""
+    swept = 0
+    for entry in list(os.scandir(folder)):
+        path = Path(entry.path)
+        if _newest(path) < older_than:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+            swept += 1
+    return swept
 
 
 def _newest(path: Path) -> float:
@@ -185,12 +251,21 @@ def _newest(path: Path) -> float:
     return max(times)
 
 
-def open_store(address: str) -> Store:
-    """The store at ``address``: a folder's path.
+def open_store(address: str = "") -> Store:
+    """The store at ``address``: a folder's path, or ``r2://bucket/prefix``.
+
+    An empty address means what POSEFACTORY_STORE says.
 
     Raises:
-        StoreError: the address is of a kind that is not there yet.
+        StoreError: the address is of another kind, or its bucket's keys are not in the environment.
     """
+    address = address or environment().store
+    if address.startswith(REMOTE_SCHEME):
+        from posefactory_dagster.storage.r2 import open_r2  # boto3 takes a second to import
+
+        return open_r2(address)
     if "://" in address:
-        raise StoreError(f"POSEFACTORY_STORE={address}: only a local folder works so far")
+        raise StoreError(
+            f"{address}: no store of that kind; give a folder's path or r2://bucket/prefix"
+        )
     return LocalStore(Path(address))

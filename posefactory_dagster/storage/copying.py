@@ -1,0 +1,107 @@
+"""Move a project from one store to another, as often as it takes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSets, SetRef
+from posefactory_dagster.storage.store import Store, StoreError
+
+#: Files of one set on the way at a time.
+BATCH = 64
+
+
+@dataclass
+class Copied:
+    """What a copy did: objects and bytes that went over, and what was there already."""
+
+    sets: int = 0
+    uploads: int = 0
+    found: int = 0
+    bytes: int = 0
+    clashes: list[str] = field(default_factory=list)
+
+
+def copy_store(source: Store, target: Store) -> Iterator[tuple[str, Copied]]:
+    """Copy uploads, committed sets and pointers; yields what is being copied, and the count so far.
+
+    A set goes over files first and manifest last, so one that was cut off does not exist at the target;
+    a second copy finds what is there and takes the rest. Nothing at the target is overwritten: an upload
+    of another content under the same name is reported and left.
+
+    Raises:
+        StoreError: a file at the source is not what its manifest says; ``store verify`` shows more.
+    """
+    done = Copied()
+    there = {item.key: item for item in target.list(layout.UPLOADS)}
+    for item in sorted(source.list(layout.UPLOADS), key=lambda i: i.key):
+        yield item.key, done
+        if item.key in there:
+            if target.digest(item.key) == source.digest(item.key):
+                done.found += 1
+            else:
+                done.clashes.append(item.key)
+            continue
+        _carry(source, target, {item.key: None})
+        done.uploads += 1
+        done.bytes += item.size
+    have = set(CommittedSets(target).all())
+    sets = CommittedSets(source)
+    for ref in sorted(sets.all(), key=lambda r: (r.asset, r.partition, r.identity)):
+        yield f"{ref.asset} {ref.partition} {ref.identity}", done
+        if ref in have:
+            done.found += 1
+            continue
+        done.bytes += _copy_set(sets, ref, target)
+        done.sets += 1
+    for item in sorted(source.list(layout.CURRENT), key=lambda i: i.key):
+        yield item.key, done
+        pointer = source.get_bytes(item.key)
+        if pointer is not None and target.get_bytes(item.key) != pointer:
+            target.put_bytes(item.key, pointer)
+    yield "done", done
+
+
+def _copy_set(sets: CommittedSets, ref: SetRef, target: Store) -> int:
+    committed = sets.find(ref)
+    manifest = sets.store.get_bytes(layout.manifest(ref.asset, ref.partition, ref.identity))
+    if committed is None or manifest is None:
+        return 0  # gone since it was listed
+    prefix = f"{layout.set_prefix(ref.asset, ref.partition, ref.identity)}{committed.attempt}/"
+    there = {item.key: item.size for item in target.list(prefix)}
+    missing = {
+        committed.key(name): entry["sha256"]
+        for name, entry in committed.files.items()
+        if there.get(committed.key(name)) != entry["size"]
+    }
+    keys = list(missing)
+    for start in range(0, len(keys), BATCH):
+        _carry(sets.store, target, {k: missing[k] for k in keys[start : start + BATCH]})
+    with ThreadPoolExecutor(8) as pool:
+        arrived = dict(zip(committed.files, pool.map(target.digest, map(committed.key, committed.files)), strict=True))  # fmt: skip
+    for name, entry in committed.files.items():
+        found = arrived[name]
+        if found is None or found.sha256 != entry["sha256"]:
+            target.delete([committed.key(name)])
+            raise StoreError(
+                f"{target.address(committed.key(name))}: did not arrive whole; copy again"
+            )
+    target.create_bytes(layout.manifest(ref.asset, ref.partition, ref.identity), manifest)
+    return sum(entry["size"] for entry in committed.files.values())
+
+
+def _carry(source: Store, target: Store, sha256: Mapping[str, str | None]) -> None:
+    """Copy objects under their own keys, by way of a local folder of the target."""
+    scratch = target.scratch()
+    try:
+        files = {}
+        for number, (key, path) in enumerate(source.local_paths(sha256).items()):
+            files[key] = Path(shutil.copyfile(path, scratch / str(number)))
+        target.put_files(files)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,345 @@
+"""A bucket of Cloudflare R2 (or of any S3 server) as a store, with a cache on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import botocore.exceptions as boto
+import tenacity
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+
+from posefactory_dagster.settings import Environment, environment
+from posefactory_dagster.storage.resources import R2Resource
+from posefactory_dagster.storage.store import (
+    REMOTE_SCHEME,
+    Digest,
+    StoredObject,
+    StoreError,
+    explain_disk,
+    sweep,
+)
+
+T = TypeVar("T")
+#: Transfers at a time. Small objects wait for answers, not for bytes.
+PARALLEL = 16
+#: Equal parts, as R2 wants; files below the threshold go up in one request.
+TRANSFER = TransferConfig(
+    multipart_threshold=64 * 2**20, multipart_chunksize=32 * 2**20, max_concurrency=8
+)
+CHUNK = 1 << 20
+#: One request may be tried for so long in all; retries wait 0.2 s to 10 s, drawn at random.
+PATIENCE_S = 180
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+PREFIX_PART = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]*")
+UPLOAD_URL_SECONDS = 3600
+#: What breaks when a connection does, in the middle of an answer too.
+BROKEN = (
+    boto.ConnectionError,
+    boto.HTTPClientError,
+    boto.ResponseStreamingError,
+    boto.IncompleteReadError,
+)
+
+
+def open_r2(address: str) -> R2Store:
+    """The store at ``r2://bucket/prefix``; an empty bucket means R2_BUCKET.
+
+    Raises:
+        StoreError: the address is malformed, or a key is missing from the environment.
+    """
+    bucket, _, prefix = address.removeprefix(REMOTE_SCHEME).partition("/")
+    settings = environment()
+    bucket = bucket or settings.r2_bucket
+    parts = [p for p in prefix.split("/") if p]
+    if not BUCKET.fullmatch(bucket) or not all(
+        PREFIX_PART.fullmatch(p) and ".." not in p for p in parts
+    ):
+        raise StoreError(f"{address}: not a store's address; write r2://bucket/prefix")
+    missing = [
+        name
+        for name, value in (
+            ("R2_ENDPOINT_URL", settings.r2_endpoint_url),
+            ("R2_ACCESS_KEY_ID", settings.r2_access_key_id),
+            ("R2_SECRET_ACCESS_KEY", settings.r2_secret_access_key),
+        )
+        if not value
+    ]
+    if missing:
+        raise StoreError(
+            f"{address}: {', '.join(missing)} not set; Cloudflare's dashboard shows them under R2, "
+            "Manage API tokens"
+        )
+    return R2Store(client(settings), bucket, "/".join(parts))
+
+
+def client(settings: Environment) -> Any:
+    """A boto3 client with the keys of the environment."""
+    secret = settings.r2_secret_access_key
+    return R2Resource(
+        endpoint_url=settings.r2_endpoint_url,
+        aws_access_key_id=settings.r2_access_key_id,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        max_attempts=6,
+        max_connections=2 * PARALLEL,
+    ).get_client()
+
+
+class R2Store:
+    """Objects in a bucket, under a prefix.
+
+    Objects that never change (files of committed sets) are fetched once into the cache, checked against
+    their checksum; others are looked at anew each time.
+    """
+
+    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+        self.client = client
+        self.bucket = bucket
+        self.prefix = f"{prefix}/" if prefix else ""
+        place = hashlib.sha256(f"{client.meta.endpoint_url}/{bucket}/{prefix}".encode())
+        self._cache = environment().cache / "stores" / place.hexdigest()[:16]
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_passes),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
+            stop=tenacity.stop_after_delay(PATIENCE_S) | tenacity.stop_after_attempt(8),
+            reraise=True,
+        )
+
+    def put_files(self, files: Mapping[str, Path]) -> None:
+        def put(item: tuple[str, Path]) -> None:
+            key, path = item
+            if path.stat().st_size < TRANSFER.multipart_threshold:
+                self._ask(lambda: self._put_small(key, path))
+            else:
+                self._ask(
+                    lambda: self.client.upload_file(
+                        str(path), self.bucket, self.prefix + key, Config=TRANSFER
+                    )
+                )
+            path.unlink()
+
+        self._all(put, files.items())
+
+    def _put_small(self, key: str, path: Path) -> None:
+        with path.open("rb") as file:
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=file)
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        self._ask(
+            lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data)
+        )
+
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        try:
+            self._ask(
+                lambda: self.client.put_object(
+                    Bucket=self.bucket, Key=self.prefix + key, Body=data, IfNoneMatch="*"
+                ),
+                412,
+            )
+        except _Refused:
+            # A write whose answer was lost meets itself when it is tried again.
+            return self.get_bytes(key) == data
+        return True
+
+    def get_bytes(self, key: str) -> bytes | None:
+        try:
+            return self._ask(
+                lambda: self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)[
+                    "Body"
+                ].read(),
+                404,
+            )
+        except _Refused:
+            return None
+
+    def local_paths(self, sha256: Mapping[str, str | None]) -> dict[str, Path]:
+        def fetch(item: tuple[str, str | None]) -> tuple[str, Path]:
+            key, digest = item
+            path = self._cache / "objects" / (key if digest else f"{key}@{self._mark(key)}")
+            if path.is_file():
+                os.utime(path)  # the sweep takes what was not used for long
+            else:
+                self._download(key, path, digest)
+            return key, path
+
+        return dict(self._all(fetch, sha256.items()))
+
+    def _mark(self, key: str) -> str:
+        try:
+            head = self._ask(
+                lambda: self.client.head_object(Bucket=self.bucket, Key=self.prefix + key), 404
+            )
+        except _Refused as error:
+            raise FileNotFoundError(self.address(key)) from error
+        return str(head["ETag"]).strip('"')
+
+    def _download(self, key: str, target: Path, digest: str | None) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            found = self._ask(lambda: self._receive(key, partial), 404)
+            if digest is not None and found.sha256 != digest:
+                raise StoreError(
+                    f"{self.address(key)}: damaged, its content is not what the manifest says; "
+                    "posefactory store verify shows what else is"
+                )
+            partial.replace(target)
+        except _Refused as error:
+            raise FileNotFoundError(self.address(key)) from error
+        except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise explain_disk(error, str(self._cache)) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _receive(self, key: str, target: Path) -> Digest:
+        size, sha256 = 0, hashlib.sha256()
+        body = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"]
+        with target.open("wb") as file:
+            for chunk in body.iter_chunks(CHUNK):
+                file.write(chunk)
+                sha256.update(chunk)
+                size += len(chunk)
+        return Digest(size, sha256.hexdigest())
+
+    def digest(self, key: str) -> Digest | None:
+        try:
+            return self._ask(lambda: self._receive(key, Path(os.devnull)), 404)
+        except _Refused:
+            return None
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        token: dict[str, str] = {}
+        while True:
+            page = self._ask(
+                lambda: self.client.list_objects_v2(
+                    Bucket=self.bucket,
+                    Prefix=self.prefix + prefix,
+                    **token,  # noqa: B023  (called before the next round)
+                )
+            )
+            for item in page.get("Contents", []):
+                yield StoredObject(
+                    item["Key"].removeprefix(self.prefix),
+                    item["Size"],
+                    item["LastModified"].timestamp(),
+                    item["ETag"].strip('"'),
+                )
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def delete(self, keys: Sequence[str]) -> None:
+        def remove(key: str) -> None:
+            self._ask(lambda: self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key))
+
+        # The first by itself: it may be the manifest that makes the others exist. Single requests cost
+        # nothing on R2, and unlike DeleteObjects they need no checksum that servers disagree about.
+        self._all(remove, keys[:1])
+        self._all(remove, keys[1:])
+
+    def scratch(self) -> Path:
+        root = self._scratch_root()
+        return Path(tempfile.mkdtemp(dir=root, prefix=f"{os.getpid()}-"))
+
+    def sweep_scratch(self, older_than: float) -> int:
+        return sweep(self._scratch_root(), older_than) + self._sweep_cache(older_than)
+
+    def _sweep_cache(self, older_than: float) -> int:
+        swept = 0
+        for path in list((self._cache / "objects").rglob("*")):
+            if path.is_file() and path.stat().st_mtime < older_than:
+                path.unlink(missing_ok=True)
+                swept += 1
+        return swept
+
+    def address(self, key: str = "") -> str:
+        return f"{REMOTE_SCHEME}{self.bucket}/{self.prefix}{key}".rstrip("/")
+
+    def presigned(self, key: str, method: str, seconds: float) -> str:
+        """An address that lets its holder do one thing (``get_object``, ``put_object``) to one object."""
+        return str(
+            self.client.generate_presigned_url(
+                method,
+                Params={"Bucket": self.bucket, "Key": self.prefix + key},
+                ExpiresIn=int(seconds),
+            )
+        )
+
+    def _scratch_root(self) -> Path:
+        path = self._cache / "scratch"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _all(self, work: Callable[[Any], T], items: Iterable[Any]) -> Sequence[T]:
+        """Do ``work`` for all items side by side; the first error ends it."""
+        items = list(items)
+        if len(items) < 2:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(min(PARALLEL, len(items))) as pool:
+            futures = [pool.submit(work, item) for item in items]
+            try:
+                return [f.result() for f in futures]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _ask(self, request: Callable[[], T], expected: int | None = None) -> T:
+        """Make a request, again where that helps; ``expected`` is a status that is an answer too.
+
+        Raises:
+            _Refused: the server answered ``expected``.
+            StoreError: it failed for good; the text says what to do.
+        """
+        try:
+            return self._retrying(request)
+        except boto.ClientError as error:
+            status = error.response["ResponseMetadata"].get("HTTPStatusCode")
+            code = error.response["Error"].get("Code", "")
+            if status == expected and code != "NoSuchBucket":
+                raise _Refused from error
+            raise StoreError(self._explain(status, code)) from None
+        except (*BROKEN, boto.BotoCoreError, Boto3Error) as error:
+            where = self.client.meta.endpoint_url
+            raise StoreError(
+                f"{self.address()}: no connection to {where} ({type(error).__name__}); "
+                "check R2_ENDPOINT_URL and the network"
+            ) from None
+
+    def _explain(self, status: int | None, code: str) -> str:
+        if code == "NoSuchBucket":
+            return f"{self.address()}: no bucket named {self.bucket!r}; make it, or correct POSEFACTORY_STORE"
+        if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "Unauthorized"):
+            return (
+                f"{self.address()}: the keys were refused ({code}); "
+                "check R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY"
+            )
+        if status == 403:
+            return (
+                f"{self.address()}: the key may not do this ({code}); "
+                "give its token Object Read & Write on this bucket"
+            )
+        return f"{self.address()}: the server answered {status} {code}; try again later"
+
+
+class _Refused(Exception):
+    """The server gave the answer that the caller asked about."""
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether an error may be gone at the next try."""
+    if isinstance(error, boto.ClientError):
+        status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+        return status in (408, 429) or status >= 500
+    return isinstance(error, BROKEN)
