@@ -72,7 +72,9 @@ def is_motion(sets: CommittedSets, key: str) -> bool:
     if "__" in key:
         return False
     uploads = intake.uploads_by_key(sets.store).get(key, [])
-    return len(uploads) == 1 and intake.looks_like_motion(intake.fetch(sets.store, uploads[0]))
+    if len(uploads) != 1 or uploads[0].size > environment().max_upload_mb * 1e6:
+        return False  # the run says what is wrong
+    return intake.looks_like_motion(intake.fetch(sets.store, uploads[0]))
 
 
 def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
