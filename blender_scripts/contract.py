@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +89,9 @@ ENGINES = ("auto", "cycles", "eevee")
 #: The environment maps that ship inside Blender (``studiolights/world``).
 HDRIS = ("city", "courtyard", "forest", "interior", "night", "studio", "sunrise", "sunset")
 BACKGROUNDS = ("plain", *HDRIS)
+
+#: The truth of a set's images: arrays, and what is best read as text.
+TRUTH_ARRAYS, TRUTH_DOCUMENT = "truth.npz", "truth.json"
 
 MAX_IMAGE_SIZE = 8192
 MAX_ANGLES = 360
@@ -182,6 +186,29 @@ class RenderSettings:
         return cls(**values)
 
 
+def sample_frames(frame_range: tuple[int, int], has_motion: bool, count: int) -> list[int]:
+    """``count`` frames spread over a motion, each the middle of an equal share; one for a still."""
+    start, end = frame_range
+    if not has_motion:
+        return [start]
+    middles = (start + (i + 0.5) / count * (end - start) for i in range(count))
+    return sorted({round(middle) for middle in middles})
+
+
+def image_name(frame: int, view: str) -> str:
+    """The file name of an image, and of its mask."""
+    return f"f{frame:05d}_{view}.png"
+
+
+def render_files(frames: Sequence[int], settings: RenderSettings) -> list[str]:
+    """Every file of a render set as it leaves Blender; images and their masks in order of rendering."""
+    names = [image_name(f, view) for f in frames for view, _ in view_azimuths(settings.num_angles)]
+    return [f"{kind}/{n}" for n in names for kind in ("images", "masks")] + [
+        TRUTH_ARRAYS,
+        TRUTH_DOCUMENT,
+    ]
+
+
 @dataclass(frozen=True)
 class CharacterTask:
     """One character's part of a job. Paths are absolute on the machine that renders.
@@ -244,8 +271,14 @@ class Job:
         )
 
 
+#: Where the one-file module ``dagster_pipes`` lies; Blender's own Python cannot import it by name.
+PIPES_MODULE_VARIABLE = "POSEFACTORY_PIPES_MODULE"
+
 #: Custom Pipes messages that a Blender process sends, in the field ``event``.
 EVENT_START = "start"
 EVENT_IMAGE = "image"
 EVENT_DONE = "done"
 EVENT_FAILED = "failed"
+#: From a worker elsewhere: it lives; it cannot go on, in ``error``.
+EVENT_ALIVE = "alive"
+EVENT_TROUBLE = "trouble"

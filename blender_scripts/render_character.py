@@ -13,24 +13,19 @@ import numpy as np
 
 from blender_scripts.contract import (
     LANDMARKS,
+    TRUTH_ARRAYS,
+    TRUTH_DOCUMENT,
     TRUTH_VERSION,
     CharacterTask,
     Job,
+    image_name,
+    sample_frames,
     view_azimuths,
 )
 from blender_scripts.session import Stopwatch, TaskReport, run
 from blender_scripts.stage import camera, fbx, film, light, truth
-from blender_scripts.stage.character import Character, load_character
+from blender_scripts.stage.character import load_character
 from blender_scripts.stage.motion import cast
-
-
-def sample_frames(character: Character, count: int) -> list[int]:
-    """``count`` frames spread over the motion, each the middle of an equal share; one for a still."""
-    start, end = character.frame_range
-    if not character.has_motion():
-        return [start]
-    middles = start + (np.arange(count) + 0.5) / count * (end - start)
-    return sorted({round(float(f)) for f in middles})
 
 
 def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) -> None:
@@ -47,7 +42,7 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
             cast(character, task.motion, motion_key)
     with watch.stage("truth"):
         anchors = truth.anchor_landmarks(character)
-    frames = sample_frames(character, settings.frames_per_clip)
+    frames = sample_frames(character.frame_range, character.has_motion(), settings.frames_per_clip)
     views = view_azimuths(settings.num_angles)
     with watch.stage("scene"):
         film.set_up(settings)
@@ -115,7 +110,7 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
                 for name, value in row.items():
                     columns[name].append(value)
             with watch.stage("write"):
-                name = f"f{frame:05d}_{view}.png"
+                name = image_name(frame, view)
                 film.save_png(output / "images" / name, picture.over(backdrop))
                 film.save_png(output / "masks" / name, mask)
             cropped = bool(
@@ -132,11 +127,11 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
                     "area": area,
                 }
             )
-            report.image(len(records), total)
+            report.image(name, len(records), total)
     with watch.stage("write"):
         arrays = {name: np.array(values) for name, values in columns.items()}
         arrays["origin"] = np.array([a.origin for a in anchors])
-        with (output / "truth.npz").open("wb") as file:
+        with (output / TRUTH_ARRAYS).open("wb") as file:
             np.savez(file, **arrays)
         document = {
             "truth_version": TRUTH_VERSION,
@@ -151,7 +146,7 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
             "warnings": character.imported.warnings,
             "images": records,
         }
-        (output / "truth.json").write_text(json.dumps(document, indent=1), "utf-8")
+        (output / TRUTH_DOCUMENT).write_text(json.dumps(document, indent=1), "utf-8")
 
 
 if __name__ == "__main__":

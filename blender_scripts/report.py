@@ -11,8 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-#: Where the one-file module ``dagster_pipes`` lies; Blender's own Python cannot import it by name.
-PIPES_MODULE_VARIABLE = "POSEFACTORY_PIPES_MODULE"
+from blender_scripts.contract import PIPES_MODULE_VARIABLE
 
 
 class Reporter(Protocol):

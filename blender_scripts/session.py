@@ -49,9 +49,9 @@ class TaskReport:
         self._reporter = reporter
         self._key = key
 
-    def image(self, done: int, total: int) -> None:
-        """``done`` of ``total`` images are written."""
-        self._reporter.event(EVENT_IMAGE, key=self._key, done=done, total=total)
+    def image(self, name: str, done: int, total: int) -> None:
+        """The image ``name`` and its mask are written, ``done`` of ``total``."""
+        self._reporter.event(EVENT_IMAGE, key=self._key, name=name, done=done, total=total)
 
 
 Work = Callable[[Job, CharacterTask, Stopwatch, TaskReport], None]

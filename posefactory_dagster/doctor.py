@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from blender_scripts.contract import CharacterTask, RenderSettings
+from blender_scripts.supervise import BlenderError
 from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.process import BlenderError, gpu_at_hand, run_job
+from posefactory_dagster.blender.process import gpu_at_hand, run_job
 from posefactory_dagster.labels import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA, environment, project_settings
 from posefactory_dagster.storage import layout

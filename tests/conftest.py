@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from blender_scripts.contract import CharacterTask, RenderSettings
+from blender_scripts.supervise import Outcome
 from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.process import Outcome, run_job
+from posefactory_dagster.blender.process import run_job
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
 from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.storage.store import open_store

@@ -1,11 +1,22 @@
 """Blender as a Dagster Pipes process."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import dagster as dg
+import dagster_pipes
 
-from blender_scripts.contract import EVENT_DONE, EVENT_FAILED, EVENT_IMAGE, EVENT_START, Job
+from blender_scripts import supervise
+from blender_scripts.contract import (
+    EVENT_DONE,
+    EVENT_FAILED,
+    EVENT_IMAGE,
+    EVENT_START,
+    PIPES_MODULE_VARIABLE,
+    Job,
+)
+from blender_scripts.supervise import Event, Outcome
 from posefactory_dagster import progress
 from posefactory_dagster.blender import process
 from posefactory_dagster.settings import environment
@@ -19,17 +30,17 @@ class BlenderResource(dg.ConfigurableResource):
         context: dg.AssetExecutionContext,
         job: Job,
         scratch: Path,
-        on_outcome: process.Callable[[str, process.Outcome], None],
-    ) -> dict[str, process.Outcome]:
-        """Run a job, with its progress in the Dagster log; see ``process.run_job``."""
+        on_outcome: Callable[[str, Outcome], None],
+    ) -> dict[str, Outcome]:
+        """Run a job, with its progress in the Dagster log; see ``supervise.run_job``."""
 
-        def launch(part: Job, job_path: Path) -> Iterable[process.Event]:
+        def launch(part: Job, job_path: Path) -> Iterable[Event]:
             yield from _launch_with_pipes(context, part, job_path)
 
         total = len(job.tasks)
         ended = 0
 
-        def on_event(event: process.Event) -> None:
+        def on_event(event: Event) -> None:
             nonlocal ended
             kind, key = event["event"], event.get("key")
             if kind == EVENT_START:
@@ -45,12 +56,12 @@ class BlenderResource(dg.ConfigurableResource):
                 ended += 1
                 context.log.error(f"{key}: failed, {ended} of {total}: {event['error']}")
 
-        return process.run_job(job, scratch, launch, on_event, on_outcome)
+        return supervise.run_job(job, scratch, launch, on_event, on_outcome)
 
 
 def _launch_with_pipes(
     context: dg.AssetExecutionContext, job: Job, job_path: Path
-) -> Iterable[process.Event]:
+) -> Iterable[Event]:
     log_path = job_path.with_suffix(".log")
     with dg.open_pipes_session(
         context=context,
@@ -58,18 +69,24 @@ def _launch_with_pipes(
         message_reader=dg.PipesTempFileMessageReader(),  # a new one each time: it keeps its place
         extras={"job_id": job.job_id},
     ) as session:
-        child = process.start(job.job_type, job_path, log_path, session.get_bootstrap_env_vars())
+        environment_of_child = {
+            **supervise.without_secrets(os.environ),
+            **session.get_bootstrap_env_vars(),
+            PIPES_MODULE_VARIABLE: str(Path(dagster_pipes.__file__)),
+        }
+        command = process.command(job.job_type, job_path)
+        child = supervise.start(command, log_path, environment_of_child)
         seen = 0
 
-        def new_events() -> list[process.Event]:
+        def new_events() -> list[Event]:
             nonlocal seen
             messages = session.get_custom_messages()[seen:]
             seen += len(messages)
             return list(messages)
 
         try:
-            yield from process.watch(child, new_events, environment().character_timeout_s)
+            yield from supervise.watch(child, new_events, environment().character_timeout_s)
         finally:
-            process.stop(child)
+            supervise.stop(child)
     yield from new_events()  # what the reader still held when the process ended
-    yield {"event": "exit", "code": child.returncode, "tail": process.tail(log_path)}
+    yield {"event": "exit", "code": child.returncode, "tail": supervise.tail(log_path)}

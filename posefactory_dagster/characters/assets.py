@@ -7,10 +7,10 @@ from pathlib import Path
 import dagster as dg
 
 from blender_scripts.contract import CharacterTask, SettingsError
+from blender_scripts.supervise import Outcome
 from posefactory_dagster import pictures
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.pipes import BlenderResource
-from posefactory_dagster.blender.process import Outcome
 from posefactory_dagster.characters import intake
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.settings import environment

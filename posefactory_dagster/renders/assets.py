@@ -9,9 +9,10 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from blender_scripts.contract import CharacterTask, RenderSettings, SettingsError
+from blender_scripts.supervise import Outcome
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.pipes import BlenderResource
-from posefactory_dagster.blender.process import Outcome, gpu_at_hand
+from posefactory_dagster.blender.process import gpu_at_hand
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.renders import render_sets

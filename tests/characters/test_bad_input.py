@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from blender_scripts.contract import CharacterTask, RenderSettings, SettingsError
+from blender_scripts.supervise import Outcome
 from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.process import Outcome, run_job
+from posefactory_dagster.blender.process import run_job
 from posefactory_dagster.characters.intake import UploadError, check_file
 from tests.conftest import SAMPLES, SMALL, Factory
 

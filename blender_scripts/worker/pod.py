@@ -1,0 +1,115 @@
+"""The main program of a pod: one order from one address, and an end in every case.
+
+python -m blender_scripts.worker.pod
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+from dagster_pipes import PipesMappingParamsLoader, open_dagster_pipes
+
+from blender_scripts.contract import EVENT_ALIVE, EVENT_TROUBLE
+from blender_scripts.supervise import BlenderError, Event
+from blender_scripts.worker import transfer
+from blender_scripts.worker.environment import ORDER_URL_VARIABLE, WorkerEnvironment
+from blender_scripts.worker.messages import LaneWriter
+from blender_scripts.worker.render import Emit, Order, carry_out
+
+ALIVE_S = 15.0
+POD_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def main() -> None:
+    """Do the work and end this pod; the exit code says how it went."""
+    environment = WorkerEnvironment.read()
+    if not environment.order_url:
+        sys.exit(f"{ORDER_URL_VARIABLE} is not set: this container waits for no one else")
+    code = 1
+    try:
+        code = _work(environment, environment.order_url)
+    except transfer.TransferError as error:
+        print(f"cannot go on: {error}", flush=True)
+    finally:
+        terminate(environment)
+        sys.stdout.flush()
+        os._exit(code)  # threads may still wait for the network
+
+
+def _work(environment: WorkerEnvironment, order_url: str) -> int:
+    data = transfer.get_bytes(order_url, "the order")
+    if data is None:
+        print("the order is gone: its job is over", flush=True)
+        return 0
+    order = Order.parse(data)
+    _stop_hard_after(order.seconds, environment)
+    lane = next(
+        (x for x in order.lanes if transfer.get_bytes(x["probe"], "messages") is None), None
+    )
+    if lane is None:
+        print("started too often: every lane for messages is used", flush=True)
+        return 1
+    with open_dagster_pipes(
+        params_loader=PipesMappingParamsLoader(order.pipes),
+        message_writer=LaneWriter(lane, order.seconds),
+    ) as pipes:
+
+        def emit(event: Event) -> None:
+            pipes.report_custom_message(event)
+
+        print(f"job {order.job.job_id}: {len(order.job.tasks)} characters", flush=True)
+        _say_alive(emit)
+        try:
+            good = carry_out(order, environment, emit)
+        except (BlenderError, transfer.TransferError) as error:
+            emit({"event": EVENT_TROUBLE, "error": str(error)})
+            print(f"cannot go on: {error}", flush=True)
+            good = False
+    print("finished" if good else "finished, with failures", flush=True)
+    return 0 if good else 1
+
+
+def _say_alive(emit: Emit) -> None:
+    def loop() -> None:
+        while True:
+            time.sleep(ALIVE_S)
+            emit({"event": EVENT_ALIVE})
+
+    threading.Thread(target=loop, daemon=True).start()
+
+
+def _stop_hard_after(seconds: float, environment: WorkerEnvironment) -> None:
+    """Nobody may be there any more to end this pod, which costs money while it lives."""
+
+    def loop() -> None:
+        time.sleep(seconds)
+        print(f"the job's {seconds:.0f} s are over: stopping", flush=True)
+        terminate(environment)
+        os._exit(4)
+
+    threading.Thread(target=loop, daemon=True).start()
+
+
+def terminate(environment: WorkerEnvironment) -> None:
+    """Delete this pod with the key that RunPod injected for it; without one, exiting has to do."""
+    if not environment.pod_key or not POD_ID.fullmatch(environment.pod_id or ""):
+        return
+    request = urllib.request.Request(
+        f"{environment.api}/v2/pods/{environment.pod_id}",
+        method="DELETE",
+        headers={"Authorization": f"Bearer {environment.pod_key}"},
+    )
+    try:
+        urllib.request.urlopen(request, timeout=20).close()
+    except (OSError, urllib.error.URLError) as error:
+        print(f"could not delete this pod ({type(error).__name__}); exiting", flush=True)
+
+
+if __name__ == "__main__":
+    main()

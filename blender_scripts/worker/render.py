@@ -1,0 +1,145 @@
+"""Carry out an order: fetch, render, and put each file up as it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from blender_scripts import supervise
+from blender_scripts.contract import (
+    EVENT_DONE,
+    EVENT_FAILED,
+    EVENT_IMAGE,
+    EVENT_START,
+    TRUTH_ARRAYS,
+    TRUTH_DOCUMENT,
+    CharacterTask,
+    Job,
+)
+from blender_scripts.supervise import Event, Outcome
+from blender_scripts.worker import transfer
+from blender_scripts.worker.environment import WorkerEnvironment
+
+SCRIPTS = Path(__file__).resolve().parents[1]
+PARALLEL_UPLOADS = 4
+
+Emit = Callable[[Event], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What a worker is asked to do, with an address for each object it may touch and for no other.
+
+    ``inputs`` maps a file name to {url, sha256}; ``outputs`` a key to the address of each of its files;
+    ``results`` a key to {get, put} of the list that says a character is complete.
+    """
+
+    job: Job
+    inputs: Mapping[str, Mapping[str, str]]
+    outputs: Mapping[str, Mapping[str, str]]
+    results: Mapping[str, Mapping[str, str]]
+    lanes: list[dict[str, Any]]
+    pipes: Mapping[str, str]
+    seconds: float
+    character_seconds: float
+
+    @classmethod
+    def parse(cls, data: bytes) -> Order:
+        """The order in a document.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is no order.
+        """
+        values = json.loads(data)
+        return cls(job=Job.from_dict(values.pop("job")), **values)
+
+
+def carry_out(order: Order, environment: WorkerEnvironment, emit: Emit) -> bool:
+    """Render what is not complete yet; whether every character came through.
+
+    ``emit`` hears the events of ``contract``; EVENT_DONE carries ``files``, {sha256, size} by name.
+    """
+    folder = environment.workspace / "jobs" / order.job.job_id
+    shutil.rmtree(folder, ignore_errors=True)  # a restarted container begins anew
+    (folder / "inputs").mkdir(parents=True)
+    good = True
+    todo = []
+    for task in order.job.tasks:
+        complete = transfer.get_bytes(order.results[task.key]["get"], f"{task.key}: result")
+        if complete is not None:
+            emit({"event": EVENT_DONE, "key": task.key, **json.loads(complete)})
+        else:
+            todo.append(task)
+    for name in sorted({n for t in todo for n in (t.skin, t.motion) if n}):
+        source = order.inputs[name]
+        transfer.download(source["url"], folder / "inputs" / name, name, source["sha256"])
+    local = dataclasses.replace(order.job, tasks=tuple(_here(task, folder) for task in todo))
+    with ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
+        uploads: dict[str, dict[str, Future[dict[str, Any]]]] = {t.key: {} for t in todo}
+
+        def put(key: str, name: str) -> None:
+            path = folder / key / name
+            address = order.outputs[key][name]
+            uploads[key][name] = pool.submit(_upload, path, address, f"{key}/{name}")
+
+        def on_event(event: Event) -> None:
+            if event["event"] == EVENT_IMAGE:
+                for kind in ("images", "masks"):
+                    put(event["key"], f"{kind}/{event['name']}")
+            if event["event"] in (EVENT_START, EVENT_IMAGE):
+                emit(event)
+
+        def on_outcome(key: str, outcome: Outcome) -> None:
+            nonlocal good
+            try:
+                if outcome.error is None:
+                    put(key, TRUTH_ARRAYS)
+                    put(key, TRUTH_DOCUMENT)
+                    result = {
+                        "files": {name: f.result() for name, f in uploads.pop(key).items()},
+                        "seconds": dict(outcome.seconds),
+                        "peak_mb": outcome.peak_mb,
+                    }
+                    data = json.dumps(result).encode()
+                    transfer.upload(order.results[key]["put"], data, f"{key}: result")
+                    emit({"event": EVENT_DONE, "key": key, **result})
+                    return
+                error = outcome.error
+            except (transfer.TransferError, OSError, KeyError) as trouble:
+                error = f"{key}: its files could not be put up ({trouble}); run it again"
+            finally:
+                shutil.rmtree(folder / key, ignore_errors=True)
+            good = False
+            emit({"event": EVENT_FAILED, "key": key, "error": error})
+
+        launch = supervise.launch(
+            lambda kind, path: environment.render_command(SCRIPTS / supervise.SCRIPTS[kind], path),
+            supervise.without_secrets(os.environ),
+            order.character_seconds,
+        )
+        supervise.run_job(local, folder, launch, on_event, on_outcome)
+    shutil.rmtree(folder, ignore_errors=True)
+    return good
+
+
+def _here(task: CharacterTask, folder: Path) -> CharacterTask:
+    """The task with paths on this machine."""
+    return dataclasses.replace(
+        task,
+        skin=str(folder / "inputs" / task.skin),
+        motion=str(folder / "inputs" / task.motion) if task.motion else None,
+        output=str(folder / task.key),
+    )
+
+
+def _upload(path: Path, address: str, what: str) -> dict[str, Any]:
+    data = path.read_bytes()
+    transfer.upload(address, data, what)
+    return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}

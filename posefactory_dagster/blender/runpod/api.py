@@ -1,0 +1,352 @@
+"""A thin typed client for RunPod's REST v2: the calls that pods need, and errors by what to do.
+
+Source of paths, fields and statuses: RunPod's OpenAPI document 2.0.0. Answers are untrusted: of limited
+size, JSON or refused, and read into models that know their fields.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeVar
+
+import httpx
+import pydantic
+import tenacity
+
+M = TypeVar("M", bound=pydantic.BaseModel)
+DEFAULT_URL = "https://api.runpod.io"
+CONSOLE = "https://console.runpod.io/pods?id="
+TIMEOUT = httpx.Timeout(30, connect=10)
+MAX_ANSWER = 16 * 2**20
+ATTEMPTS = 6
+LONGEST_WAIT_S = 60.0
+ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+PodStatus = Literal["PROVISIONING", "STARTING", "RUNNING", "EXITED", "ERROR", "TERMINATED"]
+
+
+class RunPodError(RuntimeError):
+    """RunPod did not do what was asked; the text says what to do. Subclasses say what kind."""
+
+
+class AccessDenied(RunPodError):
+    """401 or 403: the key is wrong or may not do this."""
+
+
+class OutOfFunds(RunPodError):
+    """402: no candidate will succeed until the balance is up."""
+
+
+class NotPlaced(RunPodError):
+    """400: this GPU type cannot be placed now, or a rule was broken; try the next candidate."""
+
+
+class NotFound(RunPodError):
+    """404: no such pod, or it is not ours."""
+
+
+class BadRequest(RunPodError):
+    """422: our request does not fit RunPod's contract. A bug of ours; never tried again."""
+
+
+class Unavailable(RunPodError):
+    """RunPod did not answer, or not in its own language, for longer than we wait."""
+
+
+class _Passing(Exception):
+    """An answer that may be another at the next try; ``wait`` seconds, if RunPod said how long."""
+
+    def __init__(self, text: str, wait: float | None = None) -> None:
+        super().__init__(text)
+        self.wait = wait
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="ignore", frozen=True)
+
+
+class Gpu(_Model):
+    """The GPU of a pod."""
+
+    id: str
+    count: int = 1
+
+
+class Pod(_Model):
+    """A pod as RunPod describes it. ``cost`` is USD an hour; its environment is left unread."""
+
+    id: str = pydantic.Field(pattern=ID.pattern)
+    name: str
+    status: PodStatus
+    cost: float
+    gpu: Gpu | None = None
+    createdAt: pydantic.AwareDatetime
+    startedAt: pydantic.AwareDatetime | None = None
+
+    @property
+    def console(self) -> str:
+        """Where a person sees this pod."""
+        return CONSOLE + self.id
+
+    @property
+    def over(self) -> bool:
+        """Whether its container will not run on by itself."""
+        return self.status in ("EXITED", "ERROR", "TERMINATED")
+
+
+class _Pods(_Model):
+    pods: list[Pod]
+
+
+class Price(_Model):
+    """List price, USD an hour for one GPU."""
+
+    secure: float
+    community: float
+    serverless: float | None = None
+
+
+class GpuType(_Model):
+    """A GPU type of the catalogue, with its stock for pods. ``memory`` in GB."""
+
+    id: str
+    name: str
+    memory: int
+    manufacturer: str
+    secure: bool
+    community: bool
+    price: Price
+    availability: Literal["NONE", "LOW", "MEDIUM", "HIGH"] = "NONE"
+
+
+class _GpuTypes(_Model):
+    gpus: list[GpuType]
+
+
+class LogLine(_Model):
+    """A line of a pod's log; ``id`` is where a broken stream goes on."""
+
+    id: str
+    line: str
+
+
+class RunPodApi:
+    """The client. Every call ends: time limits on each request, a few tries, then an error.
+
+    Args:
+        key: the API key; never shown.
+        base_url: another server, for tests.
+    """
+
+    def __init__(self, key: str, base_url: str = DEFAULT_URL) -> None:
+        self._http = httpx.Client(
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=TIMEOUT,
+            follow_redirects=False,
+        )
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._http.close()
+
+    def pods(self) -> list[Pod]:
+        """All pods of the account, other people's work included."""
+        return self._read("GET", "/v2/pods", _Pods).pods
+
+    def pod(self, pod_id: str) -> Pod:
+        """One pod.
+
+        Raises:
+            NotFound: it was deleted.
+        """
+        return self._read("GET", f"/v2/pods/{checked_id(pod_id)}", Pod)
+
+    def create_pod(self, request: dict[str, Any]) -> Pod:
+        """Create a pod, asking once: an answer that is lost leaves open whether there is one.
+
+        Raises:
+            NotPlaced, AccessDenied, OutOfFunds, BadRequest: RunPod refused, by kind.
+            Unavailable: it is not known whether the pod exists; look for it by its name.
+        """
+        return self._read("POST", "/v2/pods", Pod, body=request, tries=1)
+
+    def act(self, pod_id: str, action: Literal["start", "stop", "restart"]) -> Pod:
+        """Start or stop a pod; a stopped one still costs its disk."""
+        path = f"/v2/pods/{checked_id(pod_id)}/action"
+        return self._read("POST", path, Pod, body={"action": action})
+
+    def delete_pod(self, pod_id: str) -> None:
+        """Terminate a pod for good; no error if it is gone."""
+        try:
+            self._ask("DELETE", f"/v2/pods/{checked_id(pod_id)}")
+        except NotFound:
+            return
+
+    def gpu_types(self) -> list[GpuType]:
+        """The catalogue, with present stock for pods."""
+        query = {"include": "AVAILABILITY", "product": "POD"}
+        return self._read("GET", "/v2/catalog/gpus", _GpuTypes, query=query).gpus
+
+    def logs(self, pod_id: str, after: str | None, seconds: float) -> Iterator[LogLine]:
+        """Lines of a pod's container log as they come, until the stream pauses or breaks.
+
+        Args:
+            after: the ``id`` of the last line seen.
+            seconds: how long silence may last.
+        """
+        headers = {"Accept": "text/event-stream"}
+        if after is not None:
+            headers["Last-Event-ID"] = after
+        path = f"/v2/pods/{checked_id(pod_id)}/logs"
+        timeout = httpx.Timeout(10, read=seconds)
+        try:
+            with self._http.stream(
+                "GET", path, params={"source": "container"}, headers=headers, timeout=timeout
+            ) as answer:
+                if answer.status_code != 200:
+                    return
+                last = ""
+                for line in answer.iter_lines():
+                    if line.startswith("id:"):
+                        last = line[3:].strip()[:200]
+                    elif line.startswith("data:"):
+                        try:
+                            text = str(json.loads(line[5:])["line"])[:2000]
+                        except (ValueError, KeyError, TypeError):
+                            continue
+                        yield LogLine(id=last, line=text)
+        except httpx.HTTPError:
+            return
+
+    def _read(
+        self,
+        method: str,
+        path: str,
+        model: type[M],
+        *,
+        body: dict[str, Any] | None = None,
+        query: dict[str, str] | None = None,
+        tries: int = ATTEMPTS,
+    ) -> M:
+        def understood(content: bytes) -> M:
+            try:
+                return model.model_validate_json(content)
+            except pydantic.ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(str(x) for x in first["loc"])
+                raise _Passing(
+                    f"an answer that is not RunPod's ({where}: {first['type']})"
+                ) from None
+
+        return self._ask(method, path, understood, body=body, query=query, tries=tries)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        understood: Callable[[bytes], Any] = lambda content: None,
+        *,
+        body: dict[str, Any] | None = None,
+        query: dict[str, str] | None = None,
+        tries: int = ATTEMPTS,
+    ) -> Any:
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Passing),
+            wait=_wait,
+            stop=tenacity.stop_after_attempt(tries),
+            reraise=True,
+        )
+
+        def once() -> Any:
+            try:
+                with self._http.stream(method, path, json=body, params=query) as answer:
+                    content = _limited(answer)
+            except httpx.HTTPError as error:
+                raise _Passing(f"no answer ({type(error).__name__})") from None
+            if answer.status_code < 300:
+                return understood(content)
+            raise _by_kind(answer, content, f"{method} {path}")
+
+        try:
+            return retrying(once)
+        except _Passing as error:
+            raise Unavailable(
+                f"RunPod, {method} {path}: {error}; see https://uptime.runpod.io, and run again later"
+            ) from None
+
+
+def checked_id(value: str) -> str:
+    """``value`` if it can be a pod's or endpoint's id.
+
+    Raises:
+        RunPodError: it could lead to another address.
+    """
+    if not ID.fullmatch(value):
+        raise RunPodError(f"{value[:80]!r} is no id of a pod; posefactory pods list shows them")
+    return value
+
+
+def _limited(answer: httpx.Response) -> bytes:
+    content = bytearray()
+    for chunk in answer.iter_bytes():
+        content += chunk
+        if len(content) > MAX_ANSWER:
+            raise _Passing(f"an answer of over {MAX_ANSWER} bytes")
+    return bytes(content)
+
+
+def _by_kind(answer: httpx.Response, content: bytes, what: str) -> Exception:
+    """The error of an answer: by what is to be done about it."""
+    status = answer.status_code
+    try:
+        problem = json.loads(content)
+        detail = str(problem.get("detail") or problem.get("title") or "")[:500]
+        violations = "; ".join(str(x) for x in problem.get("errors") or [])[:1000]
+    except (ValueError, AttributeError):
+        detail, violations = "", ""
+    if status == 401:
+        return AccessDenied(
+            f"RunPod refused the key ({detail}); set RUNPOD_API_KEY to one from its console, Settings, API Keys"
+        )
+    if status == 403:
+        return AccessDenied(
+            f"RunPod, {what}: the key in RUNPOD_API_KEY may not do this ({detail}); give it the scope for pods"
+        )
+    if status == 402:
+        return OutOfFunds(f"RunPod: out of funds ({detail}); add credit, then run again")
+    if status == 404:
+        return NotFound(f"RunPod, {what}: not found ({detail})")
+    if status == 400:
+        return NotPlaced(f"RunPod: {detail or 'refused without a reason'}")
+    if status == 422:
+        return BadRequest(
+            f"RunPod, {what}: our request does not fit its contract ({violations or detail}); please report this"
+        )
+    if status == 429:
+        return _Passing(
+            f"too many requests ({detail})", _seconds(answer.headers.get("Retry-After"))
+        )
+    if status == 408 or status >= 500:
+        return _Passing(f"HTTP {status} {detail}".strip())
+    return RunPodError(f"RunPod, {what}: HTTP {status} {detail}")
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        return min(float(header), LONGEST_WAIT_S) if header else None
+    except ValueError:
+        return None
+
+
+_jittered = tenacity.wait_random_exponential(multiplier=0.3, max=10)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """What RunPod said (Retry-After), else longer and longer, drawn at random."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _Passing) and error.wait is not None:
+        return error.wait
+    return _jittered(state)
