@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -43,6 +43,18 @@ class Environment(BaseSettings):
     cache: Path = Field(
         default=Path(platformdirs.user_cache_dir("posefactory")),
         validation_alias=AliasChoices("POSEFACTORY_CACHE"),
+    )
+    render_on: Literal["local", "pod", "serverless"] = Field(
+        default="local", validation_alias=AliasChoices("POSEFACTORY_RENDER_ON")
+    )
+    runpod_api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("RUNPOD_API_KEY")
+    )
+    runpod_api_base_url: str = Field(
+        default="https://api.runpod.io", validation_alias=AliasChoices("RUNPOD_API_BASE_URL")
+    )
+    pod_image: str | None = Field(
+        default=None, validation_alias=AliasChoices("POSEFACTORY_POD_IMAGE")
     )
     blender_path: Path | None = Field(default=None, validation_alias=AliasChoices("BLENDER_PATH"))
     pose_landmarker_model: Path | None = Field(
@@ -110,12 +122,49 @@ class DatasetSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class PodSettings:
+    """Rented machines: which, for how much, and how long to wait. Seconds and US dollars.
+
+    ``gpu_types``: acceptable ones by RunPod's ids, in no order, as the cheapest in stock comes first;
+    empty means any NVIDIA one. ``seconds_per_image`` and ``startup_s`` are what estimates are made of.
+    """
+
+    gpu_types: tuple[str, ...] = ()
+    cloud: str = "SECURE"
+    max_price_per_hour: float = 0.8
+    max_cost_per_job: float = 5.0
+    seconds_per_image: float = 1.0
+    startup_s: float = 180.0
+    disk_gb: int = 20
+    max_pods_per_job: int = 2
+    poll_interval_s: float = 30.0
+    provision_timeout_s: float = 600.0
+    first_message_timeout_s: float = 600.0
+    silence_timeout_s: float = 300.0
+    job_timeout_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gpu_types", tuple(self.gpu_types))  # TOML gives a list
+        if not all(isinstance(g, str) and g for g in self.gpu_types):
+            raise SettingsError(
+                "gpu_types is a list of GPU ids; posefactory pods prices shows them"
+            )
+        if self.cloud not in ("SECURE", "COMMUNITY"):
+            raise SettingsError(f"cloud is {self.cloud!r}: choose SECURE or COMMUNITY")
+        for field in dataclasses.fields(self)[2:]:
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise SettingsError(f"{field.name} is {value!r}: give a number above zero")
+
+
+@dataclasses.dataclass(frozen=True)
 class ProjectSettings:
     """The sections of `posefactory.toml`; every value has a default."""
 
     render: RenderSettings = RenderSettings()
     labels: LabelSettings = LabelSettings()
     dataset: DatasetSettings = DatasetSettings()
+    pods: PodSettings = PodSettings()
 
 
 @functools.cache
@@ -124,13 +173,12 @@ def _read(path: Path, modified_ns: int) -> ProjectSettings:
         document: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path.name}: not TOML: {error}") from error
-    sections = {f.name: f.type for f in dataclasses.fields(ProjectSettings)}
-    classes = {"render": RenderSettings, "labels": LabelSettings, "dataset": DatasetSettings}
+    classes: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(ProjectSettings)}
     values = {}
     for section, content in document.items():
-        if section not in sections or not isinstance(content, dict):
+        if section not in classes or not isinstance(content, dict):
             raise SettingsError(
-                f"{path.name}: unknown section [{section}]: the sections are {', '.join(sections)}"
+                f"{path.name}: unknown section [{section}]: the sections are {', '.join(classes)}"
             )
         known = [f.name for f in dataclasses.fields(classes[section])]
         if unknown := sorted(set(content) - set(known)):

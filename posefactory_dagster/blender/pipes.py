@@ -1,11 +1,13 @@
-"""Blender as a Dagster Pipes process."""
+"""Blender for assets: on this machine as a Dagster Pipes process, or on machines elsewhere."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import dagster_pipes
+from pydantic import Field
 
 from blender_scripts import supervise
 from blender_scripts.contract import (
@@ -14,49 +16,150 @@ from blender_scripts.contract import (
     EVENT_IMAGE,
     EVENT_START,
     PIPES_MODULE_VARIABLE,
+    CharacterTask,
     Job,
+    RenderSettings,
 )
 from blender_scripts.supervise import Event, Outcome
 from posefactory_dagster import progress
 from posefactory_dagster.blender import process
+from posefactory_dagster.blender.job import new_job
+from posefactory_dagster.blender.record import JobRecord
+from posefactory_dagster.blender.work import Work
 from posefactory_dagster.settings import environment
+from posefactory_dagster.storage.sets import CommittedSets
+
+OnOutcome = Callable[[str, Outcome], None]
 
 
 class BlenderResource(dg.ConfigurableResource):
-    """Runs job documents in Blender on this machine."""
+    """Runs job documents in Blender."""
 
-    def run_job(
-        self,
-        context: dg.AssetExecutionContext,
-        job: Job,
-        scratch: Path,
-        on_outcome: Callable[[str, Outcome], None],
+    render_on: str = Field(
+        default="", description="local, pod or serverless; empty: POSEFACTORY_RENDER_ON says it."
+    )
+
+    @property
+    def place(self) -> str:
+        """Where renders run: ``local``, ``pod`` or ``serverless``."""
+        return self.render_on or environment().render_on
+
+    def run_here(
+        self, context: dg.AssetExecutionContext, job: Job, scratch: Path, on_outcome: OnOutcome
     ) -> dict[str, Outcome]:
-        """Run a job, with its progress in the Dagster log; see ``supervise.run_job``."""
+        """Run a job on this machine, with its progress in the log; see ``supervise.run_job``."""
 
         def launch(part: Job, job_path: Path) -> Iterable[Event]:
             yield from _launch_with_pipes(context, part, job_path)
 
-        total = len(job.tasks)
-        ended = 0
+        listener = _progress(context, job)
+        return supervise.run_job(job, scratch, launch, listener, on_outcome)
 
-        def on_event(event: Event) -> None:
-            nonlocal ended
-            kind, key = event["event"], event.get("key")
-            if kind == EVENT_START:
-                context.log.info(f"{key}: begun")
-                progress.tell(f"{job.job_type} {key}", ended, total)
-            elif kind == EVENT_IMAGE:
-                progress.tell(f"{job.job_type} {key} image", event["done"], event["total"])
-            elif kind == EVENT_DONE:
-                ended += 1
-                spent = ", ".join(f"{k} {v:.2f} s" for k, v in event["seconds"].items())
-                context.log.info(f"{key}: done, {ended} of {total} ({spent})")
-            elif kind == EVENT_FAILED:
-                ended += 1
-                context.log.error(f"{key}: failed, {ended} of {total}: {event['error']}")
+    def render(
+        self,
+        context: dg.AssetExecutionContext,
+        settings: RenderSettings,
+        work: Mapping[str, Work],
+        sets: CommittedSets,
+        scratch: Path,
+        on_outcome: OnOutcome,
+    ) -> None:
+        """Render characters where ``render_on`` says; each ends with one outcome.
 
-        return supervise.run_job(job, scratch, launch, on_event, on_outcome)
+        Done here, a character's files lie in ``scratch/<key>``; done elsewhere, they are in the store and
+        the outcome lists them. What was asked and how it went is recorded under ``jobs/`` in the store.
+
+        Raises:
+            dagster.Failure: nothing could be started; the text says what to do.
+        """
+        tasks = [_task(key, w, scratch, local=self.place == "local") for key, w in work.items()]
+        job = new_job("render", tasks, settings)
+        record = JobRecord(sets.store, job, self.place)
+
+        def recorded(key: str, outcome: Outcome) -> None:
+            if outcome.error is None:
+                record.results[key] = work[key].ref
+            else:
+                record.errors[key] = outcome.error
+            on_outcome(key, outcome)
+
+        record.open()
+        try:
+            if self.place == "local":
+                self.run_here(context, job, scratch, recorded)
+            else:
+                self._elsewhere(context, job, work, sets, record, recorded)
+        finally:
+            record.close()
+
+    def _elsewhere(
+        self,
+        context: dg.AssetExecutionContext,
+        job: Job,
+        work: Mapping[str, Work],
+        sets: CommittedSets,
+        record: JobRecord,
+        on_outcome: OnOutcome,
+    ) -> None:
+        from posefactory_dagster.blender.runpod.api import RunPodError
+        from posefactory_dagster.blender.runpod.pipes import PodReport
+        from posefactory_dagster.blender.runpod.rendering import PodRenderer, bucket_of
+        from posefactory_dagster.costs.estimates import OverBudget
+
+        def on_report(report: PodReport) -> None:
+            metadata = report.metadata()
+            context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
+            plain: dict[str, Any] = {**metadata, "console": report.pod.console}
+            record.details.setdefault("pods", []).append(plain)
+            spent = sum(p["cost_usd"] for p in record.details["pods"])
+            context.instance.add_run_tags(
+                context.run_id,
+                {"posefactory/pod": report.pod.id, "posefactory/cost_usd": f"{spent:.4f}"},
+            )
+
+        if self.place != "pod":
+            raise dg.Failure(
+                description=f"render_on is {self.place!r}: choose local or pod", allow_retries=False
+            )
+        try:
+            renderer = PodRenderer(
+                context, bucket_of(sets.store), _progress(context, job), on_outcome, on_report
+            )
+            renderer.render(job, work)
+        except (RunPodError, OverBudget) as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def _task(key: str, work: Work, scratch: Path, *, local: bool) -> CharacterTask:
+    names = [n for n in ("skin.fbx", "motion.fbx") if n in work.source.files]
+    where = {n: str(p) for n, p in work.source.paths(names).items()} if local else dict(zip(names, names, strict=True))  # fmt: skip
+    return CharacterTask(
+        key, where["skin.fbx"], str(scratch / key) if local else key, where.get("motion.fbx")
+    )
+
+
+def _progress(context: dg.AssetExecutionContext, job: Job) -> Callable[[Event], None]:
+    """Tells a job's events to the log and to whoever follows the progress."""
+    total = len(job.tasks)
+    ended = 0
+
+    def on_event(event: Event) -> None:
+        nonlocal ended
+        kind, key = event["event"], event.get("key")
+        if kind == EVENT_START:
+            context.log.info(f"{key}: begun")
+            progress.tell(f"{job.job_type} {key}", ended, total)
+        elif kind == EVENT_IMAGE:
+            progress.tell(f"{job.job_type} {key} image", event["done"], event["total"])
+        elif kind == EVENT_DONE:
+            ended += 1
+            spent = ", ".join(f"{k} {v:.2f} s" for k, v in event["seconds"].items())
+            context.log.info(f"{key}: done, {ended} of {total} ({spent})")
+        elif kind == EVENT_FAILED:
+            ended += 1
+            context.log.error(f"{key}: failed, {ended} of {total}: {event['error']}")
+
+    return on_event
 
 
 def _launch_with_pipes(

@@ -74,7 +74,7 @@ def character(
             committed = _commit(sets, plans[key], scratch / key, outcome)
             ledger.good(key, committed.ref, _metadata(committed))
 
-        blender.run_job(context, new_job("character", tasks), scratch, on_outcome)
+        blender.run_here(context, new_job("character", tasks), scratch, on_outcome)
         return ledger.close()
 
 

@@ -8,19 +8,20 @@ from typing import Any, get_type_hints
 import dagster as dg
 from pydantic import Field, create_model
 
-from blender_scripts.contract import CharacterTask, RenderSettings, SettingsError
+from blender_scripts.contract import TRUTH_DOCUMENT, RenderSettings, SettingsError
 from blender_scripts.supervise import Outcome
-from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.blender.process import gpu_at_hand
+from posefactory_dagster.blender.work import Work
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.renders import render_sets
-from posefactory_dagster.settings import project_settings
+from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
-from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 
 _TYPES = get_type_hints(RenderSettings)
+STRIP_IMAGES = 8
 
 #: One optional field per render setting, so that the launchpad shows and checks them all.
 RenderConfig = create_model(  # type: ignore[call-overload]
@@ -34,14 +35,15 @@ RenderConfig = create_model(  # type: ignore[call-overload]
 )
 
 
-def wanted_settings(overrides: dict[str, Any]) -> RenderSettings:
-    """The project's render settings with ``overrides``, resolved for this machine.
+def wanted_settings(overrides: dict[str, Any], place: str = "") -> RenderSettings:
+    """The project's render settings with ``overrides``, resolved for where renders run.
 
     Raises:
         SettingsError: an unknown or impossible setting.
     """
     base = dataclasses.asdict(project_settings().render)
-    return RenderSettings.from_dict({**base, **overrides}).resolved(gpu_at_hand())
+    rented = (place or environment().render_on) != "local"  # all rented machines have a GPU
+    return RenderSettings.from_dict({**base, **overrides}).resolved(rented or gpu_at_hand())
 
 
 @dg.asset(
@@ -61,12 +63,12 @@ def multi_angle_renders(
     """Render what is not committed yet, all characters in one Blender process."""
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     try:
-        settings = wanted_settings(overrides)
+        settings = wanted_settings(overrides, blender.place)
     except SettingsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     sets = store.sets()
     ledger = CharacterLedger(context, sets)
-    todo: dict[str, SetRef] = {}
+    todo: dict[str, Work] = {}
     for key in ledger.keys:
         source = character.get(key)
         if source is None:
@@ -79,64 +81,74 @@ def multi_angle_renders(
                 context.log.info(f"{key}: found committed")
                 ledger.good(key, ref, _metadata(committed))
             else:
-                todo[key] = ref
+                todo[key] = Work(ref, source)
     if not todo:
         return ledger.close()
 
     with sets.scratch() as scratch:
-        tasks = [_task(key, character[key], scratch) for key in todo]
 
         def on_outcome(key: str, outcome: Outcome) -> None:
             if outcome.error:
                 ledger.bad(key, outcome.error)
                 return
-            committed = _commit(sets, todo[key], character[key], settings, scratch / key, outcome)
+            committed = _commit(sets, todo[key], settings, scratch / key, outcome)
             ledger.good(key, committed.ref, _metadata(committed))
 
-        blender.run_job(context, new_job("render", tasks, settings), scratch, on_outcome)
+        blender.render(context, settings, todo, sets, scratch, on_outcome)
         return ledger.close()
 
 
-def _task(key: str, source: CommittedSet, scratch: Path) -> CharacterTask:
-    files = source.paths(name for name in ("skin.fbx", "motion.fbx") if name in source.files)
-    motion = files.get("motion.fbx")
-    return CharacterTask(
-        key=key,
-        skin=str(files["skin.fbx"]),
-        motion=str(motion) if motion else None,
-        output=str(scratch / key),
-    )
-
-
 def _commit(
-    sets: CommittedSets,
-    ref: SetRef,
-    source: CommittedSet,
-    settings: RenderSettings,
-    folder: Path,
-    outcome: Outcome,
+    sets: CommittedSets, work: Work, settings: RenderSettings, folder: Path, outcome: Outcome
 ) -> CommittedSet:
-    document = json.loads((folder / "truth.json").read_text("utf-8"))
-    images = [folder / "images" / i["file"] for i in document["images"]]
-    contact_strip(images).save(folder / "strip.png")
-    return sets.commit(
-        ref,
-        folder,
-        inputs={
-            "sets": [dataclasses.astuple(source.ref)],
-            "skin_sha256": source.inputs["skin"]["sha256"],
+    """Make a set of what was rendered here (in ``folder``), or elsewhere (in the store already)."""
+    attempt, uploaded = outcome.attempt, outcome.uploaded
+    if attempt is None or uploaded is None:
+        document = json.loads((folder / TRUTH_DOCUMENT).read_text("utf-8"))
+        shown = [folder / "images" / i["file"] for i in document["images"][:STRIP_IMAGES]]
+        contact_strip(shown).save(folder / "strip.png")
+        made = _made_from(work, settings, document, outcome)
+        return sets.commit(work.ref, folder, **made)
+
+    def fetched(names: list[str]) -> list[Path]:
+        keys = {work.key(attempt, n): uploaded[n]["sha256"] for n in names}
+        paths = sets.store.local_paths(keys)
+        return [paths[k] for k in keys]
+
+    document = json.loads(fetched([TRUTH_DOCUMENT])[0].read_text("utf-8"))
+    folder.mkdir()
+    strip = folder / "strip.png"
+    shown = fetched([f"images/{i['file']}" for i in document["images"][:STRIP_IMAGES]])
+    contact_strip(shown).save(strip)
+    files = {
+        **uploaded,
+        "strip.png": {"sha256": file_sha256(strip), "size": strip.stat().st_size},
+    }
+    sets.store.put_files({work.key(attempt, "strip.png"): strip})
+    made = _made_from(work, settings, document, outcome)
+    return sets.commit_uploaded(work.ref, attempt, files, **made)
+
+
+def _made_from(
+    work: Work, settings: RenderSettings, document: dict[str, Any], outcome: Outcome
+) -> dict[str, dict[str, Any]]:
+    """What a render set's manifest says of its making."""
+    return {
+        "inputs": {
+            "sets": [dataclasses.astuple(work.source.ref)],
+            "skin_sha256": work.source.inputs["skin"]["sha256"],
         },
-        settings=dataclasses.asdict(settings),
-        facts={
-            "images": len(images),
+        "settings": dataclasses.asdict(settings),
+        "facts": {
+            "images": len(document["images"]),
             "frames": document["frames"],
-            "views": len(images) // len(document["frames"]),
+            "views": len(document["images"]) // len(document["frames"]),
             "cropped_images": sum(i["cropped"] for i in document["images"]),
             "warnings": document["warnings"],
             "seconds": dict(outcome.seconds),
             "peak_mb": outcome.peak_mb,
         },
-    )
+    }
 
 
 def _metadata(committed: CommittedSet) -> dict[str, Any]:

@@ -4,6 +4,8 @@ uploads/<file name>                             what people drop
 sets/<asset>/<partition>/<identity>/manifest.json        makes a set exist; names its attempt
 sets/<asset>/<partition>/<identity>/<attempt>/<file>    what one attempt to make the set wrote
 current/<asset>/<partition>.json                        which identity readers get
+jobs/<job>/job.json, status.json                        what a renderer was asked, and how it went
+jobs/<job>/order.json, messages/<lane>/<number>.json    while a machine elsewhere works on it
 doctor/<name>                                           written and removed by `posefactory doctor`
 
 Each attempt writes to a folder of its own, so that two runs that race for one set cannot mix their files.
@@ -16,6 +18,7 @@ import re
 UPLOADS = "uploads/"
 SETS = "sets/"
 CURRENT = "current/"
+JOBS = "jobs/"
 MANIFEST = "manifest.json"
 #: The partition of an asset that has none.
 UNPARTITIONED = "all"
@@ -42,6 +45,18 @@ def set_file(asset: str, partition: str, identity: str, attempt: str, name: str)
     """One file of a set; ``name`` may have folders."""
     inside = "/".join(_part(p) for p in name.split("/"))
     return f"{set_prefix(asset, partition, identity)}{_part(attempt)}/{inside}"
+
+
+def job_file(job_id: str, name: str) -> str:
+    """A file about a job; ``name`` may have folders."""
+    return f"{JOBS}{_part(job_id)}/" + "/".join(_part(p) for p in name.split("/"))
+
+
+def parse_job(key: str) -> str | None:
+    """The job id if ``key`` is a job's document."""
+    parts = key.split("/")
+    is_job = len(parts) == 3 and parts[0] + "/" == JOBS and parts[2] == "job.json"
+    return parts[1] if is_job else None
 
 
 def doctor(name: str) -> str:

@@ -31,8 +31,12 @@ class RunPodError(RuntimeError):
     """RunPod did not do what was asked; the text says what to do. Subclasses say what kind."""
 
 
+class KeyRefused(RunPodError):
+    """401: there is no such key."""
+
+
 class AccessDenied(RunPodError):
-    """401 or 403: the key is wrong or may not do this."""
+    """403: the key may not do this, or not with this pool of machines."""
 
 
 class OutOfFunds(RunPodError):
@@ -56,11 +60,15 @@ class Unavailable(RunPodError):
 
 
 class _Passing(Exception):
-    """An answer that may be another at the next try; ``wait`` seconds, if RunPod said how long."""
+    """An answer that may be another at the next try.
 
-    def __init__(self, text: str, wait: float | None = None) -> None:
+    ``wait``: after so many seconds, if RunPod said so. ``undone``: nothing was done for certain, so that
+    even a request that makes something may be made again.
+    """
+
+    def __init__(self, text: str, *, wait: float | None = None, undone: bool = False) -> None:
         super().__init__(text)
-        self.wait = wait
+        self.wait, self.undone = wait, undone
 
 
 class _Model(pydantic.BaseModel):
@@ -168,10 +176,10 @@ class RunPodApi:
         """Create a pod, asking once: an answer that is lost leaves open whether there is one.
 
         Raises:
-            NotPlaced, AccessDenied, OutOfFunds, BadRequest: RunPod refused, by kind.
+            NotPlaced, KeyRefused, AccessDenied, OutOfFunds, BadRequest: RunPod refused, by kind.
             Unavailable: it is not known whether the pod exists; look for it by its name.
         """
-        return self._read("POST", "/v2/pods", Pod, body=request, tries=1)
+        return self._read("POST", "/v2/pods", Pod, body=request, repeatable=False)
 
     def act(self, pod_id: str, action: Literal["start", "stop", "restart"]) -> Pod:
         """Start or stop a pod; a stopped one still costs its disk."""
@@ -229,7 +237,7 @@ class RunPodApi:
         *,
         body: dict[str, Any] | None = None,
         query: dict[str, str] | None = None,
-        tries: int = ATTEMPTS,
+        repeatable: bool = True,
     ) -> M:
         def understood(content: bytes) -> M:
             try:
@@ -241,7 +249,7 @@ class RunPodApi:
                     f"an answer that is not RunPod's ({where}: {first['type']})"
                 ) from None
 
-        return self._ask(method, path, understood, body=body, query=query, tries=tries)
+        return self._ask(method, path, understood, body=body, query=query, repeatable=repeatable)
 
     def _ask(
         self,
@@ -251,12 +259,14 @@ class RunPodApi:
         *,
         body: dict[str, Any] | None = None,
         query: dict[str, str] | None = None,
-        tries: int = ATTEMPTS,
+        repeatable: bool = True,
     ) -> Any:
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_Passing),
+            retry=tenacity.retry_if_exception(
+                lambda e: isinstance(e, _Passing) and (repeatable or e.undone)
+            ),
             wait=_wait,
-            stop=tenacity.stop_after_attempt(tries),
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
             reraise=True,
         )
 
@@ -308,7 +318,7 @@ def _by_kind(answer: httpx.Response, content: bytes, what: str) -> Exception:
     except (ValueError, AttributeError):
         detail, violations = "", ""
     if status == 401:
-        return AccessDenied(
+        return KeyRefused(
             f"RunPod refused the key ({detail}); set RUNPOD_API_KEY to one from its console, Settings, API Keys"
         )
     if status == 403:
@@ -326,9 +336,8 @@ def _by_kind(answer: httpx.Response, content: bytes, what: str) -> Exception:
             f"RunPod, {what}: our request does not fit its contract ({violations or detail}); please report this"
         )
     if status == 429:
-        return _Passing(
-            f"too many requests ({detail})", _seconds(answer.headers.get("Retry-After"))
-        )
+        wait = _seconds(answer.headers.get("Retry-After"))
+        return _Passing(f"too many requests ({detail})", wait=wait, undone=True)
     if status == 408 or status >= 500:
         return _Passing(f"HTTP {status} {detail}".strip())
     return RunPodError(f"RunPod, {what}: HTTP {status} {detail}")

@@ -1,0 +1,71 @@
+"""What a renderer was asked, and how it went: the job document, and its status beside it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from blender_scripts.contract import Job
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import SetRef
+from posefactory_dagster.storage.store import Store
+
+JobStatus = Literal["pending", "processing", "completed", "failed"]
+
+
+@dataclass
+class JobRecord:
+    """A job's place in the store. The document is written once, the status as often as it changes."""
+
+    store: Store
+    job: Job
+    where: str
+    details: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, SetRef] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Write the document: the original's manifest fields, and the rest of the job."""
+        data = json.dumps(self.job.to_dict(), indent=1).encode()
+        self.store.put_bytes(layout.job_file(self.job.job_id, "job.json"), data)
+        self.tell("processing")
+
+    def tell(self, status: JobStatus) -> None:
+        """Write the status."""
+        document = {
+            "job_id": self.job.job_id,
+            "status": status,
+            "where": self.where,
+            "updated_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "results": {key: [r.asset, r.partition, r.identity] for key, r in self.results.items()},
+            "errors": self.errors,
+            **self.details,
+        }
+        data = json.dumps(document, indent=1).encode()
+        self.store.put_bytes(layout.job_file(self.job.job_id, "status.json"), data)
+
+    def close(self) -> None:
+        """Say how it ended: completed only if every character came through."""
+        missing = [t.key for t in self.job.tasks if t.key not in self.results]
+        self.tell("failed" if missing else "completed")
+
+
+def read_jobs(store: Store) -> Iterator[dict[str, Any]]:
+    """Each recorded job with its status, newest first."""
+    ids = [i for item in store.list(layout.JOBS) if (i := layout.parse_job(item.key))]
+    for job_id in sorted(ids, key=lambda i: i.split("_")[1:3], reverse=True):
+        found = read_job(store, job_id)
+        if found is not None:
+            yield found
+
+
+def read_job(store: Store, job_id: str) -> dict[str, Any] | None:
+    """One job: ``job`` is its document, ``status`` what is said of it; None if there is none."""
+    document = store.get_bytes(layout.job_file(job_id, "job.json"))
+    status = store.get_bytes(layout.job_file(job_id, "status.json"))
+    if document is None:
+        return None
+    return {"job": json.loads(document), "status": json.loads(status or b"{}")}

@@ -1,0 +1,172 @@
+"""Orders for workers elsewhere: one document, and an address for each object they may touch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from blender_scripts.contract import (
+    CharacterTask,
+    Job,
+    RenderSettings,
+)
+from blender_scripts.supervise import Event, Outcome
+from posefactory_dagster.blender.work import Work
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.r2 import R2Store
+
+RESULT = "result.json"
+#: A container may be started anew; each start writes its messages to a lane of its own.
+LANES = 3
+MESSAGES_PER_LANE = 300
+#: Addresses outlive the job by this much, for the last words.
+SLACK_S = 900
+MAX_RESULT = 4 * 2**20
+
+
+class BadResult(RuntimeError):
+    """A worker's list of files is not what it was asked for."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order as it is put in the store, under ``jobs/<job>/``.
+
+    ``attempt`` is where all its sets' files go; ``seconds`` is the time limit that the worker keeps.
+    """
+
+    job: Job
+    work: Mapping[str, Work]
+    seconds: float
+    character_seconds: float
+    attempt: str = field(default_factory=lambda: f"w{secrets.token_hex(4)}")
+
+    @property
+    def key(self) -> str:
+        """The object key of the document."""
+        return layout.job_file(self.job.job_id, f"order-{self.attempt}.json")
+
+    def message_key(self, lane: int, number: int) -> str:
+        """The object key of a chunk of messages."""
+        return layout.job_file(self.job.job_id, f"messages-{self.attempt}/{lane}/{number:05d}.json")
+
+    def output_key(self, key: str, name: str) -> str:
+        """The object key of a file of a character's set."""
+        return self.work[key].key(self.attempt, name)
+
+    def write(self, store: R2Store, pipes: Mapping[str, str]) -> str:
+        """Put the document in the store; the address by which the worker gets it.
+
+        Args:
+            pipes: the bootstrap parameters of a Dagster Pipes session.
+        """
+        life = self.seconds + SLACK_S
+
+        def get(key: str) -> str:
+            return store.presigned(key, "get_object", life)
+
+        def put(key: str) -> str:
+            return store.presigned(key, "put_object", life)
+
+        inputs: dict[str, dict[str, str]] = {}
+        tasks = []
+        for key, work in self.work.items():
+            names: dict[str, str | None] = {"skin.fbx": None, "motion.fbx": None}
+            for name in names:
+                if (entry := work.source.files.get(name)) is None:
+                    continue
+                digest = str(entry["sha256"])
+                inputs[f"{digest}.fbx"] = {"url": get(work.source.key(name)), "sha256": digest}
+                names[name] = f"{digest}.fbx"
+            tasks.append(CharacterTask(key, str(names["skin.fbx"]), key, names["motion.fbx"]))
+        document: dict[str, Any] = {
+            "job": dataclasses.replace(self.job, tasks=tuple(tasks)).to_dict(),
+            "inputs": inputs,
+            "outputs": {
+                key: {n: put(self.output_key(key, n)) for n in work.files(self.job.settings)}
+                for key, work in self.work.items()
+            },
+            "results": {
+                key: {
+                    "get": get(self.output_key(key, RESULT)),
+                    "put": put(self.output_key(key, RESULT)),
+                }
+                for key in self.work
+            },
+            "lanes": [
+                {
+                    "probe": get(self.message_key(lane, 0)),
+                    "put": [put(self.message_key(lane, n)) for n in range(MESSAGES_PER_LANE)],
+                }
+                for lane in range(LANES)
+            ],
+            "pipes": dict(pipes),
+            "seconds": self.seconds,
+            "character_seconds": self.character_seconds,
+        }
+        store.put_bytes(self.key, json.dumps(document).encode())
+        return get(self.key)
+
+    def clear(self, store: R2Store) -> None:
+        """Remove the document and the messages: signed addresses are not left lying about."""
+        folder = layout.job_file(self.job.job_id, f"messages-{self.attempt}/x")[:-1]
+        store.delete([self.key, *(item.key for item in store.list(folder))])
+
+    def outcome(self, event: Event) -> Outcome:
+        """What an EVENT_DONE says, checked against what was ordered.
+
+        Raises:
+            BadResult: it lists other files, or not as sizes and sha256.
+        """
+        return checked(event, self.work[event["key"]].files(self.job.settings), self.attempt)
+
+
+def checked(result: Mapping[str, Any], wanted: list[str], attempt: str) -> Outcome:
+    """The outcome in a worker's result.
+
+    Raises:
+        BadResult: it is not the list of the ``wanted`` files.
+    """
+    try:
+        files: dict[str, dict[str, Any]] = {
+            str(n): {"sha256": str(f["sha256"]), "size": int(f["size"])}
+            for n, f in result["files"].items()
+        }
+        seconds = {str(k): float(v) for k, v in result["seconds"].items()}
+        peak = float(result["peak_mb"]) if result["peak_mb"] is not None else None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadResult(f"a worker's result is malformed ({error!r})") from None
+    sound = all(len(f["sha256"]) == 64 and f["size"] > 0 for f in files.values())
+    if set(files) != set(wanted) or not sound:
+        raise BadResult("a worker's result lists other files than were ordered; run it again")
+    return Outcome(seconds=seconds, peak_mb=peak, attempt=attempt, uploaded=files)
+
+
+def finished_elsewhere(store: R2Store, work: Work, settings: RenderSettings) -> Outcome | None:
+    """What an earlier worker finished before anybody could commit it; None if there is nothing.
+
+    Sizes are compared here; the content is checked against its sha256 whenever it is read.
+    """
+    ref = work.ref
+    sizes: dict[str, dict[str, int]] = {}
+    for item in store.list(layout.set_prefix(ref.asset, ref.partition, ref.identity)):
+        if parsed := layout.parse_set_file(item.key):
+            name = item.key.split("/", 5)[5]
+            sizes.setdefault(parsed[3], {})[name] = item.size
+    for attempt, found in sorted(sizes.items()):
+        if not 0 < found.get(RESULT, 0) < MAX_RESULT:
+            continue
+        key = work.key(attempt, RESULT)
+        try:
+            outcome = checked(
+                json.loads(store.get_bytes(key) or b""), work.files(settings), attempt
+            )
+        except (ValueError, BadResult):
+            continue
+        if all(found.get(n) == f["size"] for n, f in (outcome.uploaded or {}).items()):
+            return outcome
+    return None

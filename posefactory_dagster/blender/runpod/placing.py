@@ -1,0 +1,134 @@
+"""Get one pod, and not two: candidates in order, adoption by name, surplus ones ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from posefactory_dagster.blender.runpod.api import (
+    AccessDenied,
+    GpuType,
+    NotPlaced,
+    Pod,
+    RunPodApi,
+    Unavailable,
+)
+from posefactory_dagster.settings import PodSettings
+
+NAME_PREFIX = "pf-"
+#: After an answer was lost: how often, and how far apart in seconds, to look for the pod by its name.
+LOOKS, LOOK_S = 4, 1.0
+CREATES = 4
+
+
+def installation_prefix(installation: str) -> str:
+    """What the names of all pods of an installation begin with."""
+    return f"{NAME_PREFIX}{installation}-"
+
+
+def pod_name(installation: str, run_id: str, token: str) -> str:
+    """``pf-<installation>-<run>-<hash>``; ``token`` is drawn anew for each pod."""
+    return f"{installation_prefix(installation)}{run_id[:8]}-{token}"
+
+
+def run_of(name: str, installation: str) -> str | None:
+    """The first eight characters of the run a pod was made for; None if it is not this installation's."""
+    prefix = installation_prefix(installation)
+    run, _, token = name.removeprefix(prefix).partition("-")
+    return run if name.startswith(prefix) and run and token else None
+
+
+def candidates(catalogue: Sequence[GpuType], settings: PodSettings) -> list[GpuType]:
+    """Acceptable GPU types in stock, cheapest first.
+
+    Raises:
+        NotPlaced: there is none; the text says which limit is in the way.
+    """
+    secure = settings.cloud == "SECURE"
+    known = {g.id for g in catalogue}
+    if unknown := [g for g in settings.gpu_types if g not in known]:
+        raise NotPlaced(
+            f"gpu_types: RunPod knows no {', '.join(unknown)}; posefactory pods prices shows the types"
+        )
+    acceptable = [
+        g
+        for g in catalogue
+        if (g.id in settings.gpu_types or (not settings.gpu_types and g.manufacturer == "NVIDIA"))
+        and (g.secure if secure else g.community)
+    ]
+    in_stock = [g for g in acceptable if g.availability != "NONE"]
+    affordable = [g for g in in_stock if 0 < price_of(g, settings) <= settings.max_price_per_hour]
+    if not affordable:
+        cheapest = min((price_of(g, settings) for g in in_stock), default=None)
+        why = (
+            f"the cheapest costs ${cheapest:.2f} an hour, over max_price_per_hour = ${settings.max_price_per_hour:.2f}"
+            if cheapest is not None
+            else "none is in stock now"
+        )
+        raise NotPlaced(
+            f"no acceptable GPU in {settings.cloud.lower()} cloud: {why}; posefactory pods prices shows all"
+        )
+    return sorted(affordable, key=lambda g: (price_of(g, settings), g.id))
+
+
+def price_of(gpu: GpuType, settings: PodSettings) -> float:
+    """US dollars an hour."""
+    return gpu.price.secure if settings.cloud == "SECURE" else gpu.price.community
+
+
+def place(
+    api: RunPodApi,
+    request: dict[str, Any],
+    gpus: Sequence[GpuType],
+    tell: Callable[[str], None] = lambda text: None,
+) -> Pod:
+    """Create one pod named ``request["name"]`` on the first candidate that can be had.
+
+    A create whose answer was lost may have made the pod, so it is looked for by its name and adopted.
+
+    Raises:
+        NotPlaced: no candidate could be had. AccessDenied, KeyRefused, OutOfFunds, BadRequest,
+        Unavailable: as ``RunPodApi``.
+    """
+    last: NotPlaced | AccessDenied | None = None
+    for gpu in gpus:
+        try:
+            return _create_or_adopt(api, {**request, "gpu": {"id": gpu.id, "count": 1}}, tell)
+        except (NotPlaced, AccessDenied) as error:
+            tell(f"{gpu.id}: {error}; trying the next GPU type")
+            last = error
+    if isinstance(last, AccessDenied):
+        raise last
+    raise NotPlaced(
+        f"none of {len(gpus)} GPU types could be had ({', '.join(g.id for g in gpus)}); the last answer: {last}"
+    )
+
+
+def _create_or_adopt(api: RunPodApi, request: dict[str, Any], tell: Callable[[str], None]) -> Pod:
+    for attempt in range(1, CREATES + 1):
+        try:
+            return api.create_pod(request)
+        except Unavailable as error:
+            tell(f"{error}; looking whether the pod was made all the same")
+            for _ in range(LOOKS):
+                time.sleep(LOOK_S)
+                if found := named(api, request["name"]):
+                    tell(f"adopted pod {found[0].id}")
+                    return found[0]
+            if attempt == CREATES:
+                raise
+    raise AssertionError("unreachable")
+
+
+def named(api: RunPodApi, name: str) -> list[Pod]:
+    """Pods of that very name, oldest first."""
+    return sorted((p for p in api.pods() if p.name == name), key=lambda p: (p.createdAt, p.id))
+
+
+def end_surplus(api: RunPodApi, pod: Pod) -> int:
+    """Terminate further pods with this pod's name; how many there were."""
+    surplus = [p for p in named(api, pod.name) if p.id != pod.id]
+    for other in surplus:
+        api.delete_pod(other.id)
+    return len(surplus)

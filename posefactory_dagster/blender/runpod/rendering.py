@@ -1,0 +1,203 @@
+"""Render on pods: what is finished already is taken, the rest goes to one pod, and once more to another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from blender_scripts.contract import EVENT_DONE, EVENT_FAILED, EVENT_TROUBLE, Job
+from blender_scripts.supervise import Event, Outcome
+from posefactory_dagster.blender.runpod import placing
+from posefactory_dagster.blender.runpod.api import RunPodApi, RunPodError
+from posefactory_dagster.blender.runpod.orders import (
+    LANES,
+    BadResult,
+    Order,
+    finished_elsewhere,
+)
+from posefactory_dagster.blender.runpod.pipes import (
+    LaneReader,
+    PipesRunPodClient,
+    PodReport,
+    PodRequest,
+)
+from posefactory_dagster.blender.runpod.watching import PodEnded
+from posefactory_dagster.blender.work import Work
+from posefactory_dagster.costs.estimates import check_budget, estimate_render
+from posefactory_dagster.settings import environment, project_settings
+from posefactory_dagster.storage.r2 import R2Store
+from posefactory_dagster.storage.store import Store
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+def open_api() -> RunPodApi:
+    """The client with the key of the environment.
+
+    Raises:
+        RunPodError: there is no key.
+    """
+    settings = environment()
+    if settings.runpod_api_key is None:
+        raise RunPodError(
+            "RUNPOD_API_KEY is not set; RunPod's console makes one under Settings, API Keys"
+        )
+    return RunPodApi(settings.runpod_api_key.get_secret_value(), settings.runpod_api_base_url)
+
+
+def bucket_of(store: Store) -> R2Store:
+    """The store as a bucket, which machines elsewhere can reach.
+
+    Raises:
+        RunPodError: it is a folder.
+    """
+    if not isinstance(store, R2Store):
+        raise RunPodError(
+            f"rendering elsewhere needs a bucket, and the store is {store.address()}; set "
+            "POSEFACTORY_STORE=r2://bucket/prefix (posefactory store copy moves a project there)"
+        )
+    return store
+
+
+class PodRenderer:
+    """Renders a job's characters on pods; every one ends with exactly one outcome.
+
+    Args:
+        on_event: hears the workers' events, for progress.
+        on_outcome: hears how each character ended, as soon as it has.
+        on_report: hears what each pod did and cost.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        store: R2Store,
+        on_event: Callable[[Event], None],
+        on_outcome: Callable[[str, Outcome], None],
+        on_report: Callable[[PodReport], None],
+    ) -> None:
+        self._context, self._store = context, store
+        self._on_event, self._on_outcome, self._on_report = on_event, on_outcome, on_report
+        self._settings = project_settings().pods
+        self._left: dict[str, Work] = {}
+        self._trouble = ""
+
+    def render(self, job: Job, work: Mapping[str, Work]) -> None:
+        """Take ``work`` through pods, at most ``max_pods_per_job`` one after the other.
+
+        Raises:
+            RunPodError, OverBudget: nothing could be started; the text says what to do.
+        """
+        image = environment().pod_image
+        if image is None:
+            raise RunPodError(
+                "POSEFACTORY_POD_IMAGE is not set: build deploy/pod/Dockerfile, push it, and name it there"
+            )
+        self._left = dict(work)
+        self._take_finished(job)
+        spent = 0.0
+        with_api = open_api()
+        try:
+            for number in range(self._settings.max_pods_per_job):
+                if not self._left:
+                    return
+                if number:
+                    self._context.log.warning(
+                        f"{self._trouble}; another pod takes {len(self._left)} characters"
+                    )
+                spent += self._one_pod(with_api, job, image, spent)
+                self._take_finished(job)
+        finally:
+            with_api.close()
+        for key in list(self._left):
+            reason = f"{key}: {self._trouble}. What was finished is kept; run it again"
+            self._end(key, Outcome(error=reason))
+
+    def _one_pod(self, api: RunPodApi, job: Job, image: str, spent: float) -> float:
+        """One pod for all that is left; what it cost."""
+        left = dict(self._left)
+        images = sum(len(w.files(job.settings)) // 2 - 1 for w in left.values())
+        gpus = placing.candidates(api.gpu_types(), self._settings)
+        estimate = estimate_render(
+            images, placing.price_of(gpus[0], self._settings), self._settings
+        )
+        budget = dataclasses.replace(
+            self._settings, max_cost_per_job=max(self._settings.max_cost_per_job - spent, 1e-9)
+        )
+        check_budget(estimate, budget)
+        affordable = [
+            g
+            for g in gpus
+            if estimate_render(images, placing.price_of(g, budget), budget).cost
+            <= budget.max_cost_per_job
+        ]
+        self._context.log.info(
+            f"{images} images on a pod: about {estimate.seconds:.0f} s, ${estimate.cost:.2f}"
+        )
+        order = Order(
+            job=job,
+            work=left,
+            seconds=self._settings.job_timeout_s,
+            character_seconds=environment().character_timeout_s,
+        )
+        request = PodRequest(
+            image, affordable, estimate.cost, lambda pipes: order.write(self._store, pipes)
+        )
+        reader = LaneReader(
+            lambda lane, number: self._store.get_bytes(order.message_key(lane, number)), LANES
+        )
+        self._trouble = "the worker ended before it came to it"
+        client = PipesRunPodClient(api, self._settings)
+        reports: list[PodReport] = []
+        try:
+            client.run(
+                self._context, request, reader, lambda e: self._hear(order, e), reports.append
+            )
+        except PodEnded as error:
+            self._trouble = str(error)
+        finally:
+            order.clear(self._store)
+            for report in reports:
+                self._on_report(report)
+        return sum(report.cost for report in reports)
+
+    def _hear(self, order: Order, event: Event) -> None:
+        kind, key = event["event"], event.get("key")
+        if kind == EVENT_TROUBLE:
+            self._trouble = str(event.get("error"))
+        elif key not in self._left:
+            return  # a worker that was started anew says again what it finished before
+        elif kind == EVENT_DONE:
+            try:
+                outcome = order.outcome(event)
+                self._check_uploaded(order, key, outcome)
+            except BadResult as error:
+                outcome = Outcome(error=f"{key}: {error}")
+            self._on_event({**event, "seconds": dict(outcome.seconds)})
+            self._end(key, outcome)
+        elif kind == EVENT_FAILED:
+            self._on_event(event)
+            self._end(key, Outcome(error=str(event.get("error"))))
+        else:
+            self._on_event(event)
+
+    def _check_uploaded(self, order: Order, key: str, outcome: Outcome) -> None:
+        """Believe the bucket, not the message: every file is there, at the size that is claimed."""
+        prefix = order.output_key(key, "x")[:-1]
+        sizes = {i.key.removeprefix(prefix): i.size for i in self._store.list(prefix)}
+        for name, entry in (outcome.uploaded or {}).items():
+            if sizes.get(name) != entry["size"]:
+                raise BadResult(f"{name} did not arrive whole; run it again")
+
+    def _take_finished(self, job: Job) -> None:
+        for key, work in list(self._left.items()):
+            outcome = finished_elsewhere(self._store, work, job.settings)
+            if outcome is not None:
+                self._context.log.info(f"{key}: a worker had finished it already")
+                self._end(key, outcome)
+
+    def _end(self, key: str, outcome: Outcome) -> None:
+        del self._left[key]
+        self._on_outcome(key, outcome)

@@ -1,0 +1,29 @@
+"""A character to render, and the set that becomes of it; wherever that happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blender_scripts.contract import RenderSettings, render_files, sample_frames
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSet, SetRef
+
+
+@dataclass(frozen=True)
+class Work:
+    """One character to render: the set to make, and the committed character it is made from."""
+
+    ref: SetRef
+    source: CommittedSet
+
+    def key(self, attempt: str, name: str) -> str:
+        """The object key of a file of the set."""
+        ref = self.ref
+        return layout.set_file(ref.asset, ref.partition, ref.identity, attempt, name)
+
+    def files(self, settings: RenderSettings) -> list[str]:
+        """The files that the set will have when it leaves the worker."""
+        facts = self.source.facts
+        start, end = facts["frame_range"]
+        frames = sample_frames((start, end), facts["has_motion"], settings.frames_per_clip)
+        return render_files(frames, settings)

@@ -1,0 +1,1 @@
+"""What work elsewhere costs: estimates before it begins, and limits that hold."""

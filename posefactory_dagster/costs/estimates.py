@@ -1,0 +1,54 @@
+"""What a render job will cost on a rented machine, and whether it may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from posefactory_dagster.settings import PodSettings
+
+
+class OverBudget(RuntimeError):
+    """A job would cost more than it may; the text says the figures."""
+
+
+@dataclass(frozen=True)
+class RenderEstimate:
+    """Seconds and US dollars of a job; ``price`` in dollars an hour."""
+
+    images: int
+    seconds: float
+    price: float
+
+    @property
+    def cost(self) -> float:
+        """US dollars."""
+        return cost_of(self.seconds, self.price)
+
+
+def cost_of(seconds: float, price: float) -> float:
+    """US dollars for ``seconds`` at ``price`` dollars an hour."""
+    return seconds / 3600 * price
+
+
+def estimate_render(images: int, price: float, settings: PodSettings) -> RenderEstimate:
+    """Start-up and rendering on one machine."""
+    return RenderEstimate(images, settings.startup_s + images * settings.seconds_per_image, price)
+
+
+def check_budget(estimate: RenderEstimate, settings: PodSettings) -> None:
+    """Refuse a job that is estimated to cost too much, or that could not end in time.
+
+    Raises:
+        OverBudget: with the figures.
+    """
+    if estimate.cost > settings.max_cost_per_job:
+        raise OverBudget(
+            f"{estimate.images} images are estimated at {estimate.seconds:.0f} s and ${estimate.cost:.2f} "
+            f"(${estimate.price:.2f} an hour), over max_cost_per_job = ${settings.max_cost_per_job:.2f}; "
+            "nothing was started. Run fewer characters at a time, or raise it in posefactory.toml, [pods]"
+        )
+    if estimate.seconds > settings.job_timeout_s:
+        raise OverBudget(
+            f"{estimate.images} images are estimated at {estimate.seconds:.0f} s, over job_timeout_s = "
+            f"{settings.job_timeout_s:.0f}; nothing was started. Run fewer characters at a time, or raise it"
+        )
