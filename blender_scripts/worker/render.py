@@ -75,11 +75,14 @@ def carry_out(order: Order, environment: WorkerEnvironment, emit: Emit) -> bool:
         complete = transfer.get_bytes(order.results[task.key]["get"], f"{task.key}: result")
         if complete is not None:
             emit({"event": EVENT_DONE, "key": task.key, **json.loads(complete)})
-        else:
+            continue
+        try:
+            _fetch(order, task, folder / "inputs")
             todo.append(task)
-    for name in sorted({n for t in todo for n in (t.skin, t.motion) if n}):
-        source = order.inputs[name]
-        transfer.download(source["url"], folder / "inputs" / name, name, source["sha256"])
+        except transfer.TransferError as error:
+            good = False
+            reason = f"{task.key}: its file could not be fetched whole ({error}); posefactory store verify"
+            emit({"event": EVENT_FAILED, "key": task.key, "error": reason})
     local = dataclasses.replace(order.job, tasks=tuple(_here(task, folder) for task in todo))
     with ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
         uploads: dict[str, dict[str, Future[dict[str, Any]]]] = {t.key: {} for t in todo}
@@ -127,6 +130,17 @@ def carry_out(order: Order, environment: WorkerEnvironment, emit: Emit) -> bool:
         supervise.run_job(local, folder, launch, on_event, on_outcome)
     shutil.rmtree(folder, ignore_errors=True)
     return good
+
+
+def _fetch(order: Order, task: CharacterTask, folder: Path) -> None:
+    for name in (task.skin, task.motion):
+        if name and not (folder / name).exists():
+            source = order.inputs[name]
+            try:
+                transfer.download(source["url"], folder / name, name, source["sha256"])
+            except transfer.TransferError:
+                (folder / name).unlink(missing_ok=True)
+                raise
 
 
 def _here(task: CharacterTask, folder: Path) -> CharacterTask:

@@ -1,0 +1,307 @@
+"""Renders on rented machines: real workers on a real S3 server, RunPod simulated, every fault once."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from posefactory_dagster import jobs
+from posefactory_dagster.blender.record import read_jobs
+from posefactory_dagster.blender.runpod import api as runpod_api
+from posefactory_dagster.blender.runpod import placing, watching
+from posefactory_dagster.definitions import defs
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
+from posefactory_dagster.storage.store import open_store
+from tests.conftest import SAMPLES
+from tests.runpod_simulator import (
+    ACCOUNT_KEY,
+    OPENAPI,
+    Behaviour,
+    Fault,
+    RunPodSimulator,
+    simulated_runpod,
+)
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.skipif(
+    not OPENAPI.is_file(), reason="RunPod's OpenAPI document is not here (../shared/runpod)"
+)
+RENDER = "[render]\nnum_angles = 2\nframes_per_clip = 1\nwidth = 64\nheight = 64\nsamples = 1\nengine = 'cycles'\n"
+PODS = (
+    "[pods]\nstartup_s = 1\nseconds_per_image = 0.1\npoll_interval_s = 0.3\nprovision_timeout_s = 3\n"
+    "first_message_timeout_s = 15\nsilence_timeout_s = 25\njob_timeout_s = 60\n"
+)
+
+
+class Rented:
+    """A project in a bucket whose renders go to simulated pods, driven in this process."""
+
+    def __init__(
+        self,
+        root: Path,
+        server: S3Server,
+        simulator: RunPodSimulator,
+        instance: dg.DagsterInstance,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.root, self.simulator, self.instance = root, simulator, instance
+        self.settings = root / "posefactory.toml"
+        self.address = f"r2://{server.bucket}/{secrets.token_hex(4)}"
+        self.environment = {
+            **server.environment,
+            "POSEFACTORY_STORE": self.address,
+            "POSEFACTORY_CACHE": str(root / "cache"),
+            "POSEFACTORY_SETTINGS": str(self.settings),
+            "POSEFACTORY_RENDER_ON": "pod",
+            "POSEFACTORY_POD_IMAGE": "example/posefactory-pod:1",
+            "RUNPOD_API_KEY": ACCOUNT_KEY,
+            "RUNPOD_API_BASE_URL": simulator.address,
+        }
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        self.configure()
+        self.sets = CommittedSets(open_store(self.address))
+
+    def configure(self, render: str = "", pods: str = "") -> None:
+        self.settings.write_text(RENDER + render + PODS + pods)
+
+    def add(self, *keys: str) -> None:
+        """Register keys for samples, inspected on this machine."""
+        for key in keys:
+            sample = "chen_jack" if key == "twin" else "ada_walk"
+            data = (SAMPLES / f"{sample}.fbx").read_bytes()
+            self.sets.store.put_bytes(layout.upload(f"{key}.fbx"), data)
+        self.instance.add_dynamic_partitions("character", list(keys))
+        assert not self.run(*keys, until="character").failed
+
+    def run(self, *keys: str, until: str = "multi_angle_renders") -> jobs.Report:
+        job = defs.resolve_job_def(jobs.factory_job.name)
+        return jobs.run_characters(job, self.instance, self.sets, keys, until)
+
+    def rendered(self, key: str) -> CommittedSet | None:
+        return self.sets.current("multi_angle_renders", key)
+
+    def check(self) -> None:
+        """Whatever happened: no pod lives, RunPod's contract was kept, no set is damaged."""
+        assert self.simulator.alive == []
+        assert self.simulator.violations == []
+        assert [d for _, found in self.sets.verify() for d in found] == []
+        left = [i.key for i in self.sets.store.list(layout.JOBS)]
+        assert all(k.endswith(("job.json", "status.json")) for k in left), left
+
+    def log(self) -> str:
+        """All that Dagster keeps of all runs, as text."""
+        runs = self.instance.get_runs()
+        return "\n".join(e.to_json() for r in runs for e in self.instance.all_logs(r.run_id))
+
+
+@pytest.fixture
+def rented(
+    tmp_path: Path, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Rented]:
+    monkeypatch.setattr(watching, "SURPLUS_POLL_S", 0.5)
+    monkeypatch.setattr(watching, "DRAIN_S", 2.0)
+    monkeypatch.setattr(placing, "LOOK_S", 0.2)
+    with (
+        simulated_runpod(tmp_path / "pods") as simulator,
+        dg.instance_for_test() as instance,
+    ):
+        yield Rented(tmp_path, rclone_s3, simulator, instance, monkeypatch)
+
+
+def test_characters_are_rendered_on_one_pod_and_equal_local_ones(
+    rented: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rented.add("hero", "twin")
+    report = rented.run("hero", "twin")
+    assert not report.failed and not report.trouble, (report, rented.log()[-3000:])
+    (pod,) = rented.simulator.pods.values()
+    assert pod.request["gpu"]["id"] == "NVIDIA A40"  # the cheapest in stock
+    run = rented.instance.get_run_by_id(report.runs[0])
+    assert pod.request["name"].startswith(placing.NAME_PREFIX)
+    assert run.run_id[:8] in pod.request["name"] and run.tags["posefactory/pod"] == pod.id
+    assert "ASSET_OBSERVATION" in rented.log() and "estimate_usd" in rented.log()
+    rented.check()
+
+    (job,) = read_jobs(rented.sets.store)
+    assert job["status"]["status"] == "completed" and set(job["status"]["results"]) == {
+        "hero",
+        "twin",
+    }
+    assert job["status"]["pods"][0]["cost_usd"] > 0 and job["job"]["params"]["characters"] == [
+        "hero",
+        "twin",
+    ]
+
+    # The same work on this machine, in a store of its own: same truth, same pixels, same manifest.
+    remote = rented.rendered("hero")
+    monkeypatch.setenv("POSEFACTORY_RENDER_ON", "local")
+    monkeypatch.setenv("POSEFACTORY_STORE", str(rented.root / "local"))
+    local_sets = CommittedSets(open_store(str(rented.root / "local")))
+    local_sets.store.put_bytes(layout.upload("hero.fbx"), (SAMPLES / "ada_walk.fbx").read_bytes())
+    job_def = defs.resolve_job_def(jobs.factory_job.name)
+    jobs.run_characters(job_def, rented.instance, local_sets, ["hero"], "multi_angle_renders")
+    local = local_sets.current("multi_angle_renders", "hero")
+    assert local.ref == remote.ref and local.settings == remote.settings
+    same = [n for n in local.files if n != "truth.json"]
+    assert {n: local.files[n] for n in same} == {n: remote.files[n] for n in same}
+    timeless = {k: v for k, v in local.facts.items() if k not in ("seconds", "peak_mb")}
+    assert timeless == {k: v for k, v in remote.facts.items() if k in timeless}
+    assert json.loads(local.path("truth.json").read_text()) == json.loads(
+        remote.path("truth.json").read_text()
+    )
+
+
+def fault(*faults: Fault) -> Callable[[Rented], None]:
+    return lambda rented: rented.simulator.faults.extend(faults)
+
+
+def pods(*behaviours: Behaviour) -> Callable[[Rented], None]:
+    return lambda rented: rented.simulator.behaviours.extend(behaviours)
+
+
+@pytest.mark.parametrize(
+    ("arrange", "created"),
+    [
+        (fault(Fault("createPod", 400)), 1),
+        (fault(Fault("createPod", 403)), 1),
+        (fault(Fault("createPod", 429), Fault("listGpuTypes", 429)), 1),
+        (fault(Fault("createPod", 500)), 1),
+        (fault(Fault("createPod", "html"), Fault("listGpuTypes", "html")), 1),
+        (fault(Fault("createPod", "lost")), 1),
+        (fault(Fault("createPod", "cut"), Fault("getPod", 500, 3), Fault("listPods", "cut")), 1),
+        (fault(Fault("deletePod", 500, 2)), 1),
+        (pods(Behaviour(stuck=True)), 2),
+        (pods(Behaviour(error=True)), 2),
+        (pods(Behaviour(silent=True)), 2),
+        (pods(Behaviour(die_after_images=3)), 2),
+        (pods(Behaviour(die_after_images=3, restarts=1)), 1),
+    ],
+    ids=[
+        "no capacity", "403 for a pool", "429", "500", "HTML for JSON", "lost answer", "cut connections",
+        "delete fails twice", "stuck in PROVISIONING", "ERROR", "exit without a word", "machine dies",
+        "container restarted",
+    ],
+)  # fmt: skip
+def test_the_job_is_done_in_spite_of(
+    rented: Rented, arrange: Callable[[Rented], None], created: int
+) -> None:
+    rented.add("hero", "twin")
+    arrange(rented)
+    report = rented.run("hero", "twin")
+    assert not report.failed and not report.trouble, (report, rented.log()[-3000:])
+    assert rented.rendered("hero") and rented.rendered("twin")
+    assert len(rented.simulator.pods) == created
+    rented.check()
+
+
+@pytest.mark.parametrize(
+    ("arrange", "words", "created"),
+    [
+        (fault(Fault("listGpuTypes", 401)), "refused the key.*RUNPOD_API_KEY", 0),
+        (fault(Fault("createPod", 402)), "out of funds.*add credit", 0),
+        (fault(Fault("createPod", 422)), "does not fit its contract.*bogus", 0),
+        (fault(Fault("createPod", 400, 9)), "none of 2 GPU types could be had.*no instances", 0),
+        (fault(Fault("createPod", 403, 9)), "may not do this.*scope", 0),
+        (lambda r: r.simulator.stock.clear(), "none is in stock now", 0),
+        (lambda r: r.configure(pods="max_cost_per_job = 0.00001\n"), r"over max_cost_per_job = \$0.00", 0),
+        (lambda r: r.configure(pods="max_price_per_hour = 0.1\n"), "cheapest costs .0.35 an hour, over max_price", 0),
+        (lambda r: r.configure(pods="gpu_types = ['NVIDIA Potato']\n"), "RunPod knows no NVIDIA Potato", 0),
+        (pods(Behaviour(silent=True), Behaviour(silent=True)), "sent no closing message.*run it again", 2),
+    ],
+    ids=["401", "402", "422", "400 always", "403 always", "nothing in stock", "over budget", "price ceiling", "unknown GPU", "two deaths"],
+)  # fmt: skip
+def test_nothing_is_left_running_and_the_reason_is_said(
+    rented: Rented, arrange: Callable[[Rented], None], words: str, created: int
+) -> None:
+    import re
+
+    rented.add("hero")
+    arrange(rented)
+    report = rented.run("hero")
+    text = " ".join([*report.failed.values(), *report.trouble])
+    assert re.search(words, text), text
+    assert len(rented.simulator.pods) == created and rented.rendered("hero") is None
+    rented.check()
+    (job,) = read_jobs(rented.sets.store)
+    assert job["status"]["status"] == "failed"
+
+
+def test_a_bad_character_takes_no_other_down_on_a_pod_either(
+    rented: Rented,
+) -> None:
+    rented.add("hero", "twin")
+    hero = rented.sets.current("character", "hero")
+    # Rot in the bucket between inspection and rendering: its checksum no longer fits.
+    rented.sets.store.put_bytes(hero.key("skin.fbx"), b"rotten")
+    report = rented.run("hero", "twin")
+    assert set(report.failed) == {"hero"} and "could not be fetched whole" in report.failed["hero"]
+    assert rented.rendered("twin") and rented.simulator.alive == []
+
+
+def test_a_retry_takes_what_a_worker_had_finished(rented: Rented) -> None:
+    """The orchestrator died after the worker's upload and before the commit."""
+    rented.add("hero", "twin")
+    assert not rented.run("hero").failed
+    committed = rented.rendered("hero")
+    ref = committed.ref
+    rented.sets.store.delete(
+        [layout.manifest(ref.asset, ref.partition, ref.identity), layout.current(ref.asset, "hero")]
+    )
+    before = len(rented.simulator.pods)
+    report = rented.run("hero")
+    assert not report.failed and len(rented.simulator.pods) == before
+    assert rented.rendered("hero").attempt == committed.attempt
+    rented.check()
+
+
+def test_a_job_that_takes_too_long_is_ended(rented: Rented) -> None:
+    rented.add("hero")
+    rented.settings.write_text(
+        RENDER.replace("= 64", "= 2048").replace("samples = 1", "samples = 4000")
+        + PODS.replace("job_timeout_s = 60", "job_timeout_s = 6\nmax_pods_per_job = 1")
+    )
+    started = time.monotonic()
+    report = rented.run("hero")
+    assert "did not finish the job within 6 s" in report.failed["hero"]
+    assert time.monotonic() - started < 40
+    rented.check()
+
+
+def test_a_store_on_this_machine_cannot_serve_pods(
+    rented: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rented.add("hero")
+    monkeypatch.delenv("POSEFACTORY_POD_IMAGE")
+    report = rented.run("hero")
+    assert "POSEFACTORY_POD_IMAGE is not set" in report.trouble[0]
+
+
+def test_no_secret_leaves(rented: Rented, capfd: pytest.CaptureFixture[str]) -> None:
+    rented.add("hero")
+    rented.simulator.faults.append(Fault("createPod", 500))
+    assert not rented.run("hero").failed
+    said = capfd.readouterr()
+    (pod,) = rented.simulator.pods.values()
+    assert set(pod.request["env"]) == {"POSEFACTORY_JOB_URL"}
+    bucket = b"".join(
+        rented.sets.store.get_bytes(i.key) or b""
+        for i in rented.sets.store.list("")
+        if i.key.endswith(".json")
+    )
+    everything = said.out + said.err + rented.log() + pod.log.read_text() + bucket.decode()
+    for secret in (ACCOUNT_KEY, pod.key, "test-secret-0", "TESTKEYID0", "X-Amz-Signature"):
+        assert secret not in everything, secret
+
+
+def test_ids_that_lead_elsewhere_are_refused() -> None:
+    for bad in ("../account", "a/b", "a?b", "", "x" * 65, "a b"):
+        with pytest.raises(runpod_api.RunPodError, match="no id of a pod"):
+            runpod_api.checked_id(bad)

@@ -1,0 +1,430 @@
+"""A RunPod of our own: REST v2 over HTTP, with child processes for pods, and faults on demand.
+
+Every v2 request and answer is checked against RunPod's own OpenAPI document. A pod gets nothing but the
+environment it was created with, a workspace of its own, and a key that can act on itself alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import jsonschema
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from posefactory_dagster.settings import PROJECT_ROOT
+
+OPENAPI = PROJECT_ROOT.parent / "shared" / "runpod" / "openapi-v2.json"
+ACCOUNT_KEY = "rp-test-account-key"
+BASE = "urn:runpod"
+
+GPUS = [
+    {
+        "id": name, "name": name.removeprefix("NVIDIA "), "pool": None, "manufacturer": "NVIDIA",
+        "memory": memory, "secure": True, "community": False,
+        "price": {"secure": price, "community": 0.0}, "maxCount": {"secure": 8, "community": 0},
+    }
+    for name, memory, price in (
+        ("NVIDIA GeForce RTX 4090", 24, 0.44), ("NVIDIA RTX A4000", 16, 0.20), ("NVIDIA A40", 48, 0.35),
+        ("NVIDIA H200", 141, 3.60),
+    )
+]  # fmt: skip
+STOCK = {"NVIDIA H200": "HIGH", "NVIDIA A40": "LOW", "NVIDIA GeForce RTX 4090": "HIGH"}
+
+
+@dataclass
+class Fault:
+    """An answer to give instead. ``on``: the operation; ``do``: a status, or a word; ``times`` left."""
+
+    on: str
+    do: int | str
+    times: int = 1
+
+
+@dataclass
+class Behaviour:
+    """How the next pod lives. Seconds; ``None`` for never."""
+
+    stuck: bool = False
+    error: bool = False
+    die_after: float | None = None
+    die_after_images: int | None = None
+    silent: bool = False
+    restarts: int = 0
+    provision_s: float = 0.2
+
+
+@dataclass
+class SimulatedPod:
+    """A pod: what was asked for, its process, and what it would have cost."""
+
+    id: str
+    request: dict[str, Any]
+    behaviour: Behaviour
+    workspace: Path
+    key: str
+    created: float = field(default_factory=time.time)
+    status: str = "PROVISIONING"
+    process: subprocess.Popen[bytes] | None = None
+    ended: float | None = None
+    deleted: bool = False
+    starts: int = 0
+    seen: set[Path] = field(default_factory=set)
+    deletes: int = 0
+
+    @property
+    def log(self) -> Path:
+        return self.workspace.parent / f"{self.id}.log"
+
+
+class RunPodSimulator:
+    """The account behind the API."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.document = json.loads(OPENAPI.read_text())
+        resource = Resource(contents=self.document, specification=DRAFT202012)
+        self.registry = Registry().with_resource(BASE, resource)
+        self.pods: dict[str, SimulatedPod] = {}
+        self.faults: list[Fault] = []
+        self.behaviours: list[Behaviour] = []
+        self.violations: list[str] = []
+        self.calls: list[str] = []
+        self.stock = dict(STOCK)
+        self.delay_s = 0.0
+        self.lock = threading.RLock()
+        self.address = ""
+        self._over = threading.Event()
+
+    @property
+    def alive(self) -> list[SimulatedPod]:
+        """Pods that cost money now."""
+        return [p for p in self.pods.values() if not p.deleted and p.status != "TERMINATED"]
+
+    def create(self, request: dict[str, Any]) -> SimulatedPod:
+        pod_id = secrets.token_hex(5)
+        workspace = self.folder / pod_id
+        workspace.mkdir(parents=True)
+        behaviour = self.behaviours.pop(0) if self.behaviours else Behaviour()
+        pod = SimulatedPod(pod_id, request, behaviour, workspace, f"rp-pod-{secrets.token_hex(8)}")
+        self.pods[pod_id] = pod
+        threading.Thread(target=self._live, args=(pod,), daemon=True).start()
+        return pod
+
+    def _live(self, pod: SimulatedPod) -> None:
+        how = pod.behaviour
+        if self._over.wait(how.provision_s) or how.stuck:
+            return
+        if how.error:
+            pod.status = "ERROR"
+            return
+        while not pod.deleted:
+            with self.lock:
+                if pod.deleted:
+                    return
+                pod.status = "RUNNING"
+                self._start(pod)
+            assert pod.process is not None
+            started = time.monotonic()
+            while pod.process.poll() is None and not pod.deleted:
+                time.sleep(0.03)
+                late = how.die_after is not None and time.monotonic() - started > how.die_after
+                if late or self._images(pod) >= (how.die_after_images or 10**9):
+                    self.kill(pod)
+                    how.die_after = how.die_after_images = None
+            if pod.deleted:
+                return
+            if pod.starts > how.restarts:
+                break
+        pod.status, pod.ended = "EXITED", time.time()
+
+    def _images(self, pod: SimulatedPod) -> int:
+        """Images it has made so far, those that were cleared away included."""
+        pod.seen.update(pod.workspace.rglob("images/*.png"))
+        return len(pod.seen)
+
+    def _start(self, pod: SimulatedPod) -> None:
+        pod.starts += 1
+        words = shlex.split(pod.request.get("args", ""))
+        words[0] = sys.executable
+        if pod.behaviour.silent:
+            words = [sys.executable, "-c", "print('nothing to say')"]
+        environment = {
+            "PATH": os.environ["PATH"],
+            "WORKSPACE_ROOT": str(pod.workspace),
+            "RUNPOD_POD_ID": pod.id,
+            "RUNPOD_API_KEY": pod.key,
+            "RUNPOD_API_BASE_URL": self.address,
+            **pod.request.get("env", {}),
+        }
+        with pod.log.open("ab") as log:
+            pod.process = subprocess.Popen(
+                words, cwd=PROJECT_ROOT, env=environment, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def kill(self, pod: SimulatedPod) -> None:
+        """As when a machine dies: the worker and its Blender at once."""
+        if pod.process is not None and pod.process.poll() is None:
+            for child in _descendants(pod.process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            pod.process.wait()
+
+    def delete(self, pod: SimulatedPod) -> None:
+        with self.lock:
+            pod.deletes += 1
+            pod.deleted, pod.status, pod.ended = True, "TERMINATED", pod.ended or time.time()
+        self.kill(pod)
+
+    def close(self) -> None:
+        self._over.set()
+        for pod in self.pods.values():
+            self.delete(pod)
+
+    def describe(self, pod: SimulatedPod) -> dict[str, Any]:
+        """The pod as the API shows it."""
+
+        def moment(seconds: float) -> str:
+            return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+
+        running = pod.status == "RUNNING"
+        price = next(g["price"]["secure"] for g in GPUS if g["id"] == pod.request["gpu"]["id"])
+        actions = {"RUNNING": ["stop", "restart", "terminate"], "EXITED": ["start", "terminate"]}
+        return {
+            "id": pod.id, "name": pod.request["name"], "image": pod.request["image"],
+            "args": pod.request.get("args", ""), "disk": pod.request.get("disk", 20), "ports": [],
+            "env": pod.request.get("env", {}), "registry": None, "status": pod.status,
+            "actions": actions.get(pod.status, ["terminate"]), "mounts": {},
+            "gpu": pod.request["gpu"], "cloud": "SECURE", "dataCenterId": "US-KS-2",
+            "cudaVersion": "12.8", "ssh": {"proxy": None, "direct": None}, "template": None,
+            "cost": price if pod.status in ("RUNNING", "STARTING", "PROVISIONING") else 0.0,
+            "locked": False, "globalNetworking": {"enabled": False},
+            "runtime": {"uptime": 1} if running else None, "createdAt": moment(pod.created),
+            "startedAt": moment(pod.created) if running else None,
+        }  # fmt: skip
+
+    def check(self, what: str, schema: dict[str, Any], value: Any) -> list[str]:
+        """Violations of a schema of the document, which are remembered."""
+        pointer = dict(schema)
+        if "$ref" in pointer and pointer["$ref"].startswith("#"):
+            pointer["$ref"] = BASE + pointer["$ref"]
+        validator = jsonschema.Draft202012Validator(pointer, registry=self.registry)
+        found = [f"{what}: {e.json_path}: {e.message}" for e in validator.iter_errors(value)]
+        self.violations += found
+        return found
+
+    def resolve(self, value: dict[str, Any]) -> dict[str, Any]:
+        """What a ``$ref`` of the document points to."""
+        while "$ref" in value:
+            target: Any = self.document
+            for part in value["$ref"][2:].split("/"):
+                target = target[part]
+            value = target
+        return value
+
+
+def _descendants(pid: int) -> list[int]:
+    import psutil
+
+    try:
+        parent = psutil.Process(pid)
+        return [p.pid for p in [*parent.children(recursive=True), parent]]
+    except psutil.NoSuchProcess:
+        return []
+
+
+PATHS = {
+    ("GET", "/v2/pods"): "listPods",
+    ("POST", "/v2/pods"): "createPod",
+    ("GET", "/v2/pods/{id}"): "getPod",
+    ("DELETE", "/v2/pods/{id}"): "deletePod",
+    ("POST", "/v2/pods/{id}/action"): "podAction",
+    ("GET", "/v2/pods/{id}/logs"): "getPodLogs",
+    ("GET", "/v2/catalog/gpus"): "listGpuTypes",
+}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    simulator: RunPodSimulator
+
+    def log_message(self, *arguments: Any) -> None:
+        """Quiet."""
+
+    def _serve(self) -> None:
+        simulator = self.simulator
+        parts = urlsplit(self.path)
+        words = parts.path.strip("/").split("/")
+        pod_id = words[2] if len(words) > 2 and words[1] == "pods" else ""
+        template = parts.path.replace(f"/{pod_id}", "/{id}", 1) if pod_id else parts.path
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        operation_id = PATHS.get((self.command, template), "")
+        simulator.calls.append(operation_id or f"{self.command} {parts.path}")
+        time.sleep(simulator.delay_s)
+        if not operation_id:
+            simulator.violations.append(f"no operation {self.command} {parts.path}")
+            return self._problem(404, "no such path")
+        self.operation = simulator.document["paths"][template][self.command.lower()]
+        key = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        own = pod_id and pod_id in simulator.pods and simulator.pods[pod_id].key == key
+        if key != ACCOUNT_KEY and not own:
+            return self._problem(401, "invalid bearer token")
+        request = json.loads(body) if body else None
+        fault = next((f for f in simulator.faults if f.on == operation_id and f.times > 0), None)
+        if fault is not None:
+            fault.times -= 1
+            if self._fail(fault, request):
+                return None
+        content = self.operation.get("requestBody")
+        if content is not None:
+            schema = content["content"]["application/json"]["schema"]
+            if found := simulator.check(f"{operation_id} request", schema, request):
+                return self._problem(422, "Request validation failed.", found)
+        if pod_id and (pod_id not in simulator.pods or simulator.pods[pod_id].deleted):
+            return self._problem(404, "pod not found")
+        getattr(self, f"_{operation_id}")(request, pod_id, dict(parse_qsl(parts.query)))
+        return None
+
+    do_GET = do_POST = do_DELETE = _serve
+
+    def _fail(self, fault: Fault, request: Any) -> bool:
+        if fault.do == "lost":
+            self.simulator.create(request)
+            self.close_connection = True
+        elif fault.do == "cut":
+            self.close_connection = True
+        elif fault.do == "hang":
+            time.sleep(5)
+            self.close_connection = True
+        elif fault.do == "html":
+            self._send(200, b"<html><body>Bad gateway</body></html>", "text/html")
+        elif fault.do == 400:
+            self._problem(400, "no instances are available for this GPU type")
+        else:
+            assert isinstance(fault.do, int)
+            errors = ["$: additional properties 'bogus' not allowed"] if fault.do == 422 else None
+            self._problem(fault.do, f"injected {fault.do}", errors)
+        return True
+
+    def _send(self, status: int, data: bytes, kind: str, **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _answer(self, status: int, value: Any) -> None:
+        response = self.simulator.resolve(self.operation["responses"][str(status)])
+        if "content" not in response:
+            return self._send(status, b"", "application/json")
+        schema = response["content"]["application/json"]["schema"]
+        self.simulator.check(f"{self.operation['operationId']} answer {status}", schema, value)
+        return self._send(status, json.dumps(value).encode(), "application/json")
+
+    def _problem(self, status: int, detail: str, errors: list[str] | None = None) -> None:
+        value: dict[str, Any] = {"title": "Error", "status": status, "detail": detail}
+        if errors:
+            value["errors"] = errors
+        self.simulator.check("problem", {"$ref": "#/components/schemas/ErrorResponse"}, value)
+        extra = {"Retry_After": "1"} if status == 429 else {}
+        self._send(status, json.dumps(value).encode(), "application/problem+json", **extra)
+
+    def _listPods(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
+        pods = [self.simulator.describe(p) for p in self.simulator.pods.values() if not p.deleted]
+        self._answer(200, {"pods": pods})
+
+    def _createPod(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
+        if ("gpu" in request) == ("cpu" in request) or "image" not in request:
+            return self._problem(400, "exactly one of gpu or cpu, and an image, are needed")
+        if self.simulator.stock.get(request["gpu"]["id"], "NONE") == "NONE":
+            return self._problem(400, "no instances are available for this GPU type")
+        return self._answer(201, self.simulator.describe(self.simulator.create(request)))
+
+    def _getPod(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
+        self._answer(200, self.simulator.describe(self.simulator.pods[pod_id]))
+
+    def _deletePod(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
+        pod = self.simulator.pods[pod_id]
+        pod.deleted = True
+        self._answer(204, None)
+        self.simulator.delete(pod)
+
+    def _podAction(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
+        pod = self.simulator.pods[pod_id]
+        if request["action"] == "stop":
+            pod.behaviour.restarts = 0
+            self.simulator.kill(pod)
+            pod.status = "EXITED"
+        self._answer(200, self.simulator.describe(pod))
+
+    def _listGpuTypes(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
+        gpus = [
+            {**g, "availability": self.simulator.stock.get(g["id"], "NONE")}
+            if query.get("include") == "AVAILABILITY"
+            else g
+            for g in GPUS
+        ]
+        self._answer(200, {"gpus": gpus})
+
+    def _getPodLogs(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        pod = self.simulator.pods[pod_id]
+        sent = int(self.headers.get("Last-Event-ID") or 0)
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                lines = pod.log.read_text(errors="replace").splitlines() if pod.log.exists() else []
+                for number, line in enumerate(lines[sent:], start=sent + 1):
+                    data = {"ts": str(number), "source": "container", "line": line}
+                    self.wfile.write(f"id: {number}\ndata: {json.dumps(data)}\n\n".encode())
+                sent = max(sent, len(lines))
+                self.wfile.flush()
+                if pod.deleted:
+                    return
+                time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def simulated_runpod(folder: Path) -> Iterator[RunPodSimulator]:
+    """A running simulator; its pods end with it."""
+    simulator = RunPodSimulator(folder)
+    handler = type("Handler", (_Handler,), {"simulator": simulator})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    simulator.address = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield simulator
+    finally:
+        simulator.close()
+        server.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def used(simulator: RunPodSimulator) -> dict[str, Any]:
+    """What the account used, for a look: pods, seconds, and pods still alive."""
+    seconds = [(p.ended or time.time()) - p.created for p in simulator.pods.values()]
+    return {"pods": len(seconds), "seconds": sum(seconds), "alive": len(simulator.alive)}
