@@ -30,7 +30,7 @@ demo: setup
 
 dev: setup
 	@$(BIN)/posefactory home
-	$(BIN)/dagster dev -h 127.0.0.1 -p 3000
+	PYTHONWARNINGS=ignore $(BIN)/dagster dev -h 127.0.0.1 -p 3000
 
 lint: setup
 	$(BIN)/ruff check .

@@ -66,7 +66,9 @@ def examine(scratch: Path) -> Iterator[Finding]:
     )
     try:
         project_settings()
-        yield Finding("settings", True, True, str(environment().settings_file.name))
+        there = environment().settings_file.is_file()
+        name = environment().settings_file.name
+        yield Finding("settings", True, True, name if there else f"defaults (no {name})")
     except ValueError as error:
         yield Finding("settings", False, True, str(error))
 

@@ -1,10 +1,12 @@
 """Runs over characters: as few as the keys allow, and the good ones carried on to the end."""
 
 import os
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
+import psutil
 
 from posefactory_dagster.characters import intake
 from posefactory_dagster.characters.assets import character
@@ -21,6 +23,7 @@ from posefactory_dagster.renders import render_sets
 from posefactory_dagster.renders.assets import multi_angle_renders, wanted_settings
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.slugs import SlugError
+from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSets, file_sha256
 
 RANGE_START = "dagster/asset_partition_range_start"
@@ -28,7 +31,7 @@ RANGE_END = "dagster/asset_partition_range_end"
 #: On runs whose starter carries the good keys on by itself, so that the sensor leaves them alone.
 CARRIED_BY_STARTER = "posefactory/carried_by_starter"
 #: The process of a foreground run: when it is gone, so is the run.
-STARTER_PID = "posefactory/starter_pid"
+STARTER_PID, STARTER_HOST = "posefactory/starter_pid", "posefactory/starter_host"
 
 #: The partitioned assets, each after what it needs; the dataset comes last.
 CHAIN = [
@@ -188,9 +191,14 @@ def _step_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str) -
 
 @dataclass
 class Report:
-    """How a request ended: runs made, reasons by key, and trouble that belongs to no key."""
+    """How a request ended.
+
+    ``done``: keys that reached the last asset they can; ``failed``: reasons by key; ``trouble``: what
+    belongs to no key.
+    """
 
     runs: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     trouble: list[str] = field(default_factory=list)
 
@@ -219,6 +227,7 @@ def run_characters(
     queue = [(group, CHAIN[:1]) for group in contiguous(motions, registered)]
     queue += [(group, chain) for group in contiguous(rest, registered)]
     dataset_done = False
+    reached: set[str] = set()
     while queue:
         group, assets = queue.pop(0)
         with_dataset = wants_dataset and not queue and bool(rest)
@@ -226,22 +235,44 @@ def run_characters(
         run = _execute(job, instance, selection, range_tags(group))
         report.runs.append(run.run_id)
         report.failed |= failures(instance, run.run_id)
-        report.trouble += failure_texts(instance, run.run_id)
+        _note_trouble(report, instance, run.run_id)
+        reached |= set(
+            materialized_keys(instance, run, CHAIN[0] if group[0] in motions else chain[-1])
+        )
         dataset_done = with_dataset and run.is_success
         if not run.is_success and (left := follow_up(instance, run, sets)):
             onward = [a for a in left.assets if a != DATASET]
             if onward:
                 queue += [(g, onward) for g in contiguous(left.keys, registered)]
+    wanting = bool(rest) or sets.current(DATASET, layout.UNPARTITIONED) is None
     if (
         wants_dataset
-        and rest
+        and wanting
         and not dataset_done
         and any(sets.current(CHAIN[-1], k) for k in registered)
     ):
         run = _execute(job, instance, [DATASET], {})
         report.runs.append(run.run_id)
-        report.trouble += failure_texts(instance, run.run_id)
+        _note_trouble(report, instance, run.run_id)
+    report.done = [k for k in keys if k in reached and k not in report.failed]
     return report
+
+
+def _note_trouble(report: Report, instance: dg.DagsterInstance, run_id: str) -> None:
+    report.trouble += [t for t in failure_texts(instance, run_id) if t not in report.trouble]
+
+
+def runs_in_progress(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Runs that go on now; one whose process on this machine is gone is marked as failed."""
+    statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    alive = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+        pid, host = run.tags.get(STARTER_PID), run.tags.get(STARTER_HOST)
+        if pid and host == socket.gethostname() and not psutil.pid_exists(int(pid)):
+            instance.report_run_failed(run, "the process that ran it is gone")
+        else:
+            alive.append(run)
+    return alive
 
 
 def _execute(
@@ -250,11 +281,20 @@ def _execute(
     result = job.execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey(a) for a in assets],
-        tags={**tags, CARRIED_BY_STARTER: "true", STARTER_PID: str(os.getpid())},
+        tags={
+            **tags,
+            CARRIED_BY_STARTER: "true",
+            STARTER_PID: str(os.getpid()),
+            STARTER_HOST: socket.gethostname(),
+        },
         # What happens is told through `progress` and kept in the instance; the console stays readable.
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
     run = instance.get_run_by_id(result.run_id)
     assert run is not None
+    for event in _events(instance, run.run_id, dg.DagsterEventType.STEP_FAILURE):
+        error = event.step_failure_data.error
+        if error and "DagsterExecutionInterruptedError" in (error.cls_name or ""):
+            raise KeyboardInterrupt  # Dagster makes a failed run of Ctrl-C; the person meant all of it
     return run

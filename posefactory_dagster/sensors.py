@@ -52,7 +52,11 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
     skip = None
     if not requests:
         text = "; ".join(finding.errors) or "nothing new"
-        skip = f"{text}; {finding.waiting} files still being copied" if finding.waiting else text
+        skip = (
+            f"{text}; {finding.waiting} files seen for the first time, taken up at the next look"
+            if finding.waiting
+            else text
+        )
     return dg.SensorResult(
         run_requests=requests,
         skip_reason=skip,

@@ -87,6 +87,11 @@ def environment() -> Environment:
         ) from error
 
 
+def _fraction(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SettingsError(f"{name} is {value!r}: give a number from 0 to 1")
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelSettings:
     """What `pose_labels` writes beside its Parquet file; the switches of the original system."""
@@ -100,10 +105,7 @@ class LabelSettings:
         for name in ("save_debug_images", "save_json", "save_numpy"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name} is {getattr(self, name)!r}: give true or false")
-        if not 0 <= self.min_detection_confidence <= 1:
-            raise SettingsError(
-                f"min_detection_confidence is {self.min_detection_confidence!r}: give 0 to 1"
-            )
+        _fraction("min_detection_confidence", self.min_detection_confidence)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +117,10 @@ class DatasetSettings:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.val_fraction >= 0 and self.test_fraction >= 0):
-            raise SettingsError("val_fraction and test_fraction are 0 or more")
+        _fraction("val_fraction", self.val_fraction)
+        _fraction("test_fraction", self.test_fraction)
+        if not isinstance(self.split_seed, int) or isinstance(self.split_seed, bool):
+            raise SettingsError(f"split_seed is {self.split_seed!r}: give a whole number")
         if self.val_fraction + self.test_fraction > 1:
             raise SettingsError("val_fraction and test_fraction together are at most 1")
 
@@ -201,5 +205,7 @@ def project_settings() -> ProjectSettings:
     """
     path = environment().settings_file
     if not path.is_file():
+        if path != PROJECT_ROOT / SETTINGS_FILE:
+            raise SettingsError(f"POSEFACTORY_SETTINGS={path}: no such file")
         return ProjectSettings()
     return _read(path, path.stat().st_mtime_ns)

@@ -48,6 +48,9 @@ def check_dataset(folder: Path, images: int) -> None:
             assert coco.annToMask(annotation).sum() == annotation["area"] > 0
         for image in coco.loadImgs(coco.getImgIds()):
             assert (folder / image["file_name"]).is_file()
+            assert np.array(image["rotation"]) @ np.array(image["rotation"]).T == pytest.approx(
+                np.eye(3)
+            )
     table = pd.read_parquet(folder / "landmarks.parquet")
     assert len(table) == images * 33
     assert {"x_px", "mediapipe_x", "visibility", "origin", "split"} <= set(table.columns)
@@ -77,6 +80,36 @@ def test_sample_to_dataset_and_nothing_is_made_twice(factory: Factory) -> None:
     assert made == {"multi_angle_renders", "pose_labels", "label_accuracy", "pose_dataset"}
     assert all(factory.sets.find(r).created_at == t for r, t in before.items())
     assert json.loads(factory.cli("store", "verify", "--json"))["damaged"] == []
+
+    # Damage is found, its advice leads back, and a dataset that is gone counts as stale.
+    factory.sets.current("multi_angle_renders", "ada_walk").path("strip.png").unlink()
+    assert "store verify --repair" in factory.cli("store", "verify", expect=1)
+    factory.cli("store", "verify", "--repair")
+    factory.sets.drop(factory.sets.current("pose_dataset", "all").ref)
+    done = json.loads(factory.cli("run", "--stale", "--json"))
+    assert done["keys"] == done["done"] == ["ada_walk"] and not done["trouble"]
+    check_dataset(dataset_of(factory), 4)
+    factory.sets.drop(factory.sets.current("pose_dataset", "all").ref)
+    factory.cli("run", "--stale")
+    check_dataset(dataset_of(factory), 4)
+
+
+def test_ctrl_c_ends_all_of_it_and_leaves_nothing_running(factory: Factory) -> None:
+    factory.add_sample("ada_walk")
+    factory.add_sample("chen_jack", "between")
+    factory.add_sample("bruno_squat")
+    process = subprocess.Popen(
+        factory.command("run", "ada_walk", "bruno_squat"), env=factory.environment, cwd=factory.root,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    while not blenders_of(factory) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in text and "characters done" not in text
+    assert not blenders_of(factory)
+    done = json.loads(factory.cli("run", "ada_walk", "bruno_squat", "--json"))
+    assert done["done"] == ["ada_walk", "bruno_squat"]
 
 
 def test_x_bot_and_a_cast_kick(factory: Factory, mixamo: Path) -> None:

@@ -70,6 +70,23 @@ def clash_text(uploads: list[Upload]) -> str:
     return f"{names} all give the key {uploads[0].key!r}; rename all but one, nothing was touched"
 
 
+def unusable_uploads(store: Store) -> list[str]:
+    """What is wrong with FBX files of the upload folder that can have no key, one text for each."""
+    texts = []
+    for item in store.list(layout.UPLOADS):
+        name = item.key[len(layout.UPLOADS) :]
+        if not name.lower().endswith(".fbx"):
+            continue
+        if "/" in name:
+            texts.append(f"{name!r} lies in a folder; move it up into uploads")
+            continue
+        try:
+            safe_slug(PurePosixPath(name).stem)
+        except SlugError as error:
+            texts.append(f"{name!r} is left out: {error}")
+    return sorted(texts)
+
+
 def find_upload(found: dict[str, list[Upload]], slug: str) -> Upload:
     """The upload of a skin or motion.
 
@@ -79,7 +96,8 @@ def find_upload(found: dict[str, list[Upload]], slug: str) -> Upload:
     uploads = found.get(slug, [])
     if not uploads:
         raise UploadError(
-            f"{slug}: no such upload; add it with `posefactory characters add {slug}.fbx`"
+            f"{slug}: no such upload; add it with `posefactory characters add {slug}.fbx`, or forget it with "
+            f"`posefactory characters remove {slug}`"
         )
     if len(uploads) > 1:
         raise UploadError(clash_text(uploads))

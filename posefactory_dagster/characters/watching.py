@@ -11,7 +11,7 @@ from typing import Any
 
 from posefactory_dagster.characters import intake
 from posefactory_dagster.slugs import SlugError, split_key
-from posefactory_dagster.storage.sets import file_sha256
+from posefactory_dagster.storage.sets import CommittedSets, file_sha256
 from posefactory_dagster.storage.store import Store
 
 #: New files taken up by one tick; the rest wait for the next, so that a tick stays short.
@@ -57,7 +57,7 @@ def look(store: Store, memory: Memory, registered: Sequence[str], max_mb: float)
     touched file with the same content is not run again; a changed motion takes its casts along.
     """
     started = time.monotonic()
-    errors: list[str] = []
+    errors = intake.unusable_uploads(store)
     ready: list[intake.Upload] = []
     pending: dict[str, str] = {}
     found = intake.uploads_by_key(store)
@@ -95,6 +95,11 @@ def look(store: Store, memory: Memory, registered: Sequence[str], max_mb: float)
         if bare:
             motions.append(upload.key)
     known = set(registered)
+    # What was taken in by other ways is no news: a run would find it committed.
+    changed = [
+        k for k in changed if not (k in known and _inspected(store, k) == memory.taken[k][1])
+    ]
+    motions = [k for k in motions if k in changed]
     skins = [k for k in changed if k not in motions]
     for key in registered:
         try:
@@ -110,6 +115,12 @@ def look(store: Store, memory: Memory, registered: Sequence[str], max_mb: float)
         errors=errors,
         waiting=len(memory.pending),
     )
+
+
+def _inspected(store: Store, key: str) -> str | None:
+    """The sha256 of the file that a key's present `character` set was made from."""
+    committed = CommittedSets(store).current(intake.ASSET, key)
+    return committed.inputs["skin"]["sha256"] if committed else None
 
 
 def _fingerprint(upload: intake.Upload) -> str:

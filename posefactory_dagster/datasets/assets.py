@@ -16,7 +16,7 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
 
 DATASET = "pose_dataset"
-DATASET_VERSION = 1
+DATASET_VERSION = 2
 
 
 def _all() -> dg.AssetIn:

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
 from posefactory_dagster.datasets import coco
 from posefactory_dagster.datasets.splits import SPLITS
+from posefactory_dagster.slugs import split_key
 from posefactory_dagster.storage.sets import CommittedSet
 from posefactory_dagster.truth import Truth, read_truth
 
@@ -71,6 +72,10 @@ def export(members: list[Member], folder: Path, tell: Callable[[int, int], None]
                 "view": record["view"],
                 "frame": record["frame"],
                 "split": member.split,
+                **{
+                    name: truth.arrays[name][index].tolist()
+                    for name in ("intrinsics", "rotation", "translation")
+                },
             }
             for file, keypoints in COCO_FILES.items():
                 annotation = coco.annotation(
@@ -168,11 +173,14 @@ def _agreement(members: list[Member]) -> dict[str, float]:
 def _contact_sheet(members: list[Member], target: Path) -> None:
     """A row per character: its views with the true landmarks drawn on."""
     rows = members[:SHEET_ROWS]
-    sheet = Image.new("RGB", (SHEET_CELL * SHEET_COLUMNS, (SHEET_CELL + 18) * len(rows)), "white")
+    sheet = Image.new(
+        "RGB", (SHEET_CELL * SHEET_COLUMNS, 18 + (SHEET_CELL + 18) * len(rows)), "white"
+    )
     draw = ImageDraw.Draw(sheet)
+    draw.text((4, 3), "true landmarks: green = visible, orange = occluded", fill="black")
     for r, member in enumerate(rows):
         truth = read_truth(member.renders)
-        top = r * (SHEET_CELL + 18)
+        top = 18 + r * (SHEET_CELL + 18)
         draw.text((4, top + 3), f"{member.key} ({member.split})", fill="black")
         count = len(truth.images)
         chosen = np.unique(np.linspace(0, count - 1, min(count, SHEET_COLUMNS)).round().astype(int))
@@ -191,8 +199,18 @@ def _contact_sheet(members: list[Member], target: Path) -> None:
                 if seen:
                     colour = (20, 140, 60) if seen == 2 else (230, 140, 0)
                     dots.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=colour)
+            view = truth.images[index]["view"]
+            ImageDraw.Draw(cell).text((3, cell.height - 13), view, fill=(90, 90, 90))
             sheet.paste(cell, (c * SHEET_CELL, top + 18))
     sheet.save(target, quality=88)
+
+
+def _look(settings: Mapping[str, Any]) -> str:
+    """A render set's settings in few words."""
+    return (
+        f"{settings['num_angles']} views, {settings['width']} x {settings['height']}, {settings['preset']}, "
+        f"{settings['background']}, {settings['engine']} {settings['samples']}, seed {settings['seed']}"
+    )
 
 
 def _card(members: list[Member], figures: Mapping[str, Any]) -> str:
@@ -204,8 +222,7 @@ def _card(members: list[Member], figures: Mapping[str, Any]) -> str:
     )
     rows = "\n".join(
         f"| {m.key} | {m.split} | {m.renders.facts['images']} | {m.accuracy.facts['all']['pck_0.2']:.3f} "
-        f"| {m.renders.settings['engine']} {m.renders.settings['samples']} | {m.renders.settings['seed']} "
-        f"| {m.renders.facts['cropped_images']} |"
+        f"| {_look(m.renders.settings)} | {m.renders.facts['cropped_images']} |"
         for m in members
     )
     warning = (
@@ -213,11 +230,18 @@ def _card(members: list[Member], figures: Mapping[str, Any]) -> str:
         if empty
         else ""
     )
+    by_file: dict[str, list[str]] = {}
+    for m in members:
+        by_file.setdefault(f"{m.renders.inputs['skin_sha256']} {split_key(m.key)[1]}", []).append(
+            m.key
+        )
+    same = [", ".join(keys) for keys in by_file.values() if len(keys) > 1]
+    twins = f"\n**The same file under several keys: {'; '.join(same)}.**\n" if same else ""
     return f"""# Pose dataset
 
 {figures["characters"]} characters, {figures["images"]} images, {figures["labels"]} landmark labels.
 Splits by character (never by image): {", ".join(f"{s} {figures['splits'][s]}" for s in SPLITS)}.
-{warning}
+{warning}{twins}
 ![contact sheet](contact_sheet.jpg)
 
 ## How it was made
@@ -226,16 +250,19 @@ Rigged 3D characters rendered with Blender; every label is computed from the sce
 MediaPipe PoseLandmarker is measured against these labels and is not a label itself: {agreement},
 {figures["swaps"]} whole-body left/right swaps.
 
-| character | split | images | MediaPipe PCK@0.2 | engine, samples | seed | cropped |
-|---|---|---|---|---|---|---|
+| character | split | images | MediaPipe PCK@0.2 | settings | cropped |
+|---|---|---|---|---|---|
 {rows}
 
 ## Files
 
 - `images/`, `masks/`: PNG, one person an image; masks are 0 and 255.
 - `annotations/person_keypoints_17.json`, `…_33.json`: COCO keypoints, all images; `train_…`, `val_…`, `test_…` by split.
+  Each image carries its camera: `intrinsics` (3 x 3, pixels), `rotation` (3 x 3) and `translation` (3, metres), so that
+  `x_camera = rotation · x_world + translation`.
 - `landmarks.parquet`: a row per image and landmark: truth (pixels, depth, camera and world coordinates in metres,
-  visibility, origin) and MediaPipe's values beside it.
+  visibility, origin) and MediaPipe's values beside it: `mediapipe_x` and `_y` in fractions of the image's width and
+  height, `_z` without a unit, `mediapipe_world_*` in metres from between the hips, y down.
 - `splits.json`: the split of each character.
 
 ## Conventions

@@ -130,4 +130,8 @@ def draw_overlay(image: Path, truth: np.ndarray, found: np.ndarray | None, targe
             draw.line([tuple(points[index[a]]), tuple(points[index[b]])], fill=colour, width=2)
         for x, y in points:
             draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour)
+    draw.text((4, 3), "truth", fill=(20, 150, 60))
+    draw.text(
+        (40, 3), "MediaPipe" if found is not None else "MediaPipe: no person", fill=(220, 0, 160)
+    )
     picture.save(target, quality=85)

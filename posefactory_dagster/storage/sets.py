@@ -23,10 +23,19 @@ from pathlib import Path
 from typing import Any
 
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.store import DISK_ERRORS, Store, StoredObject, explain_disk
+from posefactory_dagster.storage.store import (
+    DISK_ERRORS,
+    Store,
+    StoredObject,
+    StoreError,
+    explain_disk,
+)
 
 IDENTITY_LENGTH = 20
 VERIFY_PARALLEL = 8
+REPAIR = (
+    "posefactory store verify --repair drops damaged sets, posefactory run --stale makes them again"
+)
 log = logging.getLogger(__name__)
 
 
@@ -83,8 +92,17 @@ class CommittedSet:
         if unknown:
             raise KeyError(f"{unknown[0]} is not in set {self.ref}")
         keys = {name: self.key(name) for name in names}
-        found = self._store.local_paths({keys[n]: self.files[n]["sha256"] for n in names})
-        return {name: found[keys[name]] for name in names}
+        try:
+            found = self._store.local_paths({keys[n]: self.files[n]["sha256"] for n in names})
+            paths = {name: found[keys[name]] for name in names}
+            broken = [n for n, p in paths.items() if p.stat().st_size != self.files[n]["size"]]
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{error.filename or error}: missing from a committed set; {REPAIR}"
+            ) from error
+        if broken:
+            raise StoreError(f"{self.address(broken[0])}: damaged, of another size; {REPAIR}")
+        return paths
 
     def key(self, name: str) -> str:
         """The object key of one of its files."""
@@ -246,6 +264,21 @@ class CommittedSets:
                 with ThreadPoolExecutor(VERIFY_PARALLEL) as pool:
                     check = functools.partial(self._check, committed)
                     yield ref, [d for d in pool.map(check, committed.files) if d is not None]
+        for item in sorted(self.store.list(layout.CURRENT), key=lambda i: i.key):
+            pointer = layout.parse_current(item.key)
+            if pointer and self.current(*pointer) is None:
+                identity = json.loads(self.store.get_bytes(item.key) or b"{}").get("identity", "")
+                ref = SetRef(*pointer, identity)
+                yield ref, [Damage(ref, "manifest.json", "missing, and readers are pointed to it")]
+
+    def drop(self, ref: SetRef) -> None:
+        """Remove a set, manifest first, so that it stops existing at once; and a pointer to it."""
+        prefix = layout.set_prefix(ref.asset, ref.partition, ref.identity)
+        manifest = layout.manifest(ref.asset, ref.partition, ref.identity)
+        pointer = layout.current(ref.asset, ref.partition)
+        pointed = json.loads(self.store.get_bytes(pointer) or b"{}").get("identity")
+        keys = [i.key for i in self.store.list(prefix) if i.key != manifest]
+        self.store.delete([manifest, *keys, *([pointer] if pointed == ref.identity else [])])
 
     def _check(self, committed: CommittedSet, name: str) -> Damage | None:
         entry = committed.files[name]
@@ -289,13 +322,12 @@ class CommittedSets:
                 committed = self.find(ref)
                 groups.pop("", None)
                 groups.pop(committed.attempt if committed else "", None)
-            for name in sorted(groups):  # a manifest comes first, so that its set ends at once
-                items = groups[name]
+            if "" in groups:  # a set goes as a whole, manifest first, so that it ends at once
+                groups = {"": groups.pop("") + [i for g in groups.values() for i in g]}
+            for name, items in sorted(groups.items()):
                 if now - max(i.modified for i in items) < grace_s:
-                    if not name:
-                        break  # a young manifest keeps all of its set
                     continue
-                removed += [layout.set_prefix(ref.asset, ref.partition, ref.identity) + name]
+                removed.append(layout.set_prefix(ref.asset, ref.partition, ref.identity) + name)
                 freed += sum(i.size for i in items)
                 if not dry_run:
                     self.store.delete([i.key for i in items])

@@ -137,7 +137,8 @@ def test_names_with_spaces_and_other_scripts_are_taken_in(factory: Factory) -> N
 
 def test_a_name_of_another_character_is_refused(factory: Factory) -> None:
     shutil.copyfile(SAMPLE, factory.uploads / "my hero.fbx")
-    text = factory.cli("characters", "add", str(SAMPLE), "--name", "my_hero", expect=2)
+    other = SAMPLES / "chen_jack.fbx"
+    text = factory.cli("characters", "add", str(other), "--name", "my_hero", expect=2)
     assert "my hero.fbx" in text and sorted(p.name for p in factory.uploads.iterdir()) == [
         "my hero.fbx"
     ]
@@ -157,3 +158,56 @@ def test_casts_need_one_skin_and_one_motion(factory: Factory, mixamo: Path) -> N
 def test_a_motion_says_what_it_is_when_rendered(render: Callable[..., Any], mixamo: Path) -> None:
     outcome, _ = render(mixamo / "ybot@kick.fbx", key="kick")
     assert "motion without a skin" in outcome.error and "--motion kick" in outcome.error
+
+
+def test_adding_never_takes_another_files_place_unasked(factory: Factory) -> None:
+    factory.add_sample("ada_walk", "hero")
+    before = (factory.uploads / "hero.fbx").read_bytes()
+    other = str(SAMPLES / "chen_jack.fbx")
+    text = factory.cli("characters", "add", other, "--name", "hero", expect=2)
+    assert "--replace" in text and (factory.uploads / "hero.fbx").read_bytes() == before
+    factory.add_sample("ada_walk", "hero")  # the same content again is fine
+    factory.cli("characters", "add", other, "--name", "hero", "--replace")
+    assert (factory.uploads / "hero.fbx").read_bytes() == Path(other).read_bytes()
+
+
+def test_brackets_in_names_are_shown_as_they_are(factory: Factory) -> None:
+    shutil.copyfile(SAMPLE, factory.root / "hero [v2].fbx")
+    assert "hero [v2].fbx  ->  hero_v2" in factory.cli("characters", "add", str(factory.root / "hero [v2].fbx"))  # fmt: skip
+    assert "x[/b]: not registered" in factory.cli("run", "x[/b]", expect=2)
+    (factory.root / "posefactory.toml").write_text("[render]\nwidht = 3\n")
+    assert "in [render]" in factory.cli("run", "hero_v2", expect=2)
+
+
+def test_a_removed_character_is_forgotten(factory: Factory) -> None:
+    factory.add_sample("ada_walk")
+    (factory.uploads / "bad.fbx").write_text("not an FBX")
+    factory.add_sample("chen_jack")
+    factory.cli("characters", "remove", "ada_walk")
+    assert [r["key"] for r in json.loads(factory.cli("characters", "list", "--json"))] == [
+        "chen_jack"
+    ]
+    assert not (factory.uploads / "ada_walk.fbx").exists()
+    document = json.loads(factory.cli("characters", "remove", "nobody", "--json", expect=2))
+    assert "nobody: not registered" in document["error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[dataset]\nval_fraction = 'a'\n", "[dataset] val_fraction is 'a'"),
+        ("[labels]\nmin_detection_confidence = 7\n", "min_detection_confidence is 7"),
+        ("[pods]\nmax_cost_per_job = 0\n", "[pods] max_cost_per_job is 0"),
+        ("[pods]\ncloud = 'MINE'\n", "choose SECURE or COMMUNITY"),
+        ("[rendr]\n", "unknown section [rendr]"),
+        ("nonsense", "not TOML"),
+    ],
+)
+def test_settings_of_the_wrong_kind(factory: Factory, text: str, words: str) -> None:
+    (factory.root / "posefactory.toml").write_text(text)
+    assert words in factory.cli("run", "--all", expect=2)
+
+
+def test_a_settings_file_that_is_not_there(factory: Factory) -> None:
+    text = factory.cli("run", "--all", expect=2, POSEFACTORY_SETTINGS="/nowhere.toml")
+    assert "POSEFACTORY_SETTINGS=/nowhere.toml: no such file" in text

@@ -107,6 +107,34 @@ def test_two_files_for_one_key_are_an_error_and_touch_nothing(sensor: Sensor) ->
     assert "my hero.fbx" in text and "my_hero.fbx" in text and "rename" in text
 
 
+def test_names_that_give_no_key_are_told(sensor: Sensor) -> None:
+    for name in ("...fbx", "\x07\x08.fbx", ".. .fbx"):
+        sensor.drop(name)
+    (sensor.uploads / "sub").mkdir()
+    sensor.drop("sub/inner.fbx")
+    sensor.drop("../escape.fbx")  # beside the folder: not an upload at all
+    sensor.tick()
+    result = sensor.tick()
+    text = result.skip_reason.skip_message
+    assert not result.run_requests and sensor.keys == []
+    assert (
+        "'...fbx'" in text and "\\x07" in text and "sub/inner.fbx" in text and "escape" not in text
+    )
+
+
+def test_what_the_command_line_took_in_is_no_news(
+    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSEFACTORY_STORE", str(sensor.root))
+    sensor.drop("hero.fbx")
+    sensor.instance.add_dynamic_partitions("character", ["hero"])
+    result = defs.resolve_job_def("factory").execute_in_process(
+        instance=sensor.instance, partition_key="hero", asset_selection=[dg.AssetKey("character")]
+    )
+    assert result.success
+    assert not any(sensor.tick().run_requests for _ in range(3))
+
+
 def test_a_bad_file_is_asked_for_once(sensor: Sensor) -> None:
     (sensor.uploads / "bad.fbx").write_text("not an FBX")
     sensor.tick()

@@ -1,0 +1,45 @@
+"""`posefactory …`: the few verbs that Dagster's own command line lacks."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+
+import typer
+
+from blender_scripts.contract import SettingsError
+from posefactory_dagster.characters.intake import UploadError
+from posefactory_dagster.cli import characters, rented, running, store
+from posefactory_dagster.cli.terminal import CommandError, print_error
+from posefactory_dagster.slugs import SlugError
+from posefactory_dagster.storage.store import StoreError
+
+warnings.filterwarnings("ignore")  # Dagster's beta notices, on every start
+
+USAGE_ERROR = 2
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
+)
+app.add_typer(characters.app, name="characters")
+app.add_typer(store.app, name="store")
+app.add_typer(rented.pods_app, name="pods")
+app.add_typer(rented.jobs_app, name="jobs")
+app.command()(characters.cast)
+app.command("upload-url")(store.upload_url)
+app.command()(running.run)
+app.command()(running.demo)
+app.command()(running.home)
+app.command()(running.doctor)
+
+
+def main() -> None:
+    """The entry point: known errors are one line, anything else is a bug with its trace."""
+    try:
+        app()
+    except (CommandError, UploadError, SlugError, SettingsError, StoreError) as error:
+        if "--json" in sys.argv:
+            print(json.dumps({"error": str(error)}))
+        print_error(str(error))
+        sys.exit(USAGE_ERROR)

@@ -1,0 +1,198 @@
+"""Characters and motions: take them in, show them, cast them, let them go."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from posefactory_dagster.characters import intake
+from posefactory_dagster.cli.terminal import (
+    CommandError,
+    JsonOption,
+    open_instance,
+    open_sets,
+    out,
+    print_error,
+    register,
+    registered_keys,
+    show,
+)
+from posefactory_dagster.settings import environment
+from posefactory_dagster.slugs import SlugError, cast_key, safe_slug, split_key
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSets, file_sha256
+from posefactory_dagster.storage.store import StoreError
+
+app = typer.Typer(no_args_is_help=True, help="Uploaded characters and motions.")
+
+
+@app.command("add")
+def add(
+    files: Annotated[list[Path], typer.Argument(help="FBX files: characters or motions.")],
+    name: Annotated[str | None, typer.Option(help="Key to give it (one file only).")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Over another file of that key.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy files into the upload folder and register their keys."""
+    if name is not None and len(files) > 1:
+        raise CommandError("--name goes with one file")
+    sets = open_sets()
+    added, errors = add_files(sets, files, name, replace=replace)
+    with open_instance() as instance:
+        register(instance, [a["key"] for a in added])
+
+    def print_it() -> None:
+        for entry in added:
+            out.print(f"{entry['file']}  ->  {entry['key']}", soft_wrap=True)
+        for text in errors:
+            print_error(text)
+
+    show(as_json, {"added": added, "errors": errors}, print_it)
+    if errors:
+        raise typer.Exit(2)
+
+
+def add_files(
+    sets: CommittedSets, files: list[Path], name: str | None = None, *, replace: bool = False
+) -> tuple[list[dict[str, str]], list[str]]:
+    """Take each file in that is sound; the others are errors and change nothing."""
+    added, errors = [], []
+    for file in files:
+        try:
+            added.append({"file": str(file), "key": _add_file(sets, file, name, replace)})
+        except (intake.UploadError, SlugError, StoreError) as error:
+            errors.append(str(error))
+        except OSError as error:
+            errors.append(f"{file}: cannot be read ({error.strerror})")
+    return added, errors
+
+
+def _add_file(sets: CommittedSets, file: Path, name: str | None, replace: bool) -> str:
+    if not file.is_file():
+        raise intake.UploadError(
+            f"{file}: {'a folder; name files' if file.is_dir() else 'no such file'}"
+        )
+    intake.check_file(file, file.name, environment().max_upload_mb)
+    key = safe_slug(name if name is not None else file.stem)
+    existing = intake.uploads_by_key(sets.store).get(key, [])
+    if existing and _same_content(sets, existing[0], file):
+        return key
+    mine = layout.upload(f"{key}.fbx")
+    others = [u for u in existing if u.object_key != mine]
+    if others:
+        raise intake.UploadError(
+            f"{file.name}: the key {key!r} belongs to {others[0].file_name!r} already; give another with --name"
+        )
+    if existing and not replace:
+        raise intake.UploadError(
+            f"{file.name}: another file has the key {key!r} already; give another with --name, or take its "
+            "place with --replace"
+        )
+    with sets.scratch() as scratch:
+        shutil.copyfile(file, scratch / "upload")
+        sets.store.put_files({mine: scratch / "upload"})
+    return key
+
+
+def _same_content(sets: CommittedSets, upload: intake.Upload, file: Path) -> bool:
+    return upload.size == file.stat().st_size and file_sha256(
+        intake.fetch(sets.store, upload)
+    ) == file_sha256(file)
+
+
+@app.command("list")
+def list_all(as_json: JsonOption = False) -> None:
+    """Registered keys: what they are, and how far they have come."""
+    from posefactory_dagster.jobs import CHAIN
+
+    sets = open_sets()
+    with open_instance() as instance:
+        keys = registered_keys(instance)
+    rows: list[dict[str, Any]] = []
+    for key in keys:
+        source = sets.current(CHAIN[0], key)
+        rows.append(
+            {
+                "key": key,
+                "kind": source.facts["kind"] if source else "not inspected",
+                "height_m": source.facts.get("height_m") if source else None,
+                "frames": source.facts["frame_range"] if source else None,
+                "done": [a for a in CHAIN if sets.current(a, key)],
+            }
+        )
+
+    def print_it() -> None:
+        table = Table("key", "kind", "height", "frames", "last asset made")
+        for row in rows:
+            height = f"{row['height_m']:.2f} m" if row["height_m"] else ""
+            frames = "{} to {}".format(*row["frames"]) if row["frames"] else ""
+            table.add_row(row["key"], row["kind"], height, frames, (row["done"] or [""])[-1])
+        out.print(table if rows else "no characters yet: posefactory characters add FILE.fbx")
+
+    show(as_json, rows, print_it)
+
+
+@app.command("remove")
+def remove(
+    keys: Annotated[list[str], typer.Argument(help="Keys to forget.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Forget characters: their keys, their uploads, and their place in the next dataset.
+
+    Their sets stay until `store gc`; earlier datasets keep them.
+    """
+    from posefactory_dagster.jobs import CHAIN
+    from posefactory_dagster.partitions import CHARACTERS
+
+    sets = open_sets()
+    with open_instance() as instance:
+        registered = registered_keys(instance)
+        if unknown := [k for k in keys if k not in registered]:
+            raise CommandError(
+                f"{', '.join(unknown)}: not registered; posefactory characters list shows what is"
+            )
+        for key in registered:
+            parts = [p for p in split_key(key) if p]
+            if key not in keys and len(parts) == 2 and set(parts) & set(keys):
+                raise CommandError(f"{key} is made from it; remove that too, or first")
+        uploads = intake.uploads_by_key(sets.store)
+        for key in keys:
+            pointers = [layout.current(asset, key) for asset in CHAIN]
+            files = [u.object_key for u in uploads.get(key, [])]
+            sets.store.delete([*files, *pointers])
+            instance.delete_dynamic_partition(str(CHARACTERS.name), key)
+    show(as_json, {"removed": keys}, lambda: out.print(f"removed {', '.join(keys)}"))
+
+
+def cast(
+    skin: Annotated[str, typer.Argument(help="Key of a character with skin.")],
+    motion: Annotated[str, typer.Option(help="Key of a motion.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Register the skin of one file with the motion of another."""
+    sets = open_sets()
+    found = intake.uploads_by_key(sets.store)
+    for slug in (skin, motion):
+        if split_key(slug)[1] is not None:
+            raise CommandError(
+                f"{slug} is a cast itself; name uploads: posefactory characters list"
+            )
+        intake.find_upload(found, slug)
+    for slug, wanted, advice in (
+        (skin, "skin", "name a character with a mesh first"),
+        (motion, "motion", "a cast takes one skin and one motion"),
+    ):
+        upload = intake.find_upload(found, slug)
+        bare = intake.looks_like_motion(intake.fetch(sets.store, upload))
+        if bare == (wanted == "skin"):
+            raise CommandError(f"{upload.file_name} is a {'motion' if bare else 'skin'}; {advice}")
+    key = cast_key(skin, motion)
+    with open_instance() as instance:
+        register(instance, [key])
+    show(as_json, {"key": key}, lambda: out.print(f"registered {key}"))

@@ -1,0 +1,247 @@
+"""Rented machines and their jobs: look, start, stop, fetch."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from posefactory_dagster.cli.terminal import (
+    WORK_FAILED,
+    CommandError,
+    JsonOption,
+    open_instance,
+    open_sets,
+    out,
+    print_error,
+    show,
+)
+from posefactory_dagster.settings import project_settings
+from posefactory_dagster.storage.layout import LayoutError
+from posefactory_dagster.storage.sets import SetRef
+
+pods_app = typer.Typer(no_args_is_help=True, help="Pods of this installation on RunPod.")
+jobs_app = typer.Typer(no_args_is_help=True, help="Render jobs: what was asked, and how it went.")
+
+
+def _own_pods(api: Any, instance: Any) -> list[Any]:
+    from posefactory_dagster.blender.runpod import placing
+    from posefactory_dagster.blender.runpod.pipes import installation_id
+
+    mine = installation_id(instance)
+    return [p for p in api.pods() if placing.run_of(p.name, mine) is not None]
+
+
+def _pod_document(pod: Any) -> dict[str, Any]:
+    return {
+        "id": pod.id,
+        "name": pod.name,
+        "status": pod.status,
+        "gpu": pod.gpu.id if pod.gpu else None,
+        "usd_per_hour": pod.cost,
+        "created_at": pod.createdAt.isoformat(),
+        "console": pod.console,
+    }
+
+
+@pods_app.command("list")
+def pods_list(as_json: JsonOption = False) -> None:
+    """Pods that this installation made; other pods of the account are nobody's business here."""
+    from posefactory_dagster.blender.runpod.rendering import open_api
+
+    with _explained(), open_instance() as instance:
+        rows = [_pod_document(p) for p in _own_pods(open_api(), instance)]
+
+    def print_it() -> None:
+        table = Table("pod", "name", "status", "GPU", "$/h", "created")
+        for r in rows:
+            table.add_row(r["id"], r["name"], r["status"], r["gpu"] or "", f"{r['usd_per_hour']:.2f}", r["created_at"])  # fmt: skip
+        out.print(table if rows else "no pods of this installation")
+
+    show(as_json, rows, print_it)
+
+
+@pods_app.command("prices")
+def pods_prices(as_json: JsonOption = False) -> None:
+    """RunPod's GPU types, cheapest first, and which of them a job would take."""
+    from posefactory_dagster.blender.runpod import placing
+    from posefactory_dagster.blender.runpod.rendering import open_api
+
+    settings = project_settings().pods
+    with _explained():
+        catalogue = open_api().gpu_types()
+    try:
+        chosen = [g.id for g in placing.candidates(catalogue, settings)]
+    except placing.NotPlaced:
+        chosen = []
+    rows = [
+        {
+            "id": g.id,
+            "memory_gb": g.memory,
+            "usd_per_hour": placing.price_of(g, settings),
+            "stock": g.availability,
+            "order": chosen.index(g.id) + 1 if g.id in chosen else None,
+        }
+        for g in sorted(catalogue, key=lambda g: placing.price_of(g, settings))
+    ]
+
+    def print_it() -> None:
+        table = Table("GPU type", "memory", "$/h", "stock", "taken")
+        for r in rows:
+            taken = f"as number {r['order']}" if r["order"] else ""
+            table.add_row(str(r["id"]), f"{r['memory_gb']} GB", f"{r['usd_per_hour']:.2f}", str(r["stock"]), taken)  # fmt: skip
+        out.print(table)
+
+    show(as_json, rows, print_it)
+
+
+@pods_app.command("start")
+def pods_start(
+    pod_id: Annotated[str, typer.Argument(help="A pod of this installation.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Boot a stopped pod again, to look at it."""
+    _act([pod_id], "start", as_json)
+
+
+@pods_app.command("stop")
+def pods_stop(
+    pod_id: Annotated[str | None, typer.Argument(help="A pod of this installation.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All pods of this installation.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Terminate pods: a merely stopped one goes on costing its disk."""
+    if (pod_id is None) == (not every):
+        raise CommandError("name a pod, or give --all")
+    _act([pod_id] if pod_id else None, "terminate", as_json)
+
+
+def _act(pod_ids: list[str] | None, action: str, as_json: bool) -> None:
+    from posefactory_dagster.blender.runpod.api import checked_id
+    from posefactory_dagster.blender.runpod.rendering import open_api
+
+    with _explained(), open_instance() as instance:
+        api = open_api()
+        own = {p.id: p for p in _own_pods(api, instance)}
+        chosen = [checked_id(i) for i in pod_ids] if pod_ids else list(own)
+        if strangers := [i for i in chosen if i not in own]:
+            raise CommandError(
+                f"{', '.join(strangers)}: no pod of this installation; posefactory pods list shows them"
+            )
+        for pod_id in chosen:
+            if action == "start":
+                api.act(pod_id, "start")
+            else:
+                api.delete_pod(pod_id)
+    verb = "started" if action == "start" else "terminated"
+    show(as_json, {verb: chosen}, lambda: out.print(f"{verb}: {', '.join(chosen) or 'none'}"))
+
+
+class _explained:  # noqa: N801  (reads as a word in a with statement)
+    """Turns RunPod's errors into those of a command."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from posefactory_dagster.blender.runpod.api import RunPodError
+
+        if isinstance(error, RunPodError):
+            raise CommandError(str(error)) from error
+
+
+@jobs_app.command("list")
+def jobs_list(as_json: JsonOption = False) -> None:
+    """Render jobs, newest first."""
+    from posefactory_dagster.blender.record import read_jobs
+
+    rows = [
+        {
+            "job_id": j["job"]["job_id"],
+            "created_at": j["job"]["created_at"],
+            "status": j["status"].get("status", "pending"),
+            "where": j["status"].get("where", ""),
+            "characters": j["job"]["params"]["characters"],
+            "cost_usd": round(sum(p["cost_usd"] for p in j["status"].get("pods", [])), 4),
+        }
+        for j in read_jobs(open_sets().store)
+    ]
+
+    def print_it() -> None:
+        table = Table("job", "status", "where", "characters", "$")
+        for r in rows:
+            table.add_row(r["job_id"], r["status"], r["where"], str(len(r["characters"])), f"{r['cost_usd']:.2f}")  # fmt: skip
+        out.print(table if rows else "no jobs yet")
+
+    show(as_json, rows, print_it)
+
+
+def _read(job_id: str) -> dict[str, Any]:
+    from posefactory_dagster.blender.record import read_job
+
+    try:
+        found = read_job(open_sets().store, job_id)
+    except LayoutError as error:
+        raise CommandError(f"{job_id!r} is no job id; posefactory jobs list shows them") from error
+    if found is None:
+        raise CommandError(f"{job_id}: no such job; posefactory jobs list shows them")
+    return found
+
+
+@jobs_app.command("show")
+def jobs_show(
+    job_id: Annotated[str, typer.Argument(help="A job's id.")], as_json: JsonOption = False
+) -> None:
+    """One job: its document and its status."""
+    found = _read(job_id)
+
+    def print_it() -> None:
+        status = found["status"]
+        out.print(
+            f"{job_id}: {status.get('status')} ({status.get('where')}, {status.get('updated_at')})"
+        )
+        for key in found["job"]["params"]["characters"]:
+            done = "done" if key in status.get("results", {}) else status.get("errors", {}).get(key, "not done")  # fmt: skip
+            out.print(f"  {key}: {done}", soft_wrap=True)
+        for pod in status.get("pods", []):
+            out.print(
+                f"  pod {pod['pod']} on {pod['gpu']}: {pod['seconds']:.0f} s, ${pod['cost_usd']:.4f} "
+                f"(estimated ${pod['estimate_usd']:.4f}), {pod['console']}",
+                soft_wrap=True,
+            )
+
+    show(as_json, found, print_it)
+
+
+@jobs_app.command("download")
+def jobs_download(
+    job_id: Annotated[str, typer.Argument(help="A job's id.")],
+    folder: Annotated[Path, typer.Argument(help="Where to; a folder per character.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch the render sets that a job made."""
+    results = _read(job_id)["status"].get("results", {})
+    sets = open_sets()
+    written, gone = [], []
+    for key, ref in results.items():
+        committed = sets.find(SetRef(*ref))
+        if committed is None:
+            gone.append(key)
+            continue
+        for name, path in committed.paths(committed.files).items():
+            target = folder / key / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        written.append(key)
+
+    def print_it() -> None:
+        out.print(f"{len(written)} characters in {folder}", soft_wrap=True)
+        for key in gone:
+            print_error(f"{key}: its set is gone (posefactory store gc); run it again")
+
+    show(as_json, {"characters": written, "gone": gone, "folder": str(folder)}, print_it)
+    if gone or not written:
+        raise typer.Exit(WORK_FAILED)

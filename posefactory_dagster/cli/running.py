@@ -1,0 +1,250 @@
+"""Take characters through the assets, and see whether this machine can."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from posefactory_dagster.characters import intake
+from posefactory_dagster.cli.characters import add_files
+from posefactory_dagster.cli.terminal import (
+    WORK_FAILED,
+    CommandError,
+    JsonOption,
+    dagster_home,
+    err,
+    native_chatter_in_log,
+    open_instance,
+    open_sets,
+    out,
+    print_error,
+    register,
+    registered_keys,
+    show,
+)
+from posefactory_dagster.progress import listening
+from posefactory_dagster.renders.render_sets import motion_text
+from posefactory_dagster.settings import ASSETS_DATA, project_settings
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSets
+from posefactory_dagster.storage.store import LocalStore
+
+#: What shells expect after Ctrl-C.
+INTERRUPTED = 130
+
+
+def run(
+    keys: Annotated[list[str] | None, typer.Argument(help="Character keys.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All registered keys.")] = False,
+    stale: Annotated[bool, typer.Option("--stale", help="Only what would be made anew.")] = False,
+    until: Annotated[str, typer.Option(help="The last asset.")] = "pose_dataset",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for runs in progress to end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take characters through the assets, in as few Dagster runs as the keys allow."""
+    if not keys and not every and not stale:
+        raise CommandError("name keys, or give --all or --stale")
+    sets = open_sets()
+    dagster_home()
+    project_settings()  # what is wrong with them is said before anything begins
+    from posefactory_dagster import jobs
+
+    if until not in (*jobs.CHAIN, jobs.DATASET):
+        raise CommandError(
+            f"--until {until}: choose one of {', '.join((*jobs.CHAIN, jobs.DATASET))}"
+        )
+    with open_instance() as instance:
+        registered = registered_keys(instance)
+        chosen = list(dict.fromkeys(keys)) if keys else registered
+        unknown = [k for k in chosen if k not in registered]
+        if unknown:
+            raise CommandError(
+                f"{', '.join(unknown)}: not registered; posefactory characters list shows what is"
+            )
+        if stale:
+            chosen = jobs.stale_keys(sets, chosen)
+        _wait_for_others(instance, wait)
+        document = _run(instance, sets, chosen, until, quiet=as_json)
+        if keys and until != jobs.CHAIN[0]:  # named one by one, so they were meant to be rendered
+            for key in chosen:
+                if jobs.is_motion(sets, key):
+                    document["failed"].setdefault(key, motion_text(key))
+        document["done"] = [k for k in document["done"] if k not in document["failed"]]
+    show(as_json, document, lambda: _print_report(document))
+    if document["failed"] or document["trouble"]:
+        raise typer.Exit(WORK_FAILED)
+
+
+def _wait_for_others(instance: Any, wait: bool) -> None:
+    """Two runs at once would share two cores; a run whose process is gone counts as failed."""
+    from posefactory_dagster.jobs import runs_in_progress
+
+    if not (found := runs_in_progress(instance)):
+        return
+    if not wait:
+        raise CommandError(
+            f"run {found[0].run_id} is in progress; --wait waits for it, the web UI shows it"
+        )
+    with err.status("waiting for the run in progress"):
+        while runs_in_progress(instance):
+            time.sleep(1)
+
+
+def _run(
+    instance: Any, sets: CommittedSets, keys: list[str], until: str, quiet: bool
+) -> dict[str, Any]:
+    from posefactory_dagster import jobs
+    from posefactory_dagster.definitions import defs
+
+    started = time.monotonic()
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())  # fmt: skip
+    with native_chatter_in_log(), Progress(*columns, console=err, disable=quiet) as bars:
+        bar = bars.add_task("starting", total=None)
+        last = ""
+
+        def listener(what: str, done: int, total: int) -> None:
+            nonlocal last
+            bars.update(bar, description=what, completed=done, total=total)
+            if not quiet and not err.is_terminal and what != last:
+                last = what
+                err.print(f"{time.monotonic() - started:6.1f} s  {what}")
+
+        job = defs.resolve_job_def(jobs.factory_job.name)
+        try:
+            with listening(listener):
+                report = jobs.run_characters(job, instance, sets, keys, until)
+        except KeyboardInterrupt:
+            bars.update(bar, visible=False)
+            print_error("interrupted; what was committed is kept, run it again to go on")
+            raise typer.Exit(INTERRUPTED) from None
+        bars.update(bar, visible=False)
+    return {
+        "keys": keys,
+        "done": report.done,
+        "runs": report.runs,
+        "failed": report.failed,
+        "trouble": report.trouble,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def _print_report(document: dict[str, Any]) -> None:
+    failed = document["failed"]
+    if failed:
+        table = Table("character", "why it failed")
+        for key, reason in failed.items():
+            table.add_row(key, reason)
+        out.print(table)
+    for text in document["trouble"]:
+        print_error(text)
+    out.print(
+        f"{len(document['done'])} of {len(document['keys'])} characters done in "
+        f"{document['seconds']:.1f} s, {len(document['runs'])} Dagster run(s)"
+    )
+
+
+def demo(as_json: JsonOption = False) -> None:
+    """Take every sample character through all assets to a dataset."""
+    started = time.monotonic()
+    sets = open_sets()
+    project_settings()
+    samples = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
+    if not samples:
+        raise CommandError("no sample characters in assets_data/characters")
+    there = intake.uploads_by_key(sets.store)
+    new = [s for s in samples if s.stem not in there]
+    _, errors = add_files(sets, new)
+    if errors:
+        raise CommandError("; ".join(errors))
+    keys = [s.stem for s in samples]
+    with open_instance() as instance:
+        register(instance, keys)
+        _wait_for_others(instance, wait=True)
+        from posefactory_dagster import jobs
+
+        stale = jobs.stale_keys(sets, keys)
+        if stale or sets.current(jobs.DATASET, layout.UNPARTITIONED) is None:
+            document = _run(instance, sets, stale or keys, jobs.DATASET, quiet=as_json)
+            if document["failed"] or document["trouble"]:
+                show(as_json, document, lambda: _print_report(document))
+                raise typer.Exit(WORK_FAILED)
+    dataset = sets.current(jobs.DATASET, layout.UNPARTITIONED)
+    if dataset is None:
+        raise CommandError("no dataset was made; posefactory doctor shows what is missing")
+    made = [s for k in stale if (s := sets.current("multi_angle_renders", k))]
+    summary = {
+        **dataset.facts,
+        "images_made": sum(s.facts["images"] for s in made),
+        "seconds": round(time.monotonic() - started, 2),
+        "contact_sheet": dataset.address("contact_sheet.jpg"),
+        "dataset": dataset.address(),
+    }
+    show(as_json, summary, lambda: _print_demo(summary))
+
+
+def _print_demo(summary: dict[str, Any]) -> None:
+    made, spent = summary["images_made"], summary["seconds"]
+    if made:
+        rate = f", {spent / made:.2f} s an image"
+        out.print(Text.assemble("\n", (f"{made} images made in {spent:.1f} s", "bold"), rate))
+    else:
+        out.print(Text.assemble("\n", ("everything found committed", "bold"), f", {spent:.1f} s"))
+    splits = ", ".join(f"{name} {count}" for name, count in summary["splits"].items())
+    out.print(
+        f"dataset        {summary['characters']} characters, {summary['images']} images, {summary['labels']} landmark labels\n"
+        f"splits         {splits} characters, drawn by name; three are too few for all splits\n"
+        f"MediaPipe      detects {summary['detection_rate']:.0%}, PCK@0.2 {summary['pck_0.2']:.3f}, OKS {summary['oks']:.3f}, "
+        f"{summary['swaps']} left/right swaps\n"
+        f"contact sheet  {summary['contact_sheet']}\n"
+        f"dataset folder {summary['dataset']}\n"
+        "web UI         make dev, then http://127.0.0.1:3000",
+        soft_wrap=True,
+    )
+
+
+def home(as_json: JsonOption = False) -> None:
+    """Make DAGSTER_HOME from the shipped `dagster.yaml`, and the upload folder; say where they are."""
+    store = open_sets().store
+    if isinstance(store, LocalStore):
+        Path(store.address(layout.UPLOADS)).mkdir(parents=True, exist_ok=True)
+    places = {"DAGSTER_HOME": str(dagster_home()), "uploads": store.address(layout.UPLOADS)}
+
+    def print_it() -> None:
+        for name, place in places.items():
+            out.print(f"{name:12} {place}", soft_wrap=True)
+
+    show(as_json, places, print_it)
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """What works on this machine, and what to do about the rest."""
+    from posefactory_dagster.doctor import examine
+
+    findings = []
+    with (
+        native_chatter_in_log(),
+        err.status("looking") as status,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        for finding in examine(Path(scratch)):
+            findings.append(finding)
+            status.update(f"looking: {finding.what} {'ok' if finding.ok else 'not ok'}")
+    rows = [{"what": f.what, "ok": f.ok, "needed": f.needed, "says": f.says} for f in findings]
+
+    def print_it() -> None:
+        table = Table("what", "", "")
+        for f in findings:
+            bad = ("missing", "red") if f.needed else ("no", "yellow")
+            table.add_row(f.what, Text.assemble(("ok", "green") if f.ok else bad), f.says)
+        out.print(table)
+
+    show(as_json, rows, print_it)
+    if any(f.needed and not f.ok for f in findings):
+        raise typer.Exit(WORK_FAILED)

@@ -1,0 +1,140 @@
+"""The store: check it, clean it, move it, let others upload to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from typing import Annotated
+
+import typer
+
+from posefactory_dagster.characters import intake
+from posefactory_dagster.cli.terminal import (
+    WORK_FAILED,
+    CommandError,
+    JsonOption,
+    err,
+    open_sets,
+    out,
+    print_error,
+    show,
+)
+from posefactory_dagster.settings import environment
+from posefactory_dagster.slugs import safe_slug
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.store import LocalStore, open_store
+
+app = typer.Typer(no_args_is_help=True, help="The store of committed sets.")
+
+
+@app.command("verify")
+def verify(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop damaged sets, to be made again.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file of every committed set against its manifest, and every pointer."""
+    sets = open_sets()
+    damages, count = [], 0
+    with err.status("verifying") as status:
+        for ref, found in sets.verify():
+            count += 1
+            status.update(f"verifying {count}: {ref.asset} {ref.partition}")
+            damages += found
+            if found and repair:
+                sets.drop(ref)
+    rows = [
+        {"asset": d.ref.asset, "partition": d.ref.partition, "identity": d.ref.identity, "file": d.file, "fault": d.fault}
+        for d in damages
+    ]  # fmt: skip
+
+    def print_it() -> None:
+        for row in rows:
+            out.print(
+                f"{row['asset']} {row['partition']} {row['identity']}: {row['file']}: {row['fault']}",
+                soft_wrap=True,
+            )
+        out.print(f"{count} sets checked, {len(rows)} faults found")
+        if rows:
+            todo = "posefactory run --stale makes them again"
+            out.print(f"dropped; {todo}" if repair else f"posefactory store verify --repair drops these sets, and {todo}")  # fmt: skip
+
+    show(as_json, {"sets": count, "damaged": rows, "repaired": repair}, print_it)
+    if rows and not repair:
+        raise typer.Exit(WORK_FAILED)
+
+
+@app.command("gc")
+def gc(
+    grace_hours: Annotated[float, typer.Option(help="Spare what was touched since.", min=0)] = 24.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove sets that nothing points to, and what killed runs left behind."""
+    removed, freed = open_sets().collect_garbage(grace_hours * 3600, dry_run)
+
+    def print_it() -> None:
+        for prefix in removed:
+            out.print(prefix, soft_wrap=True)
+        verb = "would go" if dry_run else "removed"
+        out.print(f"{len(removed)} sets {verb}, {freed / 1e6:.1f} MB")
+
+    show(as_json, {"removed": removed, "bytes": freed, "dry_run": dry_run}, print_it)
+
+
+@app.command("copy")
+def copy(
+    source: Annotated[str, typer.Argument(help="A folder, or r2://bucket/prefix.")],
+    target: Annotated[str, typer.Argument(help="A folder, or r2://bucket/prefix.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Copy uploads and committed sets to another store; run it again to go on where it was cut off."""
+    from posefactory_dagster.storage.copying import Copied, copy_store
+
+    copied = Copied()
+    with err.status("copying") as status:
+        for what, copied in copy_store(open_store(source), open_store(target)):
+            status.update(f"copying {copied.sets} sets, {copied.bytes / 1e6:.0f} MB: {what}")
+
+    def print_it() -> None:
+        out.print(
+            f"{copied.sets} sets and {copied.uploads} uploads copied ({copied.bytes / 1e6:.1f} MB), "
+            f"{copied.found} were there already"
+        )
+        for key in copied.clashes:
+            print_error(f"{key}: {target} holds another file of that name; rename one of them")
+
+    show(as_json, dataclasses.asdict(copied), print_it)
+    if copied.clashes:
+        raise typer.Exit(WORK_FAILED)
+
+
+def upload_url(
+    name: Annotated[str, typer.Argument(help="The file's name; it gives the key.")],
+    as_json: JsonOption = False,
+) -> None:
+    """An address by which somebody without keys can upload one FBX, for an hour."""
+    store = open_sets().store
+    if isinstance(store, LocalStore):
+        raise CommandError(
+            f"{store.address()} is a folder; upload addresses need POSEFACTORY_STORE=r2://bucket/prefix"
+        )
+    from posefactory_dagster.storage.r2 import UPLOAD_URL_SECONDS, R2Store
+
+    assert isinstance(store, R2Store)
+    key = safe_slug(name.removesuffix(".fbx"))
+    taken = intake.uploads_by_key(store).get(key)
+    if taken:
+        raise CommandError(f"{name}: the key {key!r} belongs to {taken[0].file_name!r} already")
+    address = store.presigned(layout.upload(f"{key}.fbx"), "put_object", UPLOAD_URL_SECONDS)
+    document = {"key": key, "url": address, "seconds": UPLOAD_URL_SECONDS}
+
+    def print_it() -> None:
+        out.print(f"curl -T {shlex.quote(name)} {shlex.quote(address)}", soft_wrap=True)
+        err.print(
+            f"works for {UPLOAD_URL_SECONDS // 60} minutes; the file becomes {key} and may have "
+            f"{environment().max_upload_mb:g} MB, which is checked when it is taken in"
+        )
+
+    show(as_json, document, print_it)
