@@ -39,7 +39,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: setup chromium lint
-	$(BIN)/pytest -m 'not soak'
+	$(BIN)/pytest -n 2 -m 'not soak'
 
 soak: setup chromium
 	$(BIN)/pytest -m soak -s
