@@ -4,19 +4,20 @@ import dagster as dg
 
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.characters.assets import character
+from posefactory_dagster.costs.assets import gpu_prices
 from posefactory_dagster.datasets.assets import pose_dataset
 from posefactory_dagster.jobs import factory_job
 from posefactory_dagster.labels.assets import label_accuracy, pose_labels
 from posefactory_dagster.renders.assets import multi_angle_renders
-from posefactory_dagster.sensors import carry_on_sensor, upload_sensor
+from posefactory_dagster.sensors import carry_on_sensor, pod_janitor, upload_sensor
 from posefactory_dagster.storage.io_manager import CommittedSetIOManager, StoreResource
 
 store = StoreResource()
 
 defs = dg.Definitions(
-    assets=[character, multi_angle_renders, pose_labels, label_accuracy, pose_dataset],
+    assets=[character, multi_angle_renders, pose_labels, label_accuracy, pose_dataset, gpu_prices],
     jobs=[factory_job],
-    sensors=[upload_sensor, carry_on_sensor],
+    sensors=[upload_sensor, carry_on_sensor, pod_janitor],
     resources={
         "store": store,
         "io_manager": CommittedSetIOManager(store=store),

@@ -17,6 +17,9 @@ from blender_scripts.contract import CharacterTask, RenderSettings
 from blender_scripts.supervise import BlenderError
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.process import gpu_at_hand, run_job
+from posefactory_dagster.blender.runpod import placing
+from posefactory_dagster.blender.runpod.api import RunPodError
+from posefactory_dagster.blender.runpod.rendering import open_api
 from posefactory_dagster.labels import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA, environment, project_settings
 from posefactory_dagster.storage import layout
@@ -64,6 +67,7 @@ def examine(scratch: Path) -> Iterator[Finding]:
     yield _disk(
         environment().cache if REMOTE_SCHEME in environment().store else Path(environment().store)
     )
+    yield from _try_runpod()
     try:
         project_settings()
         there = environment().settings_file.is_file()
@@ -90,6 +94,32 @@ def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -
             what, False, needed, f"{outcome.error}\nOn Debian/Ubuntu: make system-packages"
         )
     return Finding(what, True, needed, f"renders ({outcome.seconds['render']:.1f} s for 64 x 64)")
+
+
+def _try_runpod() -> Iterator[Finding]:
+    """Whether pods could be rented; needed only where renders are asked for elsewhere."""
+    needed = environment().render_on != "local"
+    if environment().runpod_api_key is None:
+        yield Finding(
+            "RunPod", False, needed, "RUNPOD_API_KEY is not set; only for POSEFACTORY_RENDER_ON=pod"
+        )
+        return
+    settings = project_settings().pods
+    try:
+        api = open_api()
+        count = len(api.pods())
+        first = placing.candidates(api.gpu_types(), settings)[0]
+        price = placing.price_of(first, settings)
+        yield Finding(
+            "RunPod", True, needed,
+            f"the key reads pods ({count} in the account) and prices; first choice {first.id} at ${price:.2f} an "
+            "hour. That it may create pods is tried by posefactory doctor --spend",
+        )  # fmt: skip
+    except RunPodError as error:
+        yield Finding("RunPod", False, needed, str(error))
+    image = environment().pod_image
+    says = image or "POSEFACTORY_POD_IMAGE is not set: build and push deploy/pod/Dockerfile"
+    yield Finding("pod image", image is not None, needed, says)
 
 
 def _try_store(store: Store) -> Finding:

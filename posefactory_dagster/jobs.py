@@ -2,8 +2,9 @@
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 import psutil
@@ -209,6 +210,7 @@ def run_characters(
     sets: CommittedSets,
     keys: Sequence[str],
     until: str = DATASET,
+    render: Mapping[str, Any] | None = None,
 ) -> Report:
     """Take ``keys`` through the assets up to ``until`` in this process, then carry the good ones on.
 
@@ -216,6 +218,7 @@ def run_characters(
         job: the resolved ``factory_job``.
         keys: registered partition keys.
         until: the last asset.
+        render: render settings that differ from the project's.
     """
     report = Report()
     registered = instance.get_dynamic_partitions(str(CHARACTERS.name))
@@ -232,7 +235,7 @@ def run_characters(
         group, assets = queue.pop(0)
         with_dataset = wants_dataset and not queue and bool(rest)
         selection = [*assets, DATASET] if with_dataset else list(assets)
-        run = _execute(job, instance, selection, range_tags(group))
+        run = _execute(job, instance, selection, range_tags(group), render)
         report.runs.append(run.run_id)
         report.failed |= failures(instance, run.run_id)
         _note_trouble(report, instance, run.run_id)
@@ -264,7 +267,11 @@ def _note_trouble(report: Report, instance: dg.DagsterInstance, run_id: str) -> 
 
 def runs_in_progress(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Runs that go on now; one whose process on this machine is gone is marked as failed."""
-    statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    statuses = [
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    ]
     alive = []
     for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
         pid, host = run.tags.get(STARTER_PID), run.tags.get(STARTER_HOST)
@@ -276,8 +283,16 @@ def runs_in_progress(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 
 
 def _execute(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, assets: list[str], tags: dict[str, str]
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    assets: list[str],
+    tags: dict[str, str],
+    render: Mapping[str, Any] | None = None,
 ) -> dg.DagsterRun:
+    # What happens is told through `progress` and kept in the instance; the console stays readable.
+    config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if render and CHAIN[1] in assets:
+        config["ops"] = {CHAIN[1]: {"config": dict(render)}}
     result = job.execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey(a) for a in assets],
@@ -287,8 +302,7 @@ def _execute(
             STARTER_PID: str(os.getpid()),
             STARTER_HOST: socket.gethostname(),
         },
-        # What happens is told through `progress` and kept in the instance; the console stays readable.
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        run_config=config,
         raise_on_error=False,
     )
     run = instance.get_run_by_id(result.run_id)

@@ -1,10 +1,14 @@
-"""The sensors: uploads that become runs, and good characters carried on past bad ones."""
+"""The sensors: uploads that become runs, good characters carried on past bad ones, pods ended."""
 
 import hashlib
 from collections.abc import Iterator
 
 import dagster as dg
 
+from posefactory_dagster.blender.runpod.api import RunPodError
+from posefactory_dagster.blender.runpod.janitor import sweep
+from posefactory_dagster.blender.runpod.pipes import installation_id
+from posefactory_dagster.blender.runpod.rendering import open_api
 from posefactory_dagster.characters.watching import Memory, look
 from posefactory_dagster.jobs import (
     CARRIED_BY_STARTER,
@@ -14,9 +18,10 @@ from posefactory_dagster.jobs import (
     factory_job,
     follow_up,
     range_tags,
+    runs_in_progress,
 )
 from posefactory_dagster.partitions import CHARACTERS
-from posefactory_dagster.settings import environment
+from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 
 
@@ -94,3 +99,27 @@ def carry_on_sensor(context: dg.RunFailureSensorContext) -> Iterator[dg.RunReque
             asset_selection=[dg.AssetKey(a) for a in left.assets],
             tags=range_tags(group),
         )
+
+
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ends RunPod pods of this installation whose run is over, and no one else's.",
+)
+def pod_janitor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Look after what a killed orchestrator left running."""
+    if environment().runpod_api_key is None:
+        return dg.SkipReason("RUNPOD_API_KEY is not set, so no pods can be there")
+    try:
+        ended = sweep(
+            open_api(),
+            installation_id(context.instance),
+            [run.run_id for run in runs_in_progress(context.instance)],
+            project_settings().pods,
+        )
+    except RunPodError as error:
+        context.log.error(str(error))
+        return dg.SkipReason(str(error))
+    for pod, reason in ended:
+        context.log.warning(f"ended pod {pod.id} ({pod.name}): {reason}")
+    return dg.SkipReason(f"{len(ended)} pods ended" if ended else "nothing to end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -223,8 +224,17 @@ def home(as_json: JsonOption = False) -> None:
     show(as_json, places, print_it)
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    spend: Annotated[
+        bool, typer.Option("--spend", help="Render one image on one rented pod.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Spend without asking.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """What works on this machine, and what to do about the rest."""
+    if spend:
+        _spend(yes, as_json)
+        return
     from posefactory_dagster.doctor import examine
 
     findings = []
@@ -247,4 +257,69 @@ def doctor(as_json: JsonOption = False) -> None:
 
     show(as_json, rows, print_it)
     if any(f.needed and not f.ok for f in findings):
+        raise typer.Exit(WORK_FAILED)
+
+
+def _spend(yes: bool, as_json: bool) -> None:
+    """One real pod for one image of a sample, with its price said first."""
+    from posefactory_dagster import jobs
+    from posefactory_dagster.blender.runpod import placing
+    from posefactory_dagster.blender.runpod.api import RunPodError
+    from posefactory_dagster.blender.runpod.rendering import bucket_of, open_api
+    from posefactory_dagster.costs.estimates import estimate_render
+    from posefactory_dagster.definitions import defs
+
+    sets = open_sets()
+    settings = project_settings().pods
+    try:
+        bucket_of(sets.store)
+        gpu = placing.candidates(open_api().gpu_types(), settings)[0]
+    except RunPodError as error:
+        raise CommandError(str(error)) from error
+    price = placing.price_of(gpu, settings)
+    estimate = estimate_render(1, price, settings)
+    err.print(
+        f"one image on a {gpu.id} at ${price:.2f} an hour: about {estimate.seconds:.0f} s, ${estimate.cost:.3f}"
+    )
+    if not yes and not typer.confirm("spend it?"):
+        raise CommandError("nothing was started")
+    key = "posefactory_doctor"
+    sample = next(iter(sorted((ASSETS_DATA / "characters").glob("*.fbx"))))
+    _, errors = add_files(sets, [sample], key)
+    if errors:
+        raise CommandError("; ".join(errors))
+    os.environ["POSEFACTORY_RENDER_ON"] = "pod"
+    # Another seed each time, as an image that is committed already would cost and prove nothing.
+    look = {
+        "num_angles": 1,
+        "frames_per_clip": 1,
+        "width": 256,
+        "height": 256,
+        "seed": time.time_ns() % 2**31,
+    }
+    with open_instance() as instance:
+        register(instance, [key])
+        job = defs.resolve_job_def(jobs.factory_job.name)
+        with native_chatter_in_log(), err.status("rendering on a pod"):
+            report = jobs.run_characters(
+                job, instance, sets, [key], "multi_angle_renders", render=look
+            )
+        tags = [instance.get_run_by_id(r).tags for r in report.runs]
+    cost = [t["posefactory/cost_usd"] for t in tags if "posefactory/cost_usd" in t]
+    document: dict[str, Any] = {
+        "done": report.done == [key],
+        "cost_usd": sum(float(c) for c in cost),
+        "faults": [*report.failed.values(), *report.trouble],
+    }
+
+    def print_it() -> None:
+        for text in document["faults"]:
+            print_error(text)
+        words = "a pod rendered one image" if document["done"] else "no image was rendered"
+        out.print(
+            f"{words}, for ${document['cost_usd']:.4f}; posefactory characters remove {key} forgets it"
+        )
+
+    show(as_json, document, print_it)
+    if not document["done"]:
         raise typer.Exit(WORK_FAILED)

@@ -1,0 +1,312 @@
+"""Pods from the command line: the whole job, the verbs, and kills of the process that rented them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from posefactory_dagster.blender.runpod.api import RunPodApi
+from posefactory_dagster.blender.runpod.janitor import sweep
+from posefactory_dagster.definitions import defs
+from posefactory_dagster.sensors import pod_janitor
+from posefactory_dagster.settings import PodSettings
+from posefactory_dagster.storage.sets import CommittedSets
+from posefactory_dagster.storage.store import open_store
+from tests.blender.test_pods import PODS, RENDER
+from tests.conftest import Factory
+from tests.runpod_simulator import (
+    ACCOUNT_KEY,
+    OPENAPI,
+    Behaviour,
+    Fault,
+    RunPodSimulator,
+    simulated_runpod,
+)
+from tests.servers import S3Server
+from tests.test_whole_job import check_dataset
+
+pytestmark = pytest.mark.skipif(
+    not OPENAPI.is_file(), reason="RunPod's OpenAPI document is not here (../shared/runpod)"
+)
+
+
+class RentedFactory(Factory):
+    """A factory with its store in a bucket and its renders on simulated pods."""
+
+    def __init__(self, root: Path, server: S3Server, simulator: RunPodSimulator) -> None:
+        super().__init__(root)
+        self.simulator = simulator
+        (root / "posefactory.toml").write_text(RENDER + PODS)
+        self.address = f"r2://{server.bucket}/{root.parent.name}-{time.time_ns()}"
+        self.environment.update(
+            server.environment,
+            POSEFACTORY_STORE=self.address,
+            POSEFACTORY_CACHE=str(root / "cache"),
+            POSEFACTORY_RENDER_ON="pod",
+            POSEFACTORY_POD_IMAGE="example/posefactory-pod:1",
+            RUNPOD_API_KEY=ACCOUNT_KEY,
+            RUNPOD_API_BASE_URL=simulator.address,
+        )
+
+    @property
+    def sets(self) -> CommittedSets:
+        return CommittedSets(open_store(self.address))
+
+    def tick_janitor(self) -> str:
+        """One tick of the real sensor, on the factory's instance."""
+        with (
+            dg.DagsterInstance.from_config(str(self.root / "home")) as instance,
+            dg.build_sensor_context(instance=instance, definitions=defs) as context,
+        ):
+            return str(pod_janitor(context).skip_message)
+
+
+@pytest.fixture
+def rented(
+    tmp_path: Path, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RentedFactory]:
+    root = tmp_path / "factory"
+    root.mkdir()
+    with simulated_runpod(tmp_path / "pods") as simulator:
+        made = RentedFactory(root, rclone_s3, simulator)
+        for name, value in made.environment.items():
+            if name.startswith(("R2_", "RUNPOD_", "POSEFACTORY_")):
+                monkeypatch.setenv(name, value)
+        yield made
+
+
+def test_the_whole_job_from_the_command_line(rented: RentedFactory) -> None:
+    for sample in ("ada_walk", "chen_jack"):
+        rented.add_sample(sample)
+    done = json.loads(rented.cli("run", "--all", "--json"))
+    assert done["done"] == ["ada_walk", "chen_jack"] and not done["trouble"]
+    assert len(rented.simulator.pods) == 1 and not rented.simulator.violations
+    dataset = rented.sets.current("pose_dataset", "all")
+    paths = dataset.paths(dataset.files)
+    check_dataset(paths["README.md"].parent, 4)
+
+    (job,) = json.loads(rented.cli("jobs", "list", "--json"))
+    assert job["status"] == "completed" and job["where"] == "pod" and job["cost_usd"] > 0
+    text = rented.cli("jobs", "show", job["job_id"])
+    assert "ada_walk: done" in text and "estimated" in text and "console.runpod.io" in text
+    rented.cli("jobs", "download", job["job_id"], str(rented.root / "got"))
+    assert len(list((rented.root / "got" / "chen_jack" / "images").iterdir())) == 2
+    for bad in ("../x", "no_such_job"):
+        assert "jobs list" in rented.cli("jobs", "show", bad, expect=2)
+
+
+def test_pods_are_listed_priced_and_stopped_but_only_our_own(rented: RentedFactory) -> None:
+    assert "no pods of this installation" in rented.cli("pods", "list")
+    first = json.loads(rented.cli("pods", "prices", "--json"))
+    assert [p["id"] for p in first if p["order"] == 1] == ["NVIDIA A40"]
+    stranger = rented.simulator.create(
+        {
+            "name": "my-training",
+            "image": "x",
+            "gpu": {"id": "NVIDIA A40", "count": 1},
+            "args": "sleep",
+        }
+    )
+    with dg.DagsterInstance.from_config(str(rented.root / "home")) as instance:
+        from posefactory_dagster.blender.runpod.pipes import installation_id
+
+        mine = installation_id(instance)
+    rented.simulator.behaviours.append(Behaviour(stuck=True))
+    own = rented.simulator.create(
+        {"name": f"pf-{mine}-12345678-abcd", "image": "x", "gpu": {"id": "NVIDIA A40", "count": 1}}
+    )
+    other = rented.simulator.create(
+        {
+            "name": "pf-ffffff-12345678-abcd",
+            "image": "x",
+            "gpu": {"id": "NVIDIA A40", "count": 1},
+            "args": "sleep",
+        }
+    )
+    rows = json.loads(rented.cli("pods", "list", "--json"))
+    assert [r["id"] for r in rows] == [own.id]
+    for bad in (stranger.id, other.id, "../x"):
+        assert (
+            "no pod of this installation" in rented.cli("pods", "stop", bad, expect=2)
+            or bad == "../x"
+        )
+    rented.cli("pods", "stop", "--all")
+    assert own.deleted and not stranger.deleted and not other.deleted
+    text = rented.cli("pods", "list", expect=2, RUNPOD_API_KEY="wrong")
+    assert "RunPod refused the key" in text and "wrong" not in text.replace("refused", "")
+
+
+def test_the_doctor_looks_at_runpod_and_spends_when_told(rented: RentedFactory) -> None:
+    rows = {f["what"]: f for f in json.loads(rented.cli("doctor", "--json", expect=1))}
+    assert rows["RunPod"]["ok"] and "NVIDIA A40" in rows["RunPod"]["says"]
+    assert "conditional writes" in rows["store"]["says"]  # rclone's server has none
+    document = json.loads(rented.cli("doctor", "--spend", "--yes", "--json"))
+    assert document["done"] and document["cost_usd"] > 0 and rented.simulator.alive == []
+
+
+def test_prices_are_an_asset(rented: RentedFactory, tmp_path: Path) -> None:
+    with dg.instance_for_test() as instance:
+        result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey("gpu_prices")]
+        )
+        (event,) = result.asset_materializations_for_node("gpu_prices")
+        assert event.metadata["in_stock"].value == 3
+        assert len(event.metadata["prices"].value.records) == 4
+    committed = rented.sets.current("gpu_prices", "all")
+    assert committed.path("gpu_prices.png").stat().st_size > 5000
+
+
+def start(rented: RentedFactory) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        rented.command("run", "--all", "--until", "multi_angle_renders"),
+        env=rented.environment, cwd=rented.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def settle(rented: RentedFactory) -> None:
+    """After a kill: the janitor ends what was left, and a clean run completes everything."""
+    rented.tick_janitor()
+    assert rented.simulator.alive == []
+    done = json.loads(rented.cli("run", "--all", "--until", "multi_angle_renders", "--json"))
+    assert not done["failed"] and not done["trouble"], done
+    assert [d for _, found in rented.sets.verify() for d in found] == []
+    assert rented.simulator.alive == [] and not rented.simulator.violations
+
+
+@pytest.mark.parametrize("moment", ["placed", "rendering"])
+def test_an_orchestrator_that_was_killed_costs_nothing_more(
+    rented: RentedFactory, moment: str
+) -> None:
+    rented.add_sample("ada_walk")
+    rented.add_sample("chen_jack")
+    stranger = rented.simulator.create(
+        {
+            "name": "my-training",
+            "image": "x",
+            "gpu": {"id": "NVIDIA A40", "count": 1},
+            "args": "sleep",
+        }
+    )
+    if moment == "placed":
+        rented.simulator.behaviours.append(Behaviour(stuck=True))
+    process = start(rented)
+    try:
+        deadline = time.monotonic() + 90
+        while len(rented.simulator.pods) < 2 or (
+            moment == "rendering" and not list((rented.root.parent / "pods").rglob("images/*.png"))
+        ):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    stranger_alive = not stranger.deleted
+    text = rented.tick_janitor()
+    assert "1 pods ended" in text or "nothing to end" in text  # it may have finished by itself
+    assert stranger_alive and not stranger.deleted
+    rented.simulator.delete(stranger)
+    settle(rented)
+
+
+def test_the_janitor_spares_what_is_not_its_own(tmp_path: Path) -> None:
+    with simulated_runpod(tmp_path / "pods") as simulator:
+        names = [
+            "pf-aaaaaa-11111111-x",
+            "pf-aaaaaa-22222222-x",
+            "pf-bbbbbb-22222222-x",
+            "training",
+            "pf-aaaaaa-",
+        ]
+        made = {}
+        for name in names:
+            simulator.behaviours.append(Behaviour(stuck=True))
+            gpu = {"id": "NVIDIA A40", "count": 1}
+            made[name] = simulator.create({"name": name, "image": "x", "gpu": gpu})
+        made["pf-aaaaaa-11111111-x"].created -= 20_000  # its run goes on, but for far too long
+        simulator.behaviours.append(Behaviour(stuck=True))
+        young = simulator.create({"name": "pf-aaaaaa-11111111-y", "image": "x", "gpu": gpu})
+        api = RunPodApi(ACCOUNT_KEY, simulator.address)
+        ended = sweep(api, "aaaaaa", ["11111111-2222-3333"], PodSettings())
+        assert {p.name for p, _ in ended} == {names[0], names[1]}
+        assert not young.deleted and not any(made[n].deleted for n in names[2:])
+
+
+FAULTS = [
+    Fault("createPod", 400), Fault("createPod", 403), Fault("createPod", 429), Fault("createPod", 500),
+    Fault("createPod", "html"), Fault("createPod", "lost"), Fault("createPod", "cut"), Fault("getPod", 500, 4),
+    Fault("listPods", 503, 2), Fault("deletePod", 500, 2), Fault("listGpuTypes", 429), Fault("getPod", "html", 2),
+]  # fmt: skip
+
+
+def random_trouble(rng: random.Random, simulator: RunPodSimulator) -> str:
+    """Arrange one fault for the next run, and say which."""
+    kind = rng.choice(["api", "pod", "slow", "none"])
+    if kind == "api":
+        chosen = rng.choice(FAULTS)
+        simulator.faults.append(Fault(chosen.on, chosen.do, chosen.times))
+        return f"{chosen.on} {chosen.do}"
+    if kind == "pod":
+        behaviour = rng.choice(
+            [
+                Behaviour(stuck=True), Behaviour(error=True), Behaviour(silent=True),
+                Behaviour(die_after=rng.uniform(0.2, 6.0)), Behaviour(die_after_images=rng.randint(1, 4)),
+                Behaviour(die_after=rng.uniform(0.5, 5.0), restarts=1), Behaviour(provision_s=rng.uniform(0, 2)),
+            ]
+        )  # fmt: skip
+        simulator.behaviours.append(behaviour)
+        return str(behaviour)
+    simulator.delay_s = 0.3 if kind == "slow" else 0.0
+    return kind
+
+
+@pytest.mark.soak
+def test_fifty_runs_with_random_faults_and_twenty_kills(rented: RentedFactory) -> None:
+    seed = int(os.environ.get("SOAK_SEED", "0"))
+    rng = random.Random(seed)
+    rented.add_sample("ada_walk")
+    rented.add_sample("chen_jack")
+    rented.cli("run", "--all", "--until", "character")
+    completed = 0
+    for number in range(50):
+        (rented.root / "posefactory.toml").write_text(RENDER + f"seed = {number}\n" + PODS)
+        what = random_trouble(rng, rented.simulator)
+        process = start(rented)
+        code = process.wait(240)
+        completed += code == 0
+        assert rented.simulator.alive == [], what
+        rented.simulator.faults.clear()
+        rented.simulator.behaviours.clear()
+        rented.simulator.delay_s = 0.0
+        print(
+            f"run {number + 1} of 50: {what}: {'completed' if code == 0 else f'exit {code}'}",
+            flush=True,
+        )
+        if code != 0:
+            settle(rented)
+    print(f"{completed} of 50 completed at once, the others at the next run (seed {seed})")
+    for number in range(20):
+        (rented.root / "posefactory.toml").write_text(RENDER + f"seed = {100 + number}\n" + PODS)
+        process = start(rented)
+        delay = rng.uniform(1.0, 14.0)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        print(
+            f"kill {number + 1} of 20 after {delay:.1f} s, alive {len(rented.simulator.alive)}",
+            flush=True,
+        )
+        settle(rented)
+    deletes = [p.deleted for p in rented.simulator.pods.values()]
+    print(
+        f"{len(deletes)} pods in all, {sum(deletes)} terminated, {len(rented.simulator.alive)} alive"
+    )
+    assert all(deletes)
