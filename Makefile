@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # What Blender and OpenCV load; the GL ones are for EEVEE.
 LIBRARIES := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 libgomp1 libxkbcommon0 libsm6 libxi6 libxrender1 libxxf86vm1 libxfixes3
 
-.PHONY: setup system-packages demo test soak dev bench lint chromium clean
+.PHONY: setup system-packages demo test soak dev bench lint test-packages clean
 
 setup: system-packages $(STAMP)
 
@@ -22,8 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 system-packages:
 	@PACKAGES="$(LIBRARIES)" sh tools/system_packages.sh
 
-chromium:
-	@OPTIONAL=1 PACKAGES="chromium" sh tools/system_packages.sh
+# What single tests need; elsewhere those skip and say so.
+test-packages:
+	@OPTIONAL=1 PACKAGES="chromium postgresql" sh tools/system_packages.sh
 
 demo: setup
 	@$(BIN)/posefactory demo
@@ -38,10 +39,10 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup chromium lint
+test: setup test-packages lint
 	$(BIN)/pytest -n 2 -m 'not soak'
 
-soak: setup chromium
+soak: setup test-packages
 	$(BIN)/pytest -m soak -s
 
 bench: setup

@@ -51,6 +51,7 @@ def wanted_settings(overrides: dict[str, Any], place: str = "") -> RenderSetting
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="renders",
     kinds={"blender", "png"},
+    pool="renders",  # a team's instance limits it: as many pods at a time
     description="Views x frames of a character as PNG, with the exact truth of each image.",
 )
 def multi_angle_renders(

@@ -70,7 +70,7 @@ def test_a_file_that_was_changed_in_the_bucket_is_refused(rclone_s3: S3Server, o
     assert {(d.file, d.fault) for d in damages} == {
         ("images/a.png", "another checksum"), ("truth.json", "missing"),
     }  # fmt: skip
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StoreError, match="missing from a committed set; posefactory store verify"):
         committed.path("truth.json")
 
 

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Makes a machine into a worker: Blender as a Python package, the worker's scripts, and a rendered image as proof.
+#   PREFIX   where to (default /opt/posefactory)
+#   PYTHON   a Python 3.11 (default python3.11)
+set -eu
+SOURCE=$(cd "$(dirname "$0")/../.." && pwd)
+PREFIX=${PREFIX:-/opt/posefactory}
+PYTHON=${PYTHON:-python3.11}
+
+if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ]; then
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ca-certificates python3-venv \
+    libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libgomp1 libxkbcommon0 libsm6 libxi6 libxrender1 libxxf86vm1 libxfixes3 >/dev/null
+fi
+"$PYTHON" -m venv "$PREFIX/venv"
+"$PREFIX/venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$SOURCE/constraints.txt" \
+  bpy "numpy<2" dagster-pipes runpod
+rm -rf "$PREFIX/app"
+mkdir -p "$PREFIX/app" "${WORKSPACE_ROOT:-$PREFIX/workspace}"
+cp -R "$SOURCE/blender_scripts" "$PREFIX/app/"
+cd "$PREFIX/app"
+"$PREFIX/venv/bin/python" -m blender_scripts.worker.selfcheck \
+  "$SOURCE/assets_data/characters/ada_walk.fbx" "$SOURCE/assets_data/rigs/mixamo.json"
