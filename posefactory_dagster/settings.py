@@ -56,6 +56,9 @@ class Environment(BaseSettings):
     pod_image: str | None = Field(
         default=None, validation_alias=AliasChoices("POSEFACTORY_POD_IMAGE")
     )
+    endpoint_id: str | None = Field(
+        default=None, validation_alias=AliasChoices("POSEFACTORY_ENDPOINT_ID")
+    )
     blender_path: Path | None = Field(default=None, validation_alias=AliasChoices("BLENDER_PATH"))
     pose_landmarker_model: Path | None = Field(
         default=None, validation_alias=AliasChoices("POSE_LANDMARKER_MODEL")
@@ -131,6 +134,7 @@ class PodSettings:
 
     ``gpu_types``: acceptable ones by RunPod's ids, in no order, as the cheapest in stock comes first;
     empty means any NVIDIA one. ``seconds_per_image`` and ``startup_s`` are what estimates are made of.
+    ``serverless_job_s`` is what one job of an endpoint may take (RunPod's own default limit is 600 s).
     """
 
     gpu_types: tuple[str, ...] = ()
@@ -141,6 +145,7 @@ class PodSettings:
     startup_s: float = 180.0
     disk_gb: int = 20
     max_pods_per_job: int = 2
+    serverless_job_s: float = 480.0
     poll_interval_s: float = 30.0
     provision_timeout_s: float = 600.0
     first_message_timeout_s: float = 600.0

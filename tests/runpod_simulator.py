@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import http.client
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +32,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from posefactory_dagster.settings import PROJECT_ROOT
+from tests.servers import free_port, wait_until_it_answers
 
 OPENAPI = PROJECT_ROOT.parent / "shared" / "runpod" / "openapi-v2.json"
 ACCOUNT_KEY = "rp-test-account-key"
@@ -407,6 +410,152 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(0.1)
 
 
+@dataclass
+class EndpointJob:
+    """A job of the simulated endpoint."""
+
+    id: str
+    input: dict[str, Any]
+    status: str = "IN_QUEUE"
+    output: Any = None
+    cancelled: bool = False
+
+
+class EndpointSimulator:
+    """A serverless endpoint: a queue of our own before the package's real local API server.
+
+    ``faults`` are used up one a job: ``vanish``, ``die`` (the worker, in the middle), ``time out``,
+    ``refuse`` (500 once), ``lie`` (COMPLETED and nothing done).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.jobs: dict[str, EndpointJob] = {}
+        self.faults: list[str] = []
+        self.requests: list[dict[str, Any]] = []
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.address = ""
+
+    def submit(self, request: dict[str, Any]) -> EndpointJob:
+        self.requests.append(request)
+        job = EndpointJob(f"job-{secrets.token_hex(6)}", request["input"])
+        self.jobs[job.id] = job
+        fault = self.faults.pop(0) if self.faults else ""
+        threading.Thread(target=self._live, args=(job, fault), daemon=True).start()
+        return job
+
+    def _live(self, job: EndpointJob, fault: str) -> None:
+        time.sleep(0.1)
+        if job.cancelled:
+            return
+        job.status = "IN_PROGRESS"
+        if fault == "vanish":
+            del self.jobs[job.id]
+        elif fault == "time out":
+            job.status = "TIMED_OUT"
+        elif fault == "lie":
+            job.status, job.output = "COMPLETED", {"done": ["hero", "twin"], "failed": {}}
+        else:
+            self._work(job, die=fault == "die")
+
+    def _work(self, job: EndpointJob, die: bool) -> None:
+        port = free_port()
+        workspace = self.folder / job.id
+        workspace.mkdir(parents=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "blender_scripts.worker.endpoint", "--rp_serve_api", "--rp_api_host", "127.0.0.1",
+             "--rp_api_port", str(port)],
+            cwd=PROJECT_ROOT, env={"PATH": os.environ["PATH"], "WORKSPACE_ROOT": str(workspace)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        self.workers.append(process)
+        address = f"http://127.0.0.1:{port}"
+        wait_until_it_answers(address, process)
+        if die:
+
+            def kill() -> None:
+                while not list(workspace.rglob("images/*.png")):
+                    time.sleep(0.02)
+                _end(process)
+
+            threading.Thread(target=kill, daemon=True).start()
+        data = json.dumps({"input": job.input}).encode()
+        request = urllib.request.Request(
+            f"{address}/runsync", data=data, headers={"Content-Type": "application/json"}
+        )
+        try:
+            answer = json.load(urllib.request.urlopen(request, timeout=120))
+            status, job.output = answer["status"], answer.get("output")
+        except (OSError, http.client.HTTPException):
+            status = "FAILED"
+        _end(process)
+        job.status = "CANCELLED" if job.cancelled else status
+
+    def close(self) -> None:
+        for process in self.workers:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for child in _descendants(process.pid) if process.poll() is None else []:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    process.wait()
+
+
+class _EndpointHandler(BaseHTTPRequestHandler):
+    simulator: EndpointSimulator
+
+    def log_message(self, *arguments: Any) -> None:
+        """Quiet."""
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Authorization") != f"Bearer {ACCOUNT_KEY}":
+            return self._answer(401, {})
+        endpoint, verb, *rest = self.path.strip("/").split("/")
+        if endpoint != "ep1":
+            return self._answer(404, {})
+        if verb == "run":
+            if self.simulator.faults[:1] == ["refuse"]:
+                self.simulator.faults.pop(0)
+                return self._answer(500, {})
+            job = self.simulator.submit(json.loads(body))
+            return self._answer(200, {"id": job.id, "status": job.status})
+        found = self.simulator.jobs.get(rest[0])
+        if found is None:
+            return self._answer(404, {"error": "job not found"})
+        if verb == "cancel":
+            found.cancelled, found.status = True, "CANCELLED"
+        return self._answer(200, {"id": found.id, "status": found.status, "output": found.output})
+
+    do_GET = do_POST = _serve
+
+    def _answer(self, status: int, value: Any) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@contextlib.contextmanager
+def simulated_endpoint(folder: Path) -> Iterator[EndpointSimulator]:
+    """A running endpoint named ``ep1``; its workers end with it."""
+    simulator = EndpointSimulator(folder)
+    handler = type("Handler", (_EndpointHandler,), {"simulator": simulator})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    simulator.address = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield simulator
+    finally:
+        simulator.close()
+        server.shutdown()
+
+
 @contextlib.contextmanager
 def simulated_runpod(folder: Path) -> Iterator[RunPodSimulator]:
     """A running simulator; its pods end with it."""
@@ -422,9 +571,3 @@ def simulated_runpod(folder: Path) -> Iterator[RunPodSimulator]:
         simulator.close()
         server.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def used(simulator: RunPodSimulator) -> dict[str, Any]:
-    """What the account used, for a look: pods, seconds, and pods still alive."""
-    seconds = [(p.ended or time.time()) - p.created for p in simulator.pods.values()]
-    return {"pods": len(seconds), "seconds": sum(seconds), "alive": len(simulator.alive)}

@@ -104,6 +104,7 @@ class BlenderResource(dg.ConfigurableResource):
         from posefactory_dagster.blender.runpod.api import RunPodError
         from posefactory_dagster.blender.runpod.pipes import PodReport
         from posefactory_dagster.blender.runpod.rendering import PodRenderer, bucket_of
+        from posefactory_dagster.blender.runpod.serverless import ServerlessRenderer
         from posefactory_dagster.costs.estimates import OverBudget
 
         def on_report(report: PodReport) -> None:
@@ -117,15 +118,15 @@ class BlenderResource(dg.ConfigurableResource):
                 {"posefactory/pod": report.pod.id, "posefactory/cost_usd": f"{spent:.4f}"},
             )
 
-        if self.place != "pod":
-            raise dg.Failure(
-                description=f"render_on is {self.place!r}: choose local or pod", allow_retries=False
-            )
+        listener = _progress(context, job)
         try:
-            renderer = PodRenderer(
-                context, bucket_of(sets.store), _progress(context, job), on_outcome, on_report
-            )
-            renderer.render(job, work)
+            store = bucket_of(sets.store)
+            if self.place == "pod":
+                PodRenderer(context, store, listener, on_outcome, on_report).render(job, work)
+            elif self.place == "serverless":
+                ServerlessRenderer(context, store, listener, on_outcome).render(job, work)
+            else:
+                raise RunPodError(f"render_on is {self.place!r}: choose local, pod or serverless")
         except (RunPodError, OverBudget) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
 

@@ -58,11 +58,12 @@ class Order:
         """The object key of a file of a character's set."""
         return self.work[key].key(self.attempt, name)
 
-    def write(self, store: R2Store, pipes: Mapping[str, str]) -> str:
+    def write(self, store: R2Store, pipes: Mapping[str, str], lanes: int = LANES) -> str:
         """Put the document in the store; the address by which the worker gets it.
 
         Args:
             pipes: the bootstrap parameters of a Dagster Pipes session.
+            lanes: none for a worker that sends no messages.
         """
         life = self.seconds + SLACK_S
 
@@ -102,7 +103,7 @@ class Order:
                     "probe": get(self.message_key(lane, 0)),
                     "put": [put(self.message_key(lane, n)) for n in range(MESSAGES_PER_LANE)],
                 }
-                for lane in range(LANES)
+                for lane in range(lanes)
             ],
             "pipes": dict(pipes),
             "seconds": self.seconds,

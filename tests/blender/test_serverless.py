@@ -1,0 +1,133 @@
+"""Renders on a serverless endpoint: the package's own local server does the work, a queue adds the faults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from posefactory_dagster.blender.runpod import serverless
+from posefactory_dagster.storage import layout
+from tests.blender.test_pods import Rented
+from tests.runpod_simulator import (
+    OPENAPI,
+    EndpointSimulator,
+    simulated_endpoint,
+    simulated_runpod,
+)
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.skipif(
+    not OPENAPI.is_file(), reason="RunPod's OpenAPI document is not here (../shared/runpod)"
+)
+
+
+class Served(Rented):
+    """As ``Rented``, on an endpoint."""
+
+    endpoint: EndpointSimulator
+
+
+@pytest.fixture
+def served(
+    tmp_path: Path, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Served]:
+    monkeypatch.setattr(serverless, "LOOK_S", 0.5)
+    with (
+        simulated_runpod(tmp_path / "pods") as simulator,
+        simulated_endpoint(tmp_path / "workers") as endpoint,
+        dg.instance_for_test() as instance,
+    ):
+        made = Served(tmp_path, rclone_s3, simulator, instance, monkeypatch)
+        made.endpoint = endpoint
+        monkeypatch.setenv("POSEFACTORY_RENDER_ON", "serverless")
+        monkeypatch.setenv("POSEFACTORY_ENDPOINT_ID", "ep1")
+        monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", endpoint.address)
+        yield made
+
+
+def test_characters_fan_out_over_jobs_that_stay_under_the_limit(served: Served) -> None:
+    served.add("hero", "twin")
+    # 2 images of 0.1 s each: with 1.25 s to a job, of which 1 s is start-up, one character fits.
+    served.configure(pods="serverless_job_s = 60\n")
+    served.settings.write_text(served.settings.read_text().replace("seconds_per_image = 0.1", "seconds_per_image = 25"))  # fmt: skip
+    report = served.run("hero", "twin")
+    assert report.done == ["hero", "twin"] and not report.trouble, served.log()[-2000:]
+    assert len(served.endpoint.requests) == 2
+    for request in served.endpoint.requests:
+        assert request["policy"] == {"executionTimeout": 60000, "ttl": 60000}
+        assert set(request["input"]) == {"order_url"} and len(json.dumps(request)) < 10_000
+    served.check()
+
+
+@pytest.mark.parametrize(
+    ("faults", "jobs"),
+    [(["vanish"], 2), (["die"], 2), (["time out"], 2), (["refuse"], 1), (["lie"], 2)],
+    ids=[
+        "a job vanished",
+        "a worker died",
+        "over the limit",
+        "a submission refused",
+        "an answer that lies",
+    ],
+)
+def test_the_job_is_done_in_spite_of(served: Served, faults: list[str], jobs: int) -> None:
+    served.add("hero", "twin")
+    served.endpoint.faults.extend(faults)
+    report = served.run("hero", "twin")
+    assert report.done == ["hero", "twin"], (report, served.log()[-2000:])
+    assert len(served.endpoint.requests) == jobs
+    served.check()
+
+
+def test_what_comes_to_nothing_twice_is_said(served: Served) -> None:
+    served.add("hero")
+    served.endpoint.faults.extend(["time out", "lie"])
+    report = served.run("hero")
+    assert "2 times; run it again" in report.failed["hero"]
+    served.check()
+
+
+def test_a_character_that_fails_on_the_worker_says_why(served: Served) -> None:
+    served.add("hero", "twin")
+    hero = served.sets.current("character", "hero")
+    served.sets.store.put_bytes(hero.key("skin.fbx"), b"rotten")
+    report = served.run("hero", "twin")
+    assert set(report.failed) == {"hero"} and "could not be fetched whole" in report.failed["hero"]
+    assert len(served.endpoint.requests) == 1
+
+
+def test_an_interrupt_cancels_what_is_queued(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.add("hero")
+
+    def interrupt(self: object, submitted: object) -> str:
+        raise dg.DagsterExecutionInterruptedError  # what Dagster makes of Ctrl-C inside a step
+
+    monkeypatch.setattr(serverless.ServerlessRenderer, "_status", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        served.run("hero")
+    (job,) = served.endpoint.jobs.values()
+    assert job.cancelled
+    orders = [i.key for i in served.sets.store.list(layout.JOBS) if "order" in i.key]
+    assert orders == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("POSEFACTORY_ENDPOINT_ID", "nosuch", "no such endpoint"),
+        ("POSEFACTORY_ENDPOINT_ID", "../x", "no id"),
+        ("RUNPOD_API_KEY", "wrong", "refused the key"),
+    ],
+)
+def test_faults_of_configuration(
+    served: Served, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    served.add("hero")
+    monkeypatch.setenv(name, value)
+    assert words in served.run("hero").trouble[0]
