@@ -91,6 +91,7 @@ class SimulatedPod:
     starts: int = 0
     seen: set[Path] = field(default_factory=set)
     deletes: int = 0
+    worked: float | None = None
 
     @property
     def log(self) -> Path:
@@ -146,12 +147,14 @@ class RunPodSimulator:
                 self._start(pod)
             assert pod.process is not None
             started = time.monotonic()
+            begun = pod.created
             while pod.process.poll() is None and not pod.deleted:
                 time.sleep(0.03)
                 late = how.die_after is not None and time.monotonic() - started > how.die_after
                 if late or self._images(pod) >= (how.die_after_images or 10**9):
                     self.kill(pod)
                     how.die_after = how.die_after_images = None
+            pod.worked = time.time() - begun  # from its creation to its process's end
             if pod.deleted:
                 return
             if pod.starts > how.restarts:

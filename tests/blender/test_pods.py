@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pytest
 from posefactory_dagster import jobs
 from posefactory_dagster.blender.record import read_jobs
 from posefactory_dagster.blender.runpod import api as runpod_api
-from posefactory_dagster.blender.runpod import placing, watching
+from posefactory_dagster.blender.runpod import orders, placing, watching
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
@@ -305,3 +308,48 @@ def test_ids_that_lead_elsewhere_are_refused() -> None:
     for bad in ("../account", "a/b", "a?b", "", "x" * 65, "a b"):
         with pytest.raises(runpod_api.RunPodError, match="no id of a pod"):
             runpod_api.checked_id(bad)
+
+
+def test_a_pod_can_reach_the_objects_of_its_job_and_nothing_else(
+    rented: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server that checks signatures, with everything that a pod is given."""
+    monkeypatch.setattr(orders.Order, "clear", lambda self, store: None)
+    rented.add("hero", "other")
+    assert not rented.run("hero").failed
+    store = rented.sets.store
+    (pod,) = rented.simulator.pods.values()
+    assert set(pod.request["env"]) == {"POSEFACTORY_JOB_URL"}
+    order = json.loads(urllib.request.urlopen(pod.request["env"]["POSEFACTORY_JOB_URL"]).read())
+    gets = [i["url"] for i in order["inputs"].values()] + [
+        r["get"] for r in order["results"].values()
+    ]
+    puts = [u for urls in order["outputs"].values() for u in urls.values()]
+    puts += [u for lane in order["lanes"] for u in lane["put"]]
+
+    def answer(url: str, method: str) -> int:
+        request = urllib.request.Request(url, method=method, data=b"x" if method == "PUT" else None)
+        try:
+            return int(urllib.request.urlopen(request, timeout=10).status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert answer(gets[0], "GET") == 200 and answer(puts[0], "PUT") == 200
+    committed = rented.sets.current("character", "other")
+    secrets_of_others = [
+        committed.key("skin.fbx"),
+        layout.upload("other.fbx"),
+        layout.current("character", "hero"),
+    ]
+    for url in (gets[0], puts[0]):
+        path = urllib.parse.urlsplit(url).path
+        for key in secrets_of_others:
+            aimed = url.replace(path, f"/{store.bucket}/{store.prefix}{key}")
+            assert answer(aimed, "GET") == 403 and answer(aimed, "PUT") == 403
+        assert answer(url, "DELETE") == 403
+        bucket = url.replace(path, f"/{store.bucket}")
+        assert answer(bucket, "GET") == 403, "the bucket cannot be listed"
+    assert answer(gets[0], "PUT") == 403 and answer(puts[1], "GET") == 403
+    assert rented.sets.store.get_bytes(secrets_of_others[1]) != b"x"
+    allowed = ("/jobs/", "/sets/multi_angle_renders/hero/")
+    assert all(any(a in urllib.parse.urlsplit(u).path for a in allowed) for u in puts)
