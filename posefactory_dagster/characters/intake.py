@@ -34,22 +34,32 @@ class Upload:
     mark: str
 
 
-def uploads_by_key(store: Store) -> dict[str, list[Upload]]:
-    """All FBX uploads by the key that their names give; two files under one key are a clash.
+def scan_uploads(store: Store) -> tuple[dict[str, list[Upload]], list[str]]:
+    """All FBX uploads by the key that their names give, and what is wrong with those that give none.
 
-    Files that give no key, and whatever does not end in ``.fbx``, are left out.
+    Two files under one key are a clash. Whatever does not end in ``.fbx`` is left out.
     """
     found: dict[str, list[Upload]] = {}
+    unusable = []
     for item in store.list(layout.UPLOADS):
         name = item.key[len(layout.UPLOADS) :]
-        if "/" in name or not name.lower().endswith(".fbx"):
+        if not name.lower().endswith(".fbx"):
+            continue
+        if "/" in name:
+            unusable.append(f"{name!r} lies in a folder; move it up into uploads")
             continue
         try:
             key = safe_slug(PurePosixPath(name).stem)
-        except SlugError:
+        except SlugError as error:
+            unusable.append(f"{name!r} is left out: {error}")
             continue
         found.setdefault(key, []).append(Upload(key, name, item.key, item.size, item.mark))
-    return found
+    return found, sorted(unusable)
+
+
+def uploads_by_key(store: Store) -> dict[str, list[Upload]]:
+    """All FBX uploads by the key that their names give; see ``scan_uploads``."""
+    return scan_uploads(store)[0]
 
 
 def fetch(store: Store, upload: Upload) -> Path:
@@ -68,23 +78,6 @@ def clash_text(uploads: list[Upload]) -> str:
     """What to say when several files give one key."""
     names = ", ".join(repr(u.file_name) for u in sorted(uploads, key=lambda u: u.file_name))
     return f"{names} all give the key {uploads[0].key!r}; rename all but one, nothing was touched"
-
-
-def unusable_uploads(store: Store) -> list[str]:
-    """What is wrong with FBX files of the upload folder that can have no key, one text for each."""
-    texts = []
-    for item in store.list(layout.UPLOADS):
-        name = item.key[len(layout.UPLOADS) :]
-        if not name.lower().endswith(".fbx"):
-            continue
-        if "/" in name:
-            texts.append(f"{name!r} lies in a folder; move it up into uploads")
-            continue
-        try:
-            safe_slug(PurePosixPath(name).stem)
-        except SlugError as error:
-            texts.append(f"{name!r} is left out: {error}")
-    return sorted(texts)
 
 
 def find_upload(found: dict[str, list[Upload]], slug: str) -> Upload:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
+import httpx
 import pytest
 
 from posefactory_dagster import jobs
@@ -112,6 +113,7 @@ def rented(
     monkeypatch.setattr(watching, "SURPLUS_POLL_S", 0.5)
     monkeypatch.setattr(watching, "DRAIN_S", 2.0)
     monkeypatch.setattr(placing, "LOOK_S", 0.2)
+    monkeypatch.setattr(runpod_api, "TIMEOUT", runpod_api.TIMEOUT)  # put back, whatever a test does
     with (
         simulated_runpod(tmp_path / "pods") as simulator,
         dg.instance_for_test() as instance,
@@ -162,6 +164,13 @@ def test_characters_are_rendered_on_one_pod_and_equal_local_ones(
     )
 
 
+def slow(rented: Rented) -> None:
+    """Every answer takes its time, and some never come."""
+    rented.simulator.delay_s = 0.4
+    rented.simulator.faults.extend([Fault("createPod", "hang"), Fault("listGpuTypes", "hang")])
+    runpod_api.TIMEOUT = httpx.Timeout(2)
+
+
 def fault(*faults: Fault) -> Callable[[Rented], None]:
     return lambda rented: rented.simulator.faults.extend(faults)
 
@@ -181,6 +190,7 @@ def pods(*behaviours: Behaviour) -> Callable[[Rented], None]:
         (fault(Fault("createPod", "lost")), 1),
         (fault(Fault("createPod", "cut"), Fault("getPod", 500, 3), Fault("listPods", "cut")), 1),
         (fault(Fault("deletePod", 500, 2)), 1),
+        (slow, 1),
         (pods(Behaviour(stuck=True)), 2),
         (pods(Behaviour(error=True)), 2),
         (pods(Behaviour(silent=True)), 2),
@@ -189,7 +199,7 @@ def pods(*behaviours: Behaviour) -> Callable[[Rented], None]:
     ],
     ids=[
         "no capacity", "403 for a pool", "429", "500", "HTML for JSON", "lost answer", "cut connections",
-        "delete fails twice", "stuck in PROVISIONING", "ERROR", "exit without a word", "machine dies",
+        "delete fails twice", "slow network and time-outs", "stuck in PROVISIONING", "ERROR", "exit without a word", "machine dies",
         "container restarted",
     ],
 )  # fmt: skip
