@@ -544,33 +544,32 @@ class _EndpointHandler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def simulated_endpoint(folder: Path) -> Iterator[EndpointSimulator]:
-    """A running endpoint named ``ep1``; its workers end with it."""
-    simulator = EndpointSimulator(folder)
-    handler = type("Handler", (_EndpointHandler,), {"simulator": simulator})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+def _serving(simulator: Any, handler: type[BaseHTTPRequestHandler]) -> Iterator[None]:
+    """Serve a simulator on a free port of 127.0.0.1; its processes end with the block."""
+    bound = type("Handler", (handler,), {"simulator": simulator})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
     server.daemon_threads = True
     simulator.address = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield simulator
+        yield
     finally:
         simulator.close()
         server.shutdown()
+        shutil.rmtree(simulator.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def simulated_endpoint(folder: Path) -> Iterator[EndpointSimulator]:
+    """A running endpoint named ``ep1``."""
+    simulator = EndpointSimulator(folder)
+    with _serving(simulator, _EndpointHandler):
+        yield simulator
 
 
 @contextlib.contextmanager
 def simulated_runpod(folder: Path) -> Iterator[RunPodSimulator]:
-    """A running simulator; its pods end with it."""
+    """A running RunPod."""
     simulator = RunPodSimulator(folder)
-    handler = type("Handler", (_Handler,), {"simulator": simulator})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    simulator.address = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with _serving(simulator, _Handler):
         yield simulator
-    finally:
-        simulator.close()
-        server.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)

@@ -198,9 +198,11 @@ def _print_demo(summary: dict[str, Any]) -> None:
     else:
         out.print(Text.assemble("\n", ("everything found committed", "bold"), f", {spent:.1f} s"))
     splits = ", ".join(f"{name} {count}" for name, count in summary["splits"].items())
+    empty = [name for name, count in summary["splits"].items() if not count]
+    advice = f"; add characters to fill {' and '.join(empty)}" if empty else ""
     out.print(
         f"dataset        {summary['characters']} characters, {summary['images']} images, {summary['labels']} landmark labels\n"
-        f"splits         {splits} characters, drawn by name; three are too few for all splits\n"
+        f"splits         {splits} characters, drawn by name{advice}\n"
         f"MediaPipe      detects {summary['detection_rate']:.0%}, PCK@0.2 {summary['pck_0.2']:.3f}, OKS {summary['oks']:.3f}, "
         f"{summary['swaps']} left/right swaps\n"
         f"contact sheet  {summary['contact_sheet']}\n"

@@ -27,7 +27,6 @@ def draw_prices(gpus: Sequence[GpuType], target: Path) -> None:
     )
     axes.invert_yaxis()
     axes.set_xlabel("US dollars an hour, secure cloud")
-    axes.legend(
-        handles=[Patch(color=c, label=n.lower()) for n, c in STOCK_COLOURS.items()], title="stock"
-    )
+    handles = [Patch(color=c, label=n.lower()) for n, c in STOCK_COLOURS.items()]
+    figure.legend(handles=handles, title="stock", loc="outside right upper")
     figure.savefig(target, dpi=90)
