@@ -105,7 +105,8 @@ def pods(root: Path, server: S3Server, patch: pytest.MonkeyPatch) -> dict[str, A
             assert not rented.run("hero").failed
             (pod,) = [simulator.pods[i] for i in set(simulator.pods) - known]
             (run,) = instance.get_runs(limit=1)
-            (step,) = instance.get_run_step_stats(run.run_id)
+            stats = instance.get_run_step_stats(run.run_id)
+            step = next(s for s in stats if s.step_key == "multi_angle_renders")
             assert step.end_time and step.start_time and pod.worked is not None
             overheads.append((step.end_time - step.start_time) - pod.worked)
         keys = [f"c{i:03d}" for i in range(CHARACTERS)]

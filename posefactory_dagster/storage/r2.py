@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,12 @@ from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 
 from posefactory_dagster.settings import Environment, environment
-from posefactory_dagster.storage.resources import R2Resource
+from posefactory_dagster.storage.direct import DirectTransfer
+from posefactory_dagster.storage.resources import (
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    R2Resource,
+)
 from posefactory_dagster.storage.store import (
     REMOTE_SCHEME,
     Digest,
@@ -40,6 +46,8 @@ PATIENCE_S = 180
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 PREFIX_PART = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]*")
 UPLOAD_URL_SECONDS = 3600
+#: Life of the addresses that this process makes for itself.
+URL_SECONDS = 900
 #: What breaks when a connection does, in the middle of an answer too.
 BROKEN = (
     boto.ConnectionError,
@@ -105,6 +113,12 @@ class R2Store:
         self.prefix = f"{prefix}/" if prefix else ""
         place = hashlib.sha256(f"{client.meta.endpoint_url}/{bucket}/{prefix}".encode())
         self._cache = environment().cache / "stores" / place.hexdigest()[:16]
+        endpoint = client.meta.endpoint_url
+        self._direct = (
+            DirectTransfer(endpoint, CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+            if DirectTransfer.possible(endpoint)
+            else None
+        )
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_passes),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
@@ -128,8 +142,11 @@ class R2Store:
         self._all(put, files.items())
 
     def _put_small(self, key: str, path: Path) -> None:
-        with path.open("rb") as file:
-            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=file)
+        data = path.read_bytes()
+        if self._direct is not None:
+            self._direct.put(self.presigned(key, "put_object", URL_SECONDS), data)
+        else:
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data)
 
     def put_bytes(self, key: str, data: bytes) -> None:
         self._ask(
@@ -183,9 +200,7 @@ class R2Store:
 
     def _download(self, key: str, target: Path, digest: str | None) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent)
-        os.close(handle)
-        partial = Path(name)
+        partial = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
         try:
             found = self._ask(lambda: self._receive(key, partial), 404)
             if digest is not None and found.sha256 != digest:
@@ -204,6 +219,9 @@ class R2Store:
             partial.unlink(missing_ok=True)
 
     def _receive(self, key: str, target: Path) -> Digest:
+        if self._direct is not None:
+            with target.open("wb") as file:
+                return self._direct.get(self.presigned(key, "get_object", URL_SECONDS), file)
         size, sha256 = 0, hashlib.sha256()
         body = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"]
         with target.open("wb") as file:
