@@ -117,9 +117,14 @@ def _try_runpod() -> Iterator[Finding]:
         )  # fmt: skip
     except RunPodError as error:
         yield Finding("RunPod", False, needed, str(error))
-    image = environment().pod_image
+    pods = environment().render_on == "pod"
+    image, endpoint = environment().pod_image, environment().endpoint_id
     says = image or "POSEFACTORY_POD_IMAGE is not set: build and push deploy/pod/Dockerfile"
-    yield Finding("pod image", image is not None, needed, says)
+    yield Finding("pod image", image is not None, pods, says)
+    says = (
+        endpoint or "POSEFACTORY_ENDPOINT_ID is not set; only for POSEFACTORY_RENDER_ON=serverless"
+    )
+    yield Finding("endpoint", endpoint is not None, needed and not pods, says)
 
 
 def _try_store(store: Store) -> Finding:

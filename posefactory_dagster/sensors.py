@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from blender_scripts.contract import SettingsError
 from posefactory_dagster.blender.runpod.api import RunPodError
 from posefactory_dagster.blender.runpod.janitor import sweep
 from posefactory_dagster.blender.runpod.pipes import installation_id
@@ -21,7 +22,7 @@ from posefactory_dagster.jobs import (
     runs_in_progress,
 )
 from posefactory_dagster.partitions import CHARACTERS
-from posefactory_dagster.settings import environment, project_settings
+from posefactory_dagster.settings import PodSettings, environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 
 
@@ -111,15 +112,20 @@ def pod_janitor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     if environment().runpod_api_key is None:
         return dg.SkipReason("RUNPOD_API_KEY is not set, so no pods can be there")
     try:
+        settings = project_settings().pods
+    except SettingsError as error:  # no typo in a file may keep pods alive
+        context.log.error(str(error))
+        settings = PodSettings()
+    try:
         ended = sweep(
             open_api(),
             installation_id(context.instance),
-            [run.run_id for run in runs_in_progress(context.instance)],
-            project_settings().pods,
+            lambda: [run.run_id for run in runs_in_progress(context.instance)],
+            settings,
         )
     except RunPodError as error:
         context.log.error(str(error))
         return dg.SkipReason(str(error))
     for pod, reason in ended:
-        context.log.warning(f"ended pod {pod.id} ({pod.name}): {reason}")
-    return dg.SkipReason(f"{len(ended)} pods ended" if ended else "nothing to end")
+        context.log.warning(f"pod {pod.id} ({pod.name}): {reason}")
+    return dg.SkipReason(f"{len(ended)} pods looked after" if ended else "nothing to end")

@@ -56,6 +56,9 @@ class Environment(BaseSettings):
     pod_image: str | None = Field(
         default=None, validation_alias=AliasChoices("POSEFACTORY_POD_IMAGE")
     )
+    runpod_endpoint_base_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("RUNPOD_ENDPOINT_BASE_URL")
+    )
     endpoint_id: str | None = Field(
         default=None, validation_alias=AliasChoices("POSEFACTORY_ENDPOINT_ID")
     )
@@ -164,6 +167,8 @@ class PodSettings:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise SettingsError(f"{field.name} is {value!r}: give a number above zero")
+            if field.type == "int" and not isinstance(value, int):
+                raise SettingsError(f"{field.name} is {value!r}: give a whole number")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -315,6 +315,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.do == "lost":
             self.simulator.create(request)
             self.close_connection = True
+        elif (
+            fault.do == "late"
+        ):  # lost, and the pod shows up only when nobody looks for it any more
+            threading.Timer(2.0, self.simulator.create, [request]).start()
+            self.close_connection = True
         elif fault.do == "cut":
             self.close_connection = True
         elif fault.do == "hang":

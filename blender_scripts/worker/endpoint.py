@@ -20,11 +20,12 @@ from blender_scripts.worker.render import Order, carry_out
 def handle(job: dict[str, Any]) -> dict[str, Any]:
     """Carry out the order that ``job["input"]["order_url"]`` leads to.
 
-    The answer is for people; who ordered looks into the bucket for what was really made.
+    The answer is for people; who ordered looks into the bucket for what was really made. A ``trouble`` is
+    not called ``error``, which the package would turn into a failed job without an answer.
     """
     url = job["input"].get("order_url")
     if not isinstance(url, str) or not url.startswith(("https://", "http://")):
-        return {"error": "input.order_url is not an address"}
+        return {"trouble": "input.order_url is not an address"}
     answer: dict[str, Any] = {"done": [], "failed": {}}
 
     def emit(event: Event) -> None:
@@ -36,10 +37,10 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
     try:
         data = transfer.get_bytes(url, "the order")
         if data is None:
-            return {"error": "the order is gone: its job is over"}
+            return {"trouble": "the order is gone: its job is over"}
         carry_out(Order.parse(data), WorkerEnvironment.read(), emit)
     except (transfer.TransferError, BlenderError, ValueError, KeyError, TypeError) as error:
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"trouble": f"{type(error).__name__}: {error}"}
     return answer
 
 

@@ -40,24 +40,28 @@ class LaneChannel(PipesMessageWriterChannel):
 
     def _loop(self) -> None:
         used = 0
-        while used < len(self._addresses):
+        lines: list[str] = []
+        while True:
             closing = self._closed.is_set()
-            lines = []
             while not self._waiting.empty():
                 lines.append(json.dumps(self._waiting.get()))
-            if lines:
-                data = "\n".join(lines).encode()
+            left = len(self._addresses) - used
+            if lines and (left > 1 or (closing and left)):  # the last one is for the last words
                 try:
+                    data = "\n".join(lines).encode()
                     transfer.upload(self._addresses[used], data, f"messages {used}")
+                    used, lines = used + 1, []
                 except transfer.TransferError as error:
-                    print(f"messages are lost: {error}", flush=True)
-                used += 1
+                    # The reader waits for this very number, so it is tried until the job's time is over.
+                    print(f"messages wait: {error}", flush=True)
+                    if time.monotonic() > self._ends:
+                        return
             elif closing:
                 return
-            # One address is kept for the last words.
-            left = max(1, len(self._addresses) - used - 1)
-            self._closed.wait(max(INTERVAL_S, (self._ends - time.monotonic()) / left / 4))
-        print("no address is left for messages", flush=True)
+            seconds = self._ends - time.monotonic()
+            self._closed.wait(max(INTERVAL_S, seconds / max(1, left - 1)))
+            if closing:
+                time.sleep(INTERVAL_S)
 
 
 class LaneWriter(PipesMessageWriter[LaneChannel]):

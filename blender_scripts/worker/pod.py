@@ -34,8 +34,8 @@ def main() -> None:
     code = 1
     try:
         code = _work(environment, environment.order_url)
-    except transfer.TransferError as error:
-        print(f"cannot go on: {error}", flush=True)
+    except Exception as error:  # said in the container's log, as nobody else will hear of it
+        print(f"cannot go on: {type(error).__name__}: {error}", flush=True)
     finally:
         terminate(environment)
         sys.stdout.flush()
@@ -67,9 +67,11 @@ def _work(environment: WorkerEnvironment, order_url: str) -> int:
         _say_alive(emit)
         try:
             good = carry_out(order, environment, emit)
-        except (BlenderError, transfer.TransferError) as error:
-            emit({"event": EVENT_TROUBLE, "error": str(error)})
-            print(f"cannot go on: {error}", flush=True)
+        except Exception as error:
+            known = isinstance(error, BlenderError | transfer.TransferError)
+            text = str(error) if known else f"the worker failed: {type(error).__name__}: {error}"
+            emit({"event": EVENT_TROUBLE, "error": text})
+            print(f"cannot go on: {text}", flush=True)
             good = False
     print("finished" if good else "finished, with failures", flush=True)
     return 0 if good else 1

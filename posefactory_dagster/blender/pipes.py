@@ -29,7 +29,8 @@ from posefactory_dagster.blender.work import Work
 from posefactory_dagster.settings import environment
 from posefactory_dagster.storage.sets import CommittedSets
 
-OnOutcome = Callable[[str, Outcome], None]
+#: Hears how a character ended; returns what went wrong in taking it over, or None.
+OnOutcome = Callable[[str, Outcome], str | None]
 
 
 class BlenderResource(dg.ConfigurableResource):
@@ -45,7 +46,11 @@ class BlenderResource(dg.ConfigurableResource):
         return self.render_on or environment().render_on
 
     def run_here(
-        self, context: dg.AssetExecutionContext, job: Job, scratch: Path, on_outcome: OnOutcome
+        self,
+        context: dg.AssetExecutionContext,
+        job: Job,
+        scratch: Path,
+        on_outcome: Callable[[str, Outcome], None],
     ) -> dict[str, Outcome]:
         """Run a job on this machine, with its progress in the log; see ``supervise.run_job``."""
 
@@ -77,11 +82,11 @@ class BlenderResource(dg.ConfigurableResource):
         record = JobRecord(sets.store, job, self.place)
 
         def recorded(key: str, outcome: Outcome) -> None:
-            if outcome.error is None:
+            fault = on_outcome(key, outcome) or outcome.error
+            if fault is None:
                 record.results[key] = work[key].ref
             else:
-                record.errors[key] = outcome.error
-            on_outcome(key, outcome)
+                record.errors[key] = fault
 
         record.open()
         try:
@@ -99,7 +104,7 @@ class BlenderResource(dg.ConfigurableResource):
         work: Mapping[str, Work],
         sets: CommittedSets,
         record: JobRecord,
-        on_outcome: OnOutcome,
+        on_outcome: Callable[[str, Outcome], None],
     ) -> None:
         from posefactory_dagster.blender.runpod.api import RunPodError
         from posefactory_dagster.blender.runpod.pipes import PodReport

@@ -8,6 +8,9 @@ from blender_scripts.contract import RenderSettings, render_files, sample_frames
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, SetRef
 
+#: What a worker elsewhere writes last: the list of a set's files that says they are all there.
+RESULT = "result.json"
+
 
 @dataclass(frozen=True)
 class Work:

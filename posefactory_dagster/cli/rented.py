@@ -20,6 +20,7 @@ from posefactory_dagster.cli.terminal import (
     show,
 )
 from posefactory_dagster.settings import project_settings
+from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.layout import LayoutError
 from posefactory_dagster.storage.sets import SetRef
 
@@ -231,6 +232,9 @@ def jobs_download(
         if committed is None:
             gone.append(key)
             continue
+        layout.current(
+            committed.ref.asset, key
+        )  # a key that could lead out of the folder is refused
         for name, path in committed.paths(committed.files).items():
             target = folder / key / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,13 +12,14 @@ from blender_scripts.contract import TRUTH_DOCUMENT, RenderSettings, SettingsErr
 from blender_scripts.supervise import Outcome
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.blender.process import gpu_at_hand
-from posefactory_dagster.blender.work import Work
+from posefactory_dagster.blender.work import RESULT, Work
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.renders import render_sets
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
+from posefactory_dagster.storage.store import StoreError
 
 _TYPES = get_type_hints(RenderSettings)
 STRIP_IMAGES = 8
@@ -88,12 +89,20 @@ def multi_angle_renders(
 
     with sets.scratch() as scratch:
 
-        def on_outcome(key: str, outcome: Outcome) -> None:
-            if outcome.error:
-                ledger.bad(key, outcome.error)
-                return
-            committed = _commit(sets, todo[key], settings, scratch / key, outcome)
-            ledger.good(key, committed.ref, _metadata(committed))
+        def on_outcome(key: str, outcome: Outcome) -> str | None:
+            fault = outcome.error
+            if fault is None:
+                try:
+                    committed = _commit(sets, todo[key], settings, scratch / key, outcome)
+                    ledger.good(key, committed.ref, _metadata(committed))
+                    return None
+                except (StoreError, ValueError, KeyError) as error:
+                    if outcome.attempt is None:
+                        raise  # made here: the store itself is at fault, and the next would fail too
+                    sets.store.delete([todo[key].key(outcome.attempt, RESULT)])
+                    fault = f"{key}: what the worker sent cannot be used ({error}); run it again"
+            ledger.bad(key, fault)
+            return fault
 
         blender.render(context, settings, todo, sets, scratch, on_outcome)
         return ledger.close()

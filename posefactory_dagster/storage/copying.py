@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.sets import CommittedSets, SetRef
+from posefactory_dagster.storage.sets import REPAIR, CommittedSets, SetRef
 from posefactory_dagster.storage.store import Store, StoreError
 
 #: Files of one set on the way at a time.
@@ -31,8 +31,9 @@ def copy_store(source: Store, target: Store) -> Iterator[tuple[str, Copied]]:
     """Copy uploads, committed sets and pointers; yields what is being copied, and the count so far.
 
     A set goes over files first and manifest last, so one that was cut off does not exist at the target;
-    a second copy finds what is there and takes the rest. Nothing at the target is overwritten: an upload
-    of another content under the same name is reported and left.
+    a second copy finds what is there and takes the rest. No set and no upload at the target is
+    overwritten: an upload of another content under the same name is reported and left. Readers at the target
+    then get the sets that readers at the source get.
 
     Raises:
         StoreError: a file at the source is not what its manifest says; ``store verify`` shows more.
@@ -80,8 +81,11 @@ def _copy_set(sets: CommittedSets, ref: SetRef, target: Store) -> int:
         if there.get(committed.key(name)) != entry["size"]
     }
     keys = list(missing)
-    for start in range(0, len(keys), BATCH):
-        _carry(sets.store, target, {k: missing[k] for k in keys[start : start + BATCH]})
+    try:
+        for start in range(0, len(keys), BATCH):
+            _carry(sets.store, target, {k: missing[k] for k in keys[start : start + BATCH]})
+    except FileNotFoundError as error:
+        raise StoreError(f"{error}: missing from a committed set; {REPAIR}") from error
     with ThreadPoolExecutor(8) as pool:
         arrived = dict(zip(committed.files, pool.map(target.digest, map(committed.key, committed.files)), strict=True))  # fmt: skip
     for name, entry in committed.files.items():

@@ -5,7 +5,7 @@ sets/<asset>/<partition>/<identity>/manifest.json        makes a set exist; name
 sets/<asset>/<partition>/<identity>/<attempt>/<file>    what one attempt to make the set wrote
 current/<asset>/<partition>.json                        which identity readers get
 jobs/<job>/job.json, status.json                        what a renderer was asked, and how it went
-jobs/<job>/order.json, messages/<lane>/<number>.json    while a machine elsewhere works on it
+jobs/<job>/order-<attempt>.json, messages-<attempt>/…   while a machine elsewhere works on it
 doctor/<name>                                           written and removed by `posefactory doctor`
 
 Each attempt writes to a folder of its own, so that two runs that race for one set cannot mix their files.
@@ -57,6 +57,12 @@ def parse_job(key: str) -> str | None:
     parts = key.split("/")
     is_job = len(parts) == 3 and parts[0] + "/" == JOBS and parts[2] == "job.json"
     return parts[1] if is_job else None
+
+
+def is_job_traffic(key: str) -> bool:
+    """Whether ``key`` is an order or a message, of use only while a worker is at it."""
+    parts = key.split("/")
+    return len(parts) >= 3 and parts[2].startswith(("order-", "messages-"))
 
 
 def doctor(name: str) -> str:

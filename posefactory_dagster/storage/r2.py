@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import botocore.exceptions as boto
 import tenacity
-from boto3.exceptions import Boto3Error
+from boto3.exceptions import Boto3Error, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 
 from posefactory_dagster.settings import Environment, environment
@@ -41,7 +41,7 @@ TRANSFER = TransferConfig(
     multipart_threshold=64 * 2**20, multipart_chunksize=32 * 2**20, max_concurrency=8
 )
 CHUNK = 1 << 20
-#: One request may be tried for so long in all; retries wait 0.2 s to 10 s, drawn at random.
+#: No new try after so long; retries wait 0.2 s to 10 s, drawn at random.
 PATIENCE_S = 180
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 PREFIX_PART = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]*")
@@ -95,7 +95,7 @@ def client(settings: Environment) -> Any:
         endpoint_url=settings.r2_endpoint_url,
         aws_access_key_id=settings.r2_access_key_id,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
-        max_attempts=6,
+        max_attempts=2,
         max_connections=2 * PARALLEL,
     ).get_client()
 
@@ -132,14 +132,17 @@ class R2Store:
             if path.stat().st_size < TRANSFER.multipart_threshold:
                 self._ask(lambda: self._put_small(key, path))
             else:
-                self._ask(
-                    lambda: self.client.upload_file(
-                        str(path), self.bucket, self.prefix + key, Config=TRANSFER
-                    )
-                )
+                self._ask(lambda: self._put_in_parts(key, path))
             path.unlink()
 
         self._all(put, files.items())
+
+    def _put_in_parts(self, key: str, path: Path) -> None:
+        try:
+            self.client.upload_file(str(path), self.bucket, self.prefix + key, Config=TRANSFER)
+        except S3UploadFailedError as error:  # s3transfer hides what the server said
+            said = error.__context__
+            raise (said if isinstance(said, boto.ClientError) else error) from None
 
     def _put_small(self, key: str, path: Path) -> None:
         data = path.read_bytes()
@@ -180,6 +183,8 @@ class R2Store:
     def local_paths(self, sha256: Mapping[str, str | None]) -> dict[str, Path]:
         def fetch(item: tuple[str, str | None]) -> tuple[str, Path]:
             key, digest = item
+            if ".." in Path(key).parts or Path(key).is_absolute():
+                raise StoreError(f"{key!r} leads out of the cache")
             path = self._cache / "objects" / (key if digest else f"{key}@{self._mark(key)}")
             if path.is_file():
                 os.utime(path)  # the sweep takes what was not used for long

@@ -201,17 +201,19 @@ class CommittedSets:
             "files": files,
         }
         key = layout.manifest(ref.asset, ref.partition, ref.identity)
-        if not self.store.create_bytes(
+        written = self.store.create_bytes(
             key, json.dumps(manifest, indent=1, sort_keys=True).encode()
-        ):
+        )
+        committed = self.find(ref)
+        assert committed is not None
+        if not written:
             log.warning(
                 "%s %s: another run committed this set first; its files are used, ours are dropped",
                 ref.asset,
                 ref.partition,
             )
-            self._drop_attempt(ref, attempt)
-        committed = self.find(ref)
-        assert committed is not None
+            if committed.attempt != attempt:  # both may have found the same worker's files
+                self._drop_attempt(ref, attempt)
         return committed
 
     def _drop_attempt(self, ref: SetRef, attempt: str) -> None:
@@ -331,6 +333,15 @@ class CommittedSets:
                 freed += sum(i.size for i in items)
                 if not dry_run:
                     self.store.delete([i.key for i in items])
+        # Orders and messages of workers that nobody cleared away; what was asked and how it went stays.
+        stale = [
+            i
+            for i in self.store.list(layout.JOBS)
+            if layout.is_job_traffic(i.key) and now - i.modified >= grace_s
+        ]
+        freed += sum(i.size for i in stale)
+        removed += sorted({"/".join(i.key.split("/")[:3]) for i in stale})
         if not dry_run:
+            self.store.delete([i.key for i in stale])
             self.store.sweep_scratch(now - grace_s)
         return removed, freed

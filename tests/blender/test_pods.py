@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import time
 import urllib.error
 import urllib.parse
@@ -188,6 +189,7 @@ def pods(*behaviours: Behaviour) -> Callable[[Rented], None]:
         (fault(Fault("createPod", 500)), 1),
         (fault(Fault("createPod", "html"), Fault("listGpuTypes", "html")), 1),
         (fault(Fault("createPod", "lost")), 1),
+        (fault(Fault("createPod", "late")), 2),
         (fault(Fault("createPod", "cut"), Fault("getPod", 500, 3), Fault("listPods", "cut")), 1),
         (fault(Fault("deletePod", 500, 2)), 1),
         (slow, 1),
@@ -198,7 +200,7 @@ def pods(*behaviours: Behaviour) -> Callable[[Rented], None]:
         (pods(Behaviour(die_after_images=3, restarts=1)), 1),
     ],
     ids=[
-        "no capacity", "403 for a pool", "429", "500", "HTML for JSON", "lost answer", "cut connections",
+        "no capacity", "403 for a pool", "429", "500", "HTML for JSON", "lost answer", "lost answer, late pod", "cut connections",
         "delete fails twice", "slow network and time-outs", "stuck in PROVISIONING", "ERROR", "exit without a word", "machine dies",
         "container restarted",
     ],
@@ -272,6 +274,24 @@ def test_a_retry_takes_what_a_worker_had_finished(rented: Rented) -> None:
     report = rented.run("hero")
     assert not report.failed and len(rented.simulator.pods) == before
     assert rented.rendered("hero").attempt == committed.attempt
+    rented.check()
+
+
+def test_what_a_worker_left_damaged_is_refused_once_and_made_again(rented: Rented) -> None:
+    rented.add("hero", "twin")
+    assert not rented.run("hero").failed
+    committed = rented.rendered("hero")
+    ref = committed.ref
+    rented.sets.store.delete(
+        [layout.manifest(ref.asset, ref.partition, ref.identity), layout.current(ref.asset, "hero")]
+    )
+    name = "truth.json"
+    rented.sets.store.put_bytes(committed.key(name), b"x" * committed.files[name]["size"])
+    shutil.rmtree(rented.root / "cache")
+    report = rented.run("hero", "twin")
+    assert set(report.failed) == {"hero"} and "cannot be used" in report.failed["hero"]
+    assert rented.rendered("twin") and rented.rendered("hero") is None
+    assert not rented.run("hero").failed
     rented.check()
 
 

@@ -58,7 +58,7 @@ def test_characters_fan_out_over_jobs_that_stay_under_the_limit(served: Served) 
     assert report.done == ["hero", "twin"] and not report.trouble, served.log()[-2000:]
     assert len(served.endpoint.requests) == 2
     for request in served.endpoint.requests:
-        assert request["policy"] == {"executionTimeout": 60000, "ttl": 60000}
+        assert request["policy"] == {"executionTimeout": 60000, "ttl": 86400000}
         assert set(request["input"]) == {"order_url"} and len(json.dumps(request)) < 10_000
     served.check()
 
@@ -81,6 +81,16 @@ def test_the_job_is_done_in_spite_of(served: Served, faults: list[str], jobs: in
     assert report.done == ["hero", "twin"], (report, served.log()[-2000:])
     assert len(served.endpoint.requests) == jobs
     served.check()
+
+
+def test_what_no_job_could_finish_is_refused_beforehand(served: Served) -> None:
+    served.add("hero")
+    served.configure(pods="serverless_job_s = 1.1\n")
+    assert (
+        "2 images are estimated at 1 s, over serverless_job_s = 1"
+        in served.run("hero").failed["hero"]
+    )
+    assert served.endpoint.requests == []
 
 
 def test_what_comes_to_nothing_twice_is_said(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import threading
@@ -125,6 +126,19 @@ def test_of_two_runs_that_race_one_wins_and_the_other_says_so(
     assert sum("another run committed this set first" in m for m in caplog.messages) == 3
     names = [i.key for i in sets.store.list(layout.SETS)]
     assert len(names) == 2, "losers leave nothing behind"
+
+
+def test_two_runs_that_commit_the_same_workers_files_both_keep_them(
+    moto_s3: S3Server, opened: Any
+) -> None:
+    sets = opened(moto_s3)
+    files = {"a.txt": {"sha256": hashlib.sha256(b"a").hexdigest(), "size": 1}}
+    sets.store.put_bytes(layout.set_file("renders", "hero", "abc", "w1", "a.txt"), b"a")
+    made = {"inputs": {}, "settings": {}}
+    first = sets.commit_uploaded(REF, "w1", files, facts={"n": 1}, **made)
+    second = sets.commit_uploaded(REF, "w1", files, facts={"n": 2}, **made)
+    assert first == second and second.path("a.txt").read_bytes() == b"a"
+    assert list(sets.verify()) == [(REF, [])]
 
 
 def test_a_creation_whose_answer_was_lost_is_not_a_lost_race(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
@@ -21,7 +22,7 @@ CONSOLE = "https://console.runpod.io/pods?id="
 TIMEOUT = httpx.Timeout(30, connect=10)
 MAX_ANSWER = 16 * 2**20
 ATTEMPTS = 6
-LONGEST_WAIT_S = 60.0
+LONGEST_WAIT_S = LONGEST_ANSWER_S = 60.0
 ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 PodStatus = Literal["PROVISIONING", "STARTING", "RUNNING", "EXITED", "ERROR", "TERMINATED"]
@@ -85,7 +86,7 @@ class Gpu(_Model):
 class Pod(_Model):
     """A pod as RunPod describes it. ``cost`` is USD an hour; its environment is left unread."""
 
-    id: str = pydantic.Field(pattern=ID.pattern)
+    id: str = pydantic.Field(pattern=f"^{ID.pattern}$")
     name: str
     status: PodStatus
     cost: float
@@ -301,8 +302,11 @@ def checked_id(value: str) -> str:
 
 def _limited(answer: httpx.Response) -> bytes:
     content = bytearray()
+    deadline = time.monotonic() + LONGEST_ANSWER_S
     for chunk in answer.iter_bytes():
         content += chunk
+        if time.monotonic() > deadline:
+            raise _Passing(f"an answer that takes over {LONGEST_ANSWER_S:.0f} s")
         if len(content) > MAX_ANSWER:
             raise _Passing(f"an answer of over {MAX_ANSWER} bytes")
     return bytes(content)
@@ -314,7 +318,8 @@ def _by_kind(answer: httpx.Response, content: bytes, what: str) -> Exception:
     try:
         problem = json.loads(content)
         detail = str(problem.get("detail") or problem.get("title") or "")[:500]
-        violations = "; ".join(str(x) for x in problem.get("errors") or [])[:1000]
+        errors = problem.get("errors")
+        violations = "; ".join(map(str, errors))[:1000] if isinstance(errors, list) else ""
     except (ValueError, AttributeError):
         detail, violations = "", ""
     if status == 401:
@@ -344,10 +349,8 @@ def _by_kind(answer: httpx.Response, content: bytes, what: str) -> Exception:
 
 
 def _seconds(header: str | None) -> float | None:
-    try:
-        return min(float(header), LONGEST_WAIT_S) if header else None
-    except ValueError:
-        return None
+    """A Retry-After in seconds, if it is one that can be obeyed."""
+    return min(float(header), LONGEST_WAIT_S) if header and header.isdecimal() else None
 
 
 _jittered = tenacity.wait_random_exponential(multiplier=0.3, max=10)

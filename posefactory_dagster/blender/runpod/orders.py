@@ -15,14 +15,14 @@ from blender_scripts.contract import (
     RenderSettings,
 )
 from blender_scripts.supervise import Event, Outcome
-from posefactory_dagster.blender.work import Work
+from posefactory_dagster.blender.work import RESULT, Work
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.r2 import R2Store
 
-RESULT = "result.json"
 #: A container may be started anew; each start writes its messages to a lane of its own.
 LANES = 3
-MESSAGES_PER_LANE = 300
+#: Chunks of messages: one every few seconds of the job's limit, so that no silence grows long.
+SECONDS_PER_MESSAGE, FEWEST_MESSAGES, MOST_MESSAGES = 5.0, 50, 2000
 #: Addresses outlive the job by this much, for the last words.
 SLACK_S = 900
 MAX_RESULT = 4 * 2**20
@@ -66,6 +66,7 @@ class Order:
             lanes: none for a worker that sends no messages.
         """
         life = self.seconds + SLACK_S
+        messages = int(min(max(self.seconds / SECONDS_PER_MESSAGE, FEWEST_MESSAGES), MOST_MESSAGES))
 
         def get(key: str) -> str:
             return store.presigned(key, "get_object", life)
@@ -101,7 +102,7 @@ class Order:
             "lanes": [
                 {
                     "probe": get(self.message_key(lane, 0)),
-                    "put": [put(self.message_key(lane, n)) for n in range(MESSAGES_PER_LANE)],
+                    "put": [put(self.message_key(lane, n)) for n in range(messages)],
                 }
                 for lane in range(lanes)
             ],

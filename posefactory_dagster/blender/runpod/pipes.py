@@ -25,6 +25,7 @@ INSTALLATION_KEY = "posefactory/installation"
 #: What the container runs; the image is built from deploy/pod/Dockerfile.
 WORKER = "python3.11 -m blender_scripts.worker.pod"
 QUICK_S, SLOW_S = 0.3, 2.0
+MAX_CHUNK = 4 * 2**20
 
 
 def installation_id(instance: dg.DagsterInstance) -> str:
@@ -40,7 +41,8 @@ class LaneReader(dg.PipesMessageReader):
     """Reads numbered chunks of messages, lane by lane.
 
     A container that was started anew writes to the next lane, and says once more that it opened; only
-    the first such message is handed on. A new reader for each session: it keeps its place.
+    the first such message is handed on. Every lane is read at its own pace, so that none hides another. A
+    new reader for each session: it keeps its place.
 
     Args:
         read: the chunk (lane, number), or None while there is none.
@@ -48,8 +50,9 @@ class LaneReader(dg.PipesMessageReader):
     """
 
     def __init__(self, read: Callable[[int, int], bytes | None], lanes: int) -> None:
-        self._read, self._lanes = read, lanes
-        self._lane, self._number, self._opened = 0, 0, False
+        self._read = read
+        self._next = [0] * lanes
+        self._opened = False
         self.closed = False
 
     @contextmanager
@@ -78,28 +81,40 @@ class LaneReader(dg.PipesMessageReader):
         return "The worker's messages lie in the store under jobs/; its log is in RunPod's console."
 
     def _advance(self, handler: PipesMessageHandler) -> bool:
-        """Read the next chunk if it is there."""
-        try:
-            chunk = self._read(self._lane, self._number)
-            if chunk is None and self._lane + 1 < self._lanes:
-                chunk = self._read(self._lane + 1, 0)
-                if chunk is not None:
-                    self._lane, self._number = self._lane + 1, 0
-        except Exception as error:  # the store may be back at the next look; the deadlines hold
-            handler._context.log.warning(f"messages cannot be read now: {error}")  # noqa: SLF001
-            return False
-        if chunk is None:
-            return False
-        self._number += 1
+        """Read the next chunk of each lane in use, and look whether the next lane is; whether there was any."""
+        found = False
+        for lane, number in enumerate(self._next):
+            try:
+                chunk = self._read(lane, number)
+            except Exception as error:  # the store may be back at the next look; the deadlines hold
+                handler._context.log.warning(f"messages cannot be read now: {error}")  # noqa: SLF001
+                return False
+            if chunk is not None:
+                found = True
+                self._next[lane] += 1
+                self._hand_on(chunk, handler)
+            elif number == 0:
+                break  # lanes are taken in order
+        return found
+
+    def _hand_on(self, chunk: bytes, handler: PipesMessageHandler) -> None:
+        """Pass the messages of a chunk to Dagster; what is no message comes from a stranger, and is left."""
+        if len(chunk) > MAX_CHUNK:
+            return
         for line in chunk.splitlines():
-            message = json.loads(line)
-            if message.get("method") == "opened":
-                if self._opened:
+            try:
+                message = json.loads(line)
+                method = message["method"]
+                if method == "opened" and self._opened:
                     continue
-                self._opened = True
-            handler.handle_message(message)
-            self.closed = self.closed or message.get("method") == "closed"
-        return True
+                handler.handle_message(message)
+            except Exception as error:
+                handler._context.log.warning(
+                    f"left out what is no message ({type(error).__name__})"
+                )  # noqa: SLF001
+                continue
+            self._opened = self._opened or method == "opened"
+            self.closed = self.closed or method == "closed"
 
 
 @dataclass
@@ -137,12 +152,18 @@ class PodReport:
 
 @dataclass(frozen=True)
 class PodRequest:
-    """What to start. ``order`` puts the order in the store, and gives the address by which to get it."""
+    """What to start.
+
+    ``order`` writes an order for a pod of that name and gives the address by which to get it: one for
+    each try to create a pod, so that two pods never work on the same objects. ``chosen`` hears the name
+    of the pod that counts.
+    """
 
     image: str
     gpus: list[GpuType]
     estimate: float
-    order: Callable[[Mapping[str, str]], str]
+    order: Callable[[str, Mapping[str, str]], str]
+    chosen: Callable[[str], None]
 
 
 class PipesRunPodClient:
@@ -178,68 +199,88 @@ class PipesRunPodClient:
                 seen += len(messages)
                 return [m for m in messages if isinstance(m, dict) and "event" in m]
 
-            report = self._place(context, request, session.get_bootstrap_env_vars())
-            begun = time.monotonic()
-            follower = LogFollower(
-                self._api, report.pod.id, lambda line: context.log.debug(f"pod: {line}")
+            base = placing.pod_name(
+                installation_id(context.instance), context.run_id, secrets.token_hex(4)
             )
-
-            def on_surplus(count: int) -> None:
-                report.surplus += count
-
+            begun = time.monotonic()
+            report: PodReport | None = None
             try:
-                for event in watch(
-                    self._api, report.pod, new_events, lambda: reader.closed, self._settings, on_surplus
-                ):  # fmt: skip
-                    on_event(event)
-            finally:
-                follower.stop()
-                self._end(context, report)
-                report.seconds = time.monotonic() - begun
-                on_report(report)
+                report = self._place(context, request, base, session.get_bootstrap_env_vars())
+                self._hear(context, report, base, reader, new_events, on_event)
+            finally:  # an interrupt too: what was made must not live on
+                surplus = self._end(context, base, report)
+                if report is not None:
+                    report.seconds, report.surplus = (
+                        time.monotonic() - begun,
+                        report.surplus + surplus,
+                    )
+                    on_report(report)
         for event in new_events():
             on_event(event)
 
-    def _place(
-        self, context: dg.AssetExecutionContext, request: PodRequest, pipes: Mapping[str, str]
-    ) -> PodReport:
-        name = placing.pod_name(
-            installation_id(context.instance), context.run_id, secrets.token_hex(4)
+    def _hear(
+        self,
+        context: dg.AssetExecutionContext,
+        report: PodReport,
+        base: str,
+        reader: LaneReader,
+        new_events: Callable[[], list[Event]],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        def on_surplus(count: int) -> None:
+            report.surplus += count
+
+        pod = report.pod
+        context.log.info(
+            f"pod {pod.id} on {report.gpu.name} at ${report.price:.2f} an hour: {pod.console}"
         )
-        address = request.order(pipes)
-        body = {
-            "name": name,
-            "image": request.image,
-            "args": WORKER,
-            "cloud": self._settings.cloud,
-            "disk": self._settings.disk_gb,
-            "ports": [],
-            "env": {ORDER_URL_VARIABLE: address},
-        }
+        follower = LogFollower(self._api, pod.id, lambda line: context.log.debug(f"pod: {line}"))
         try:
-            pod = placing.place(self._api, body, request.gpus, context.log.warning)
-        except BaseException:  # an interrupt too: what an unanswered create made must not live on
-            self._end_named(context, name)
-            raise
+            for event in watch(
+                self._api, pod, base, new_events, lambda: reader.closed, self._settings, on_surplus
+            ):
+                on_event(event)
+        finally:
+            follower.stop()
+
+    def _place(
+        self,
+        context: dg.AssetExecutionContext,
+        request: PodRequest,
+        base: str,
+        pipes: Mapping[str, str],
+    ) -> PodReport:
+        def body(number: int) -> dict[str, Any]:
+            name = f"{base}-{number}"
+            return {
+                "name": name,
+                "image": request.image,
+                "args": WORKER,
+                "cloud": self._settings.cloud,
+                "disk": self._settings.disk_gb,
+                "ports": [],
+                "env": {ORDER_URL_VARIABLE: request.order(name, pipes)},
+            }
+
+        pod = placing.place(
+            self._api, body, request.gpus, self._settings.max_price_per_hour, context.log.warning
+        )
+        request.chosen(pod.name)
         gpu = next((g for g in request.gpus if pod.gpu and g.id == pod.gpu.id), request.gpus[0])
         price = pod.cost or placing.price_of(gpu, self._settings)
-        context.log.info(f"pod {pod.id} on {gpu.name} at ${price:.2f} an hour: {pod.console}")
         return PodReport(pod, gpu, price, request.estimate)
 
-    def _end_named(self, context: dg.AssetExecutionContext, name: str) -> None:
+    def _end(self, context: dg.AssetExecutionContext, base: str, report: PodReport | None) -> int:
+        """Terminate the pod and whatever else was made for it; how many others there were."""
+        surplus = 0
         try:
-            for pod in placing.named(self._api, name):
-                self._api.delete_pod(pod.id)
+            if report is not None:
+                self._api.delete_pod(report.pod.id)
+            surplus = placing.end_named(self._api, base, None)
         except RunPodError as error:
-            context.log.warning(f"whether a pod named {name} exists is not known ({error})")
-
-    def _end(self, context: dg.AssetExecutionContext, report: PodReport) -> None:
-        """Terminate the pod, and whatever else carries its name."""
-        try:
-            self._api.delete_pod(report.pod.id)
-            report.surplus += placing.end_surplus(self._api, report.pod)
-        except RunPodError as error:
+            which = report.pod.id if report else f"named {base}-…"
             context.log.error(
-                f"pod {report.pod.id} could not be ended and may go on costing money ({error}); the janitor "
-                f"sensor tries again. By hand: posefactory pods stop {report.pod.id}, or {report.pod.console}"
+                f"whether pod {which} is ended is not known, and it may go on costing money ({error}); the "
+                "janitor sensor looks after it. By hand: posefactory pods list, posefactory pods stop --all"
             )
+        return surplus

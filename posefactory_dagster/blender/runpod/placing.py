@@ -79,25 +79,42 @@ def price_of(gpu: GpuType, settings: PodSettings) -> float:
 
 def place(
     api: RunPodApi,
-    request: dict[str, Any],
+    request: Callable[[int], dict[str, Any]],
     gpus: Sequence[GpuType],
+    ceiling: float,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Pod:
-    """Create one pod named ``request["name"]`` on the first candidate that can be had.
+    """Create one pod on the first candidate that can be had.
 
     A create whose answer was lost may have made the pod, so it is looked for by its name and adopted.
+
+    Args:
+        request: the body of the n-th try, without its GPU; each has a name of its own.
+        ceiling: US dollars an hour; a pod that turns out dearer is ended at once.
 
     Raises:
         NotPlaced: no candidate could be had. AccessDenied, KeyRefused, OutOfFunds, BadRequest,
         Unavailable: as ``RunPodApi``.
     """
     last: NotPlaced | AccessDenied | None = None
+    number = 0
     for gpu in gpus:
-        try:
-            return _create_or_adopt(api, {**request, "gpu": {"id": gpu.id, "count": 1}}, tell)
-        except (NotPlaced, AccessDenied) as error:
-            tell(f"{gpu.id}: {error}; trying the next GPU type")
-            last = error
+        for attempt in range(1, CREATES + 1):
+            number += 1
+            body = {**request(number), "gpu": {"id": gpu.id, "count": 1}}
+            try:
+                pod = _create_or_adopt(api, body, tell, last=attempt == CREATES)
+            except (NotPlaced, AccessDenied) as error:
+                tell(f"{gpu.id}: {error}; trying the next GPU type")
+                last = error
+                break
+            if pod is None:
+                continue
+            if pod.cost <= ceiling:
+                return pod
+            api.delete_pod(pod.id)
+            last = NotPlaced(f"{gpu.id}: the pod cost ${pod.cost:.2f} an hour, over ${ceiling:.2f}")
+            break
     if isinstance(last, AccessDenied):
         raise last
     raise NotPlaced(
@@ -105,30 +122,28 @@ def place(
     )
 
 
-def _create_or_adopt(api: RunPodApi, request: dict[str, Any], tell: Callable[[str], None]) -> Pod:
-    for attempt in range(1, CREATES + 1):
-        try:
-            return api.create_pod(request)
-        except Unavailable as error:
-            tell(f"{error}; looking whether the pod was made all the same")
-            for _ in range(LOOKS):
-                time.sleep(LOOK_S)
-                if found := named(api, request["name"]):
-                    tell(f"adopted pod {found[0].id}")
-                    return found[0]
-            if attempt == CREATES:
-                raise
-    raise AssertionError("unreachable")
+def _create_or_adopt(
+    api: RunPodApi, body: dict[str, Any], tell: Callable[[str], None], *, last: bool
+) -> Pod | None:
+    """The pod, or None if it is not known whether there is one and another try is due."""
+    try:
+        return api.create_pod(body)
+    except Unavailable as error:
+        tell(f"{error}; looking whether the pod was made all the same")
+        for _ in range(LOOKS):
+            time.sleep(LOOK_S)
+            found = next((p for p in api.pods() if p.name == body["name"]), None)
+            if found is not None:
+                tell(f"adopted pod {found.id}")
+                return found
+        if last:
+            raise
+        return None
 
 
-def named(api: RunPodApi, name: str) -> list[Pod]:
-    """Pods of that very name, oldest first."""
-    return sorted((p for p in api.pods() if p.name == name), key=lambda p: (p.createdAt, p.id))
-
-
-def end_surplus(api: RunPodApi, pod: Pod) -> int:
-    """Terminate further pods with this pod's name; how many there were."""
-    surplus = [p for p in named(api, pod.name) if p.id != pod.id]
+def end_named(api: RunPodApi, base: str, keep: str | None) -> int:
+    """Terminate the pods that were made for one order (``<base>-<number>``), but ``keep``; how many."""
+    surplus = [p for p in api.pods() if p.name.startswith(f"{base}-") and p.id != keep]
     for other in surplus:
         api.delete_pod(other.id)
     return len(surplus)

@@ -24,7 +24,7 @@ from posefactory_dagster.blender.runpod.pipes import (
 )
 from posefactory_dagster.blender.runpod.watching import PodEnded
 from posefactory_dagster.blender.work import Work
-from posefactory_dagster.costs.estimates import check_budget, estimate_render
+from posefactory_dagster.costs.estimates import OverBudget, check_budget, estimate_render
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.r2 import R2Store
 from posefactory_dagster.storage.store import Store
@@ -107,7 +107,13 @@ class PodRenderer:
                     self._context.log.warning(
                         f"{self._trouble}; another pod takes {len(self._left)} characters"
                     )
-                spent += self._one_pod(with_api, job, image, spent)
+                try:
+                    spent += self._one_pod(with_api, job, image, spent)
+                except (RunPodError, OverBudget) as error:
+                    if not number:
+                        raise
+                    self._trouble = f"{self._trouble}; another pod could not be had: {error}"
+                    break
                 self._take_finished(job)
         finally:
             with_api.close()
@@ -136,31 +142,42 @@ class PodRenderer:
         self._context.log.info(
             f"{images} images on a pod: about {estimate.seconds:.0f} s, ${estimate.cost:.2f}"
         )
-        order = Order(
-            job=job,
-            work=left,
-            seconds=self._settings.job_timeout_s,
-            character_seconds=environment().character_timeout_s,
-        )
+        orders: dict[str, Order] = {}
+
+        def new_order(name: str, pipes: Mapping[str, str]) -> str:
+            orders[name] = Order(
+                job=job,
+                work=left,
+                seconds=self._settings.job_timeout_s,
+                character_seconds=environment().character_timeout_s,
+            )
+            return orders[name].write(self._store, pipes)
+
+        chosen: list[Order] = []
+
+        def read(lane: int, number: int) -> bytes | None:
+            return self._store.get_bytes(chosen[0].message_key(lane, number)) if chosen else None
+
         request = PodRequest(
-            image, affordable, estimate.cost, lambda pipes: order.write(self._store, pipes)
-        )
-        reader = LaneReader(
-            lambda lane, number: self._store.get_bytes(order.message_key(lane, number)), LANES
+            image, affordable, estimate.cost, new_order, lambda name: chosen.append(orders[name])
         )
         self._trouble = "the worker ended before it came to it"
         client = PipesRunPodClient(api, self._settings)
         reports: list[PodReport] = []
+
+        def on_report(report: PodReport) -> None:
+            reports.append(report)
+            self._on_report(report)
+
         try:
             client.run(
-                self._context, request, reader, lambda e: self._hear(order, e), reports.append
-            )
+                self._context, request, LaneReader(read, LANES), lambda e: self._hear(chosen[0], e), on_report
+            )  # fmt: skip
         except PodEnded as error:
             self._trouble = str(error)
         finally:
-            order.clear(self._store)
-            for report in reports:
-                self._on_report(report)
+            for order in orders.values():
+                order.clear(self._store)
         return sum(report.cost for report in reports)
 
     def _hear(self, order: Order, event: Event) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,11 @@ ATTEMPTS = 2
 PATIENCE_S = 120.0
 #: Seconds between looks for characters that are finished before their job is.
 LOOK_S = 5.0
+#: A job may wait in the endpoint's queue for so long; RunPod keeps none for more than a day.
+QUEUE_S = 86_400.0
+#: Beyond its execution limit, until RunPod itself has ended a job.
+GRACE_S = 60.0
+PASSING = (None, 408, 429, 500, 502, 503, 504)
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
 VANISHED = "VANISHED"
 
@@ -39,6 +43,7 @@ class _Submitted:
     handle: Any
     attempt: int
     since: float = field(default_factory=time.monotonic)
+    in_progress_since: float | None = None
     unanswered_since: float | None = None
 
 
@@ -49,13 +54,17 @@ def groups(
     result: list[dict[str, Work]] = []
     room = 0.0
     for key, item in work.items():
-        seconds = (len(item.files(settings)) // 2 - 1) * limits.seconds_per_image
+        seconds = _images(item, settings) * limits.seconds_per_image
         if not result or seconds > room:
             result.append({})
             room = limits.serverless_job_s - limits.startup_s
         result[-1][key] = item
         room -= seconds
     return result
+
+
+def _images(work: Work, settings: RenderSettings) -> int:
+    return len(work.files(settings)) // 2 - 1
 
 
 class ServerlessRenderer:
@@ -90,6 +99,7 @@ class ServerlessRenderer:
         running: list[_Submitted] = []
         looked = time.monotonic()
         try:
+            self._refuse_too_long(job.settings)
             for part in groups(self._left, job.settings, self._limits):
                 running.append(self._submit(endpoint, job, part, 1))
             while running:
@@ -111,46 +121,71 @@ class ServerlessRenderer:
             for submitted in running:
                 self._cancel(submitted)
 
+    def _refuse_too_long(self, settings: RenderSettings) -> None:
+        """End what cannot be done within one job, before it costs anything."""
+        limit = self._limits.serverless_job_s
+        for key, work in list(self._left.items()):
+            seconds = (
+                self._limits.startup_s + _images(work, settings) * self._limits.seconds_per_image
+            )
+            if seconds > limit:
+                reason = (
+                    f"{key}: {_images(work, settings)} images are estimated at {seconds:.0f} s, over "
+                    f"serverless_job_s = {limit:.0f}; render fewer, or on a pod"
+                )
+                self._end(key, Outcome(error=reason))
+
     def _submit(self, endpoint: Any, job: Job, part: dict[str, Work], attempt: int) -> _Submitted:
-        order = Order(
-            job=job,
-            work=part,
-            seconds=self._limits.serverless_job_s,
-            character_seconds=min(environment().character_timeout_s, self._limits.serverless_job_s),
-        )
-        request = {
-            "input": {"order_url": order.write(self._store, {}, lanes=0)},
-            "policy": {
-                "executionTimeout": int(self._limits.serverless_job_s * 1000),
-                "ttl": int(self._limits.job_timeout_s * 1000),
-            },
-        }
         for last in (False, False, True):
+            # A new order for each try: a job whose answer was lost may run, and must not share its objects.
+            order = Order(
+                job=job,
+                work=part,
+                seconds=self._limits.serverless_job_s,
+                character_seconds=min(
+                    environment().character_timeout_s, self._limits.serverless_job_s
+                ),
+            )
+            request = {
+                "input": {"order_url": order.write(self._store, {}, lanes=0)},
+                "policy": {
+                    "executionTimeout": int(self._limits.serverless_job_s * 1000),
+                    "ttl": int(QUEUE_S * 1000),
+                },
+            }
             try:
                 handle = endpoint.run(request)
+                checked_id(str(handle.job_id))
                 break
-            except Exception as error:
-                passing = isinstance(error, requests.RequestException) and _code(error) in (None, 408, 429, 500, 502, 503, 504)  # fmt: skip
+            except Exception as error:  # the package raises of many kinds
+                order.clear(self._store)  # what runs in spite of it finds no order
+                passing = isinstance(error, requests.RequestException) and _code(error) in PASSING
                 if last or not passing:
-                    order.clear(self._store)
                     raise RunPodError(_explain(error)) from None
                 time.sleep(1.0)
         self._context.log.info(f"endpoint job {handle.job_id}: {', '.join(part)}")
         return _Submitted(order, handle, attempt)
 
     def _status(self, submitted: _Submitted) -> str:
-        if time.monotonic() - submitted.since > self._limits.job_timeout_s:
+        now = time.monotonic()
+        begun = submitted.in_progress_since
+        slow = begun is not None and now - begun > self._limits.serverless_job_s + GRACE_S
+        if slow or now - submitted.since > QUEUE_S:
             self._cancel(submitted)
             return "TIMED_OUT"
         try:
             status = str(submitted.handle.status())
-        except (requests.RequestException, ValueError, KeyError) as error:
+        except Exception as error:  # the package raises of many kinds
             if _code(error) == 404:
                 return VANISHED
-            submitted.unanswered_since = submitted.unanswered_since or time.monotonic()
-            silent = time.monotonic() - submitted.unanswered_since
-            return VANISHED if silent > PATIENCE_S else "IN_PROGRESS"
+            submitted.unanswered_since = submitted.unanswered_since or now
+            if now - submitted.unanswered_since > PATIENCE_S:
+                self._cancel(submitted)
+                return VANISHED
+            return "IN_PROGRESS"
         submitted.unanswered_since = None
+        if status == "IN_PROGRESS":
+            submitted.in_progress_since = submitted.in_progress_since or now
         return status
 
     def _settle(self, job: Job, submitted: _Submitted, status: str) -> dict[str, Work]:
@@ -162,11 +197,10 @@ class ServerlessRenderer:
             return {}
         failed: dict[str, str] = {}
         why = f"its endpoint job ended as {status}"
-        if status == "COMPLETED":
-            answer = submitted.handle.output()
-            if isinstance(answer, dict):
-                failed = {str(k): str(v) for k, v in (answer.get("failed") or {}).items()}
-                why = str(answer.get("error") or why)
+        answer = self._answer(submitted) if status == "COMPLETED" else {}
+        if isinstance(answer.get("failed"), dict):
+            failed = {str(k): str(v)[:2000] for k, v in answer["failed"].items()}
+        why = str(answer.get("trouble") or why)[:2000]
         for key, reason in failed.items():
             if key in missing:
                 del missing[key]
@@ -178,6 +212,14 @@ class ServerlessRenderer:
         if missing:
             self._context.log.warning(f"{', '.join(missing)}: {why}; asked for once more")
         return missing
+
+    def _answer(self, submitted: _Submitted) -> dict[str, Any]:
+        """What the handler said; only for people, so nothing hangs on it."""
+        try:
+            answer = submitted.handle.output()
+        except Exception:  # the package raises of many kinds
+            return {}
+        return answer if isinstance(answer, dict) else {}
 
     def _take_finished(self, job: Job) -> None:
         for key, work in list(self._left.items()):
@@ -193,7 +235,7 @@ class ServerlessRenderer:
     def _cancel(self, submitted: _Submitted) -> None:
         try:
             submitted.handle.cancel()
-        except (requests.RequestException, ValueError) as error:
+        except Exception as error:  # of many kinds; the others must be cancelled all the same
             self._context.log.warning(
                 f"endpoint job {submitted.handle.job_id} could not be cancelled ({type(error).__name__}); "
                 "its own time limit ends it"
@@ -213,9 +255,9 @@ def open_endpoint() -> Any:
             "RUNPOD_API_KEY and POSEFACTORY_ENDPOINT_ID are needed; make a serverless endpoint from the image of "
             "deploy/pod/Dockerfile, with the command python3.11 -m blender_scripts.worker.endpoint"
         )
-    import runpod  # 2 s to import, and it reads RUNPOD_ENDPOINT_BASE_URL only then
+    import runpod  # 2 s to import
 
-    runpod.endpoint_url_base = os.environ.get("RUNPOD_ENDPOINT_BASE_URL", runpod.endpoint_url_base)
+    runpod.endpoint_url_base = settings.runpod_endpoint_base_url or runpod.endpoint_url_base
     key = settings.runpod_api_key.get_secret_value()
     return runpod.Endpoint(checked_id(settings.endpoint_id), api_key=key)
 

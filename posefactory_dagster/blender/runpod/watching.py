@@ -30,6 +30,7 @@ class PodEnded(RuntimeError):
 def watch(
     api: RunPodApi,
     pod: Pod,
+    base: str,
     new_events: Callable[[], list[Event]],
     closed: Callable[[], bool],
     settings: PodSettings,
@@ -38,6 +39,7 @@ def watch(
     """Yield the worker's events until it says that it is done.
 
     Args:
+        base: what the names of all pods made for this work begin with.
         new_events: those that arrived since it was last called.
         closed: whether the worker's closing message has arrived.
         on_surplus: hears how many surplus pods were ended.
@@ -66,7 +68,7 @@ def watch(
             continue
         if now - begun < SURPLUS_S and now >= next_surplus:
             next_surplus = now + SURPLUS_POLL_S
-            on_surplus(_quietly(lambda: placing.end_surplus(api, pod), 0))
+            on_surplus(_quietly(lambda: placing.end_named(api, base, pod.id), 0))
         if now >= next_poll:
             state = _quietly(lambda: _state(api, pod), "unknown")
             if state == "RUNNING" and running_since is None:
