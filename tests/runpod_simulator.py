@@ -151,7 +151,10 @@ class RunPodSimulator:
             while pod.process.poll() is None and not pod.deleted:
                 time.sleep(0.03)
                 late = how.die_after is not None and time.monotonic() - started > how.die_after
-                if late or self._images(pod) >= (how.die_after_images or 10**9):
+                enough = (
+                    how.die_after_images is not None and self._images(pod) >= how.die_after_images
+                )
+                if late or enough:
                     self.kill(pod)
                     how.die_after = how.die_after_images = None
             pod.worked = time.time() - begun  # from its creation to its process's end
@@ -163,7 +166,8 @@ class RunPodSimulator:
 
     def _images(self, pod: SimulatedPod) -> int:
         """Images it has made so far, those that were cleared away included."""
-        pod.seen.update(pod.workspace.rglob("images/*.png"))
+        with contextlib.suppress(FileNotFoundError):  # a folder was cleared away meanwhile
+            pod.seen.update(pod.workspace.rglob("images/*.png"))
         return len(pod.seen)
 
     def _start(self, pod: SimulatedPod) -> None:
