@@ -270,13 +270,25 @@ def random_trouble(rng: random.Random, simulator: RunPodSimulator) -> str:
     return kind
 
 
-@pytest.mark.soak
-def test_fifty_runs_with_random_faults_and_twenty_kills(rented: RentedFactory) -> None:
+def begin_soak(rented: RentedFactory) -> tuple[int, random.Random]:
+    """Two inspected characters, and the seed of all chance that follows."""
     seed = int(os.environ.get("SOAK_SEED", "0"))
-    rng = random.Random(seed)
     rented.add_sample("ada_walk")
     rented.add_sample("chen_jack")
     rented.cli("run", "--all", "--until", "character")
+    return seed, random.Random(seed)
+
+
+def all_ended(rented: RentedFactory) -> None:
+    """No pod of the whole soak costs money any more."""
+    ended = [p.deleted for p in rented.simulator.pods.values()]
+    print(f"{len(ended)} pods in all, {sum(ended)} terminated, {len(rented.simulator.alive)} alive")
+    assert all(ended)
+
+
+@pytest.mark.soak
+def test_fifty_runs_with_random_faults(rented: RentedFactory) -> None:
+    seed, rng = begin_soak(rented)
     completed = 0
     for number in range(50):
         (rented.root / "posefactory.toml").write_text(RENDER + f"seed = {number}\n" + PODS)
@@ -295,6 +307,12 @@ def test_fifty_runs_with_random_faults_and_twenty_kills(rented: RentedFactory) -
         if code != 0:
             settle(rented)
     print(f"{completed} of 50 completed at once, the others at the next run (seed {seed})")
+    all_ended(rented)
+
+
+@pytest.mark.soak
+def test_twenty_kills_of_the_orchestrator(rented: RentedFactory) -> None:
+    _, rng = begin_soak(rented)
     for number in range(20):
         (rented.root / "posefactory.toml").write_text(RENDER + f"seed = {100 + number}\n" + PODS)
         known = len(rented.simulator.pods)
@@ -311,8 +329,4 @@ def test_fifty_runs_with_random_faults_and_twenty_kills(rented: RentedFactory) -
             flush=True,
         )
         settle(rented)
-    deletes = [p.deleted for p in rented.simulator.pods.values()]
-    print(
-        f"{len(deletes)} pods in all, {sum(deletes)} terminated, {len(rented.simulator.alive)} alive"
-    )
-    assert all(deletes)
+    all_ended(rented)
