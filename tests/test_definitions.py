@@ -24,11 +24,16 @@ def test_the_graph() -> None:
         "pose_labels",
         "label_accuracy",
         "pose_dataset",
+        "gpu_prices",
     }
     for name, node in specs.items():
         assert node.description and node.group_name != "default" and node.kinds
-        assert (node.partitions_def is None) == (name == "pose_dataset")
+        assert (node.partitions_def is None) == (name in ("pose_dataset", "gpu_prices"))
     upstream = {n: {k.to_user_string() for k in node.parent_keys} for n, node in specs.items()}
     assert upstream["multi_angle_renders"] == {"character"}
     assert upstream["pose_dataset"] == {"multi_angle_renders", "pose_labels", "label_accuracy"}
-    assert {s.name for s in defs.sensors or []} == {"upload_sensor", "carry_on_sensor"}
+    assert {s.name for s in defs.sensors or []} == {
+        "upload_sensor",
+        "carry_on_sensor",
+        "pod_janitor",
+    }

@@ -1,6 +1,7 @@
 """The asset `gpu_prices`: RunPod's catalogue as a table and a chart."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -9,6 +10,7 @@ from posefactory_dagster.blender.runpod.api import GpuType, RunPodError
 from posefactory_dagster.blender.runpod.rendering import open_api
 from posefactory_dagster.costs.charts import draw_prices
 from posefactory_dagster.pictures import thumbnail_markdown
+from posefactory_dagster.settings import environment
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import SetRef, identity_of
@@ -19,12 +21,19 @@ ASSET = "gpu_prices"
 @dg.asset(
     group_name="costs",
     kinds={"runpod"},
-    description="RunPod's GPU types with list prices and present stock.",
+    description="RunPod's GPU types with list prices and present stock; nothing without RUNPOD_API_KEY.",
+    output_required=False,
 )
 def gpu_prices(
     context: dg.AssetExecutionContext, store: StoreResource
-) -> dg.MaterializeResult[dict[str, SetRef]]:
-    """Read the catalogue; the same prices and stock are the same set."""
+) -> Iterator[dg.MaterializeResult[dict[str, SetRef]]]:
+    """Read the catalogue; the same prices and stock are the same set.
+
+    Without a key it makes nothing, so that a run of all assets works for those who rent nothing.
+    """
+    if environment().runpod_api_key is None:
+        context.log.warning("RUNPOD_API_KEY is not set, so there are no prices to read")
+        return
     try:
         gpus = sorted(open_api().gpu_types(), key=lambda g: (g.price.secure, g.id))
     except RunPodError as error:
@@ -45,7 +54,7 @@ def gpu_prices(
         "prices": _table(gpus),
         "in_stock": sum(g.availability != "NONE" for g in gpus),
     }
-    return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=metadata)
+    yield dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=metadata)
 
 
 def _table(gpus: list[GpuType]) -> dg.TableMetadataValue:
