@@ -93,6 +93,15 @@ class Rented:
     def rendered(self, key: str) -> CommittedSet | None:
         return self.sets.current("multi_angle_renders", key)
 
+    def uncommit(self, key: str) -> CommittedSet:
+        """Leave a key's renders as if nobody had come to commit what the worker finished."""
+        committed = self.rendered(key)
+        assert committed is not None
+        ref = committed.ref
+        manifest = layout.manifest(ref.asset, ref.partition, ref.identity)
+        self.sets.store.delete([manifest, layout.current(ref.asset, key)])
+        return committed
+
     def check(self) -> None:
         """Whatever happened: no pod lives, RunPod's contract was kept, no set is damaged."""
         assert self.simulator.alive == []
@@ -265,11 +274,7 @@ def test_a_retry_takes_what_a_worker_had_finished(rented: Rented) -> None:
     """The orchestrator died after the worker's upload and before the commit."""
     rented.add("hero", "twin")
     assert not rented.run("hero").failed
-    committed = rented.rendered("hero")
-    ref = committed.ref
-    rented.sets.store.delete(
-        [layout.manifest(ref.asset, ref.partition, ref.identity), layout.current(ref.asset, "hero")]
-    )
+    committed = rented.uncommit("hero")
     before = len(rented.simulator.pods)
     report = rented.run("hero")
     assert not report.failed and len(rented.simulator.pods) == before
@@ -280,11 +285,7 @@ def test_a_retry_takes_what_a_worker_had_finished(rented: Rented) -> None:
 def test_what_a_worker_left_damaged_is_refused_once_and_made_again(rented: Rented) -> None:
     rented.add("hero", "twin")
     assert not rented.run("hero").failed
-    committed = rented.rendered("hero")
-    ref = committed.ref
-    rented.sets.store.delete(
-        [layout.manifest(ref.asset, ref.partition, ref.identity), layout.current(ref.asset, "hero")]
-    )
+    committed = rented.uncommit("hero")
     name = "truth.json"
     rented.sets.store.put_bytes(committed.key(name), b"x" * committed.files[name]["size"])
     shutil.rmtree(rented.root / "cache")
