@@ -80,8 +80,8 @@ def _work(environment: WorkerEnvironment, order_url: str) -> int:
 def _say_alive(emit: Emit) -> None:
     def loop() -> None:
         while True:
-            time.sleep(ALIVE_S)
             emit({"event": EVENT_ALIVE})
+            time.sleep(ALIVE_S)
 
     threading.Thread(target=loop, daemon=True).start()
 

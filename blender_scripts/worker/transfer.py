@@ -46,7 +46,7 @@ def download(url: str, target: Path, what: str, sha256: str) -> None:
     """Fetch a file and check it.
 
     Raises:
-        TransferError: it is not there, or not what ``sha256`` says.
+        TransferError: it is not there, or not what ``sha256`` says; that does not heal, so it is said at once.
     """
 
     def work() -> None:
@@ -58,8 +58,10 @@ def download(url: str, target: Path, what: str, sha256: str) -> None:
                     raise TransferError(f"{what}: larger than {MAX_BYTES} bytes")
                 digest.update(chunk)
                 file.write(chunk)
+        if str(size) != answer.headers.get("Content-Length", str(size)):
+            raise http.client.IncompleteRead(b"")  # http.client says nothing of it by itself
         if digest.hexdigest() != sha256:
-            raise http.client.IncompleteRead(b"")  # cut short or altered: once more
+            raise TransferError(f"{what}: its content is not what its checksum says")
 
     _patiently(work, what)
 

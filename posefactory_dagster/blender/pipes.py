@@ -119,7 +119,7 @@ class BlenderResource(dg.ConfigurableResource):
             record.details.setdefault("pods", []).append(plain)
             spent = sum(p["cost_usd"] for p in record.details["pods"])
             context.instance.add_run_tags(
-                context.run_id,
+                context.run.run_id,
                 {"posefactory/pod": report.pod.id, "posefactory/cost_usd": f"{spent:.4f}"},
             )
 

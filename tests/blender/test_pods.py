@@ -266,7 +266,8 @@ def test_a_bad_character_takes_no_other_down_on_a_pod_either(
     # Rot in the bucket between inspection and rendering: its checksum no longer fits.
     rented.sets.store.put_bytes(hero.key("skin.fbx"), b"rotten")
     report = rented.run("hero", "twin")
-    assert set(report.failed) == {"hero"} and "could not be fetched whole" in report.failed["hero"]
+    assert set(report.failed) == {"hero"}, (report, rented.log()[-5000:])
+    assert "could not be fetched whole" in report.failed["hero"]
     assert rented.rendered("twin") and rented.simulator.alive == []
 
 

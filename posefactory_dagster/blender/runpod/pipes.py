@@ -200,7 +200,7 @@ class PipesRunPodClient:
                 return [m for m in messages if isinstance(m, dict) and "event" in m]
 
             base = placing.pod_name(
-                installation_id(context.instance), context.run_id, secrets.token_hex(4)
+                installation_id(context.instance), context.run.run_id, secrets.token_hex(4)
             )
             begun = time.monotonic()
             report: PodReport | None = None
