@@ -1,10 +1,12 @@
-"""The S3 client for Cloudflare R2."""
+"""The S3 clients for Cloudflare R2."""
 
+from datetime import timedelta
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from dagster_aws.s3 import S3Resource
+from obstore.store import S3Store
 
 #: Seconds. A stalled connection must not hold a run for ever; R2 answers in well under one.
 CONNECT_TIMEOUT_S = 10
@@ -43,3 +45,25 @@ class R2Resource(S3Resource):
                 max_pool_connections=self.max_connections,
             ),
         )
+
+
+def quick_client(resource: R2Resource, bucket: str) -> S3Store:
+    """An obstore client of one bucket, with the keys of ``resource``, for many small objects.
+
+    It tries once; who uses it goes on with boto3 where it fails. It heeds the usual proxy variables.
+    """
+    return S3Store(
+        bucket,
+        endpoint=resource.endpoint_url,
+        region=resource.region_name or "auto",
+        access_key_id=resource.aws_access_key_id,
+        secret_access_key=resource.aws_secret_access_key,
+        virtual_hosted_style_request=False,
+        client_options={
+            "allow_http": (resource.endpoint_url or "").startswith("http://"),
+            "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+            "read_timeout": timedelta(seconds=READ_TIMEOUT_S),
+            "timeout": timedelta(hours=1),  # of a whole file; a stalled one meets the limit above
+        },
+        retry_config={"max_retries": 0},
+    )

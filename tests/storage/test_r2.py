@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import threading
+import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -247,7 +248,7 @@ def flaky(moto_s3: S3Server) -> Iterator[tuple[S3Server, type[Flaky]]]:
 
 @pytest.mark.parametrize("fault", [429, 500, 503, "cut", "half"])
 def test_passing_faults_are_tried_again(
-    flaky: tuple[S3Server, type[Flaky]], opened: Any, fault: Any
+    flaky: tuple[S3Server, type[Flaky]], opened: Any, fault: Any, tmp_path: Path
 ) -> None:
     server, handler = flaky
     store = opened(server).store
@@ -255,9 +256,15 @@ def test_passing_faults_are_tried_again(
     store.put_bytes("sets/a", b"data" * 1000)
     handler.script[:] = [fault, fault]
     assert store.get_bytes("sets/a") == b"data" * 1000
-    handler.script[:] = [fault]
-    digest = store.digest("sets/a")
-    assert digest is not None and digest.size == 4000
+    (tmp_path / "file").write_bytes(b"file" * 1000)
+    handler.script[:] = [] if fault == "half" else [fault, fault]
+    store.put_files({"sets/b": tmp_path / "file"})
+    handler.script[:] = [fault, fault]
+    digest = store.digest("sets/b")
+    assert digest is not None and digest.size == 4000 and handler.script == []
+    handler.script[:] = [fault, fault]
+    (path,) = store.local_paths({"sets/b": digest.sha256}).values()
+    assert path.read_bytes() == b"file" * 1000 and handler.script == []
 
 
 @pytest.mark.parametrize(
@@ -270,13 +277,26 @@ def test_passing_faults_are_tried_again(
     ],
 )  # fmt: skip
 def test_faults_of_configuration_say_what_to_change(
-    rclone_s3: S3Server, opened: Any, changes: dict[str, str], words: str, monkeypatch: Any
+    rclone_s3: S3Server,
+    opened: Any,
+    changes: dict[str, str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(r2, "PATIENCE_S", 2)
     store = opened(rclone_s3, **changes).store
-    with pytest.raises(StoreError, match=words) as caught:
-        store.put_bytes("sets/a", b"x")
-    assert rclone_s3.secret not in str(caught.value) and "wrong-secret-1" not in str(caught.value)
+    (tmp_path / "file").write_bytes(b"x")
+    for action in (
+        lambda: store.put_bytes("sets/a", b"x"),
+        lambda: store.put_files({"sets/a": tmp_path / "file"}),
+        lambda: store.local_paths({"sets/a": "0" * 64}),
+    ):
+        with pytest.raises(StoreError, match=words) as caught:
+            action()
+        said = "".join(traceback.format_exception(caught.value))
+        assert rclone_s3.secret not in said and "wrong-secret-1" not in said
+    assert (tmp_path / "file").exists()
 
 
 def test_addresses_and_missing_keys(monkeypatch: pytest.MonkeyPatch) -> None:
