@@ -18,8 +18,9 @@ from blender_scripts.supervise import BlenderError
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.process import gpu_at_hand, run_job
 from posefactory_dagster.blender.runpod import placing
+from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
-from posefactory_dagster.blender.runpod.rendering import open_api
+from posefactory_dagster.blender.runpod.serverless import ask_price
 from posefactory_dagster.labels import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA, environment, project_settings
 from posefactory_dagster.storage import layout
@@ -121,10 +122,17 @@ def _try_runpod() -> Iterator[Finding]:
     image, endpoint = environment().pod_image, environment().endpoint_id
     says = image or "POSEFACTORY_POD_IMAGE is not set: build and push deploy/pod/Dockerfile"
     yield Finding("pod image", image is not None, pods, says)
-    says = (
-        endpoint or "POSEFACTORY_ENDPOINT_ID is not set; only for POSEFACTORY_RENDER_ON=serverless"
-    )
-    yield Finding("endpoint", endpoint is not None, needed and not pods, says)
+    try:
+        if endpoint is None:
+            raise RunPodError(
+                "POSEFACTORY_ENDPOINT_ID is not set; only for POSEFACTORY_RENDER_ON=serverless"
+            )
+        price = ask_price(settings)
+        yield Finding(
+            "endpoint", True, True, f"{endpoint}, at most ${price:.2f} an hour of a worker"
+        )
+    except RunPodError as error:
+        yield Finding("endpoint", False, needed and not pods, str(error))
 
 
 def _try_store(store: Store) -> Finding:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import dagster as dg
 
 from blender_scripts.contract import SettingsError
+from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
 from posefactory_dagster.blender.runpod.janitor import sweep
 from posefactory_dagster.blender.runpod.pipes import installation_id
-from posefactory_dagster.blender.runpod.rendering import open_api
 from posefactory_dagster.characters.watching import Memory, look
 from posefactory_dagster.jobs import (
     CARRIED_BY_STARTER,
@@ -83,13 +83,15 @@ def hash_text(text: str) -> str:
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="When some characters of a run failed, the good ones go on in a run of their own.",
 )
-def carry_on_sensor(context: dg.RunFailureSensorContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+def carry_on_sensor(
+    context: dg.RunFailureSensorContext, store: StoreResource
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Ask for what is left of a failed run."""
     run = context.dagster_run
     if run.tags.get(CARRIED_BY_STARTER):
         yield dg.SkipReason("its starter carries the good characters on")
         return
-    left = follow_up(context.instance, run, StoreResource().sets())
+    left = follow_up(context.instance, run, store.sets())
     if left is None:
         yield dg.SkipReason("no character of that run can go on")
         return

@@ -137,7 +137,8 @@ class PodSettings:
 
     ``gpu_types``: acceptable ones by RunPod's ids, in no order, as the cheapest in stock comes first;
     empty means any NVIDIA one. ``seconds_per_image`` and ``startup_s`` are what estimates are made of.
-    ``serverless_job_s`` is what one job of an endpoint may take (RunPod's own default limit is 600 s).
+    ``serverless_job_s`` is what one job of an endpoint may take (RunPod's own default limit is 600 s);
+    ``serverless_price_per_hour`` what an hour of a worker costs; None: RunPod is asked.
     """
 
     gpu_types: tuple[str, ...] = ()
@@ -149,6 +150,7 @@ class PodSettings:
     disk_gb: int = 20
     max_pods_per_job: int = 2
     serverless_job_s: float = 480.0
+    serverless_price_per_hour: float | None = None
     poll_interval_s: float = 30.0
     provision_timeout_s: float = 600.0
     first_message_timeout_s: float = 600.0
@@ -165,6 +167,8 @@ class PodSettings:
             raise SettingsError(f"cloud is {self.cloud!r}: choose SECURE or COMMUNITY")
         for field in dataclasses.fields(self)[2:]:
             value = getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise SettingsError(f"{field.name} is {value!r}: give a number above zero")
             if field.type == "int" and not isinstance(value, int):

@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import jsonschema
+import pytest
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
@@ -35,20 +36,34 @@ from posefactory_dagster.settings import PROJECT_ROOT
 from tests.servers import free_port, wait_until_it_answers
 
 OPENAPI = PROJECT_ROOT.parent / "shared" / "runpod" / "openapi-v2.json"
+needs_openapi = pytest.mark.skipif(
+    not OPENAPI.is_file(), reason="RunPod's OpenAPI document is not here (../shared/runpod)"
+)
 ACCOUNT_KEY = "rp-test-account-key"
 BASE = "urn:runpod"
 
 GPUS = [
     {
-        "id": name, "name": name.removeprefix("NVIDIA "), "pool": None, "manufacturer": "NVIDIA",
+        "id": name, "name": name.removeprefix("NVIDIA "), "pool": pool, "manufacturer": "NVIDIA",
         "memory": memory, "secure": True, "community": False,
-        "price": {"secure": price, "community": 0.0}, "maxCount": {"secure": 8, "community": 0},
+        "price": {"secure": price, "community": 0.0, "serverless": 2 * price},
+        "maxCount": {"secure": 8, "community": 0},
     }
-    for name, memory, price in (
-        ("NVIDIA GeForce RTX 4090", 24, 0.44), ("NVIDIA RTX A4000", 16, 0.20), ("NVIDIA A40", 48, 0.35),
-        ("NVIDIA H200", 141, 3.60),
+    for name, memory, price, pool in (
+        ("NVIDIA GeForce RTX 4090", 24, 0.44, "ADA_24"), ("NVIDIA RTX A4000", 16, 0.20, "AMPERE_16"),
+        ("NVIDIA A40", 48, 0.35, "AMPERE_48"), ("NVIDIA RTX A6000", 48, 0.40, "AMPERE_48"),
+        ("NVIDIA H200", 141, 3.60, None),
     )
 ]  # fmt: skip
+ENDPOINT: dict[str, Any] = {
+    "id": "ep1", "name": "posefactory", "type": "QUEUE", "image": "example/posefactory-pod:1", "args": "",
+    "disk": 20, "ports": [], "env": {}, "registry": None,
+    "gpu": {"pools": ["AMPERE_16", "AMPERE_48"], "excludedTypes": ["NVIDIA RTX A6000"], "count": 1,
+            "allowedCudaVersions": [], "minCudaVersion": None},
+    "workers": {"min": 0, "max": 3, "idleTimeout": 5}, "scaling": {"type": "QUEUE_DELAY", "queueDelay": 4},
+    "dataCenterIds": [], "networkVolumes": [], "timeout": 600000, "flashboot": "OFF",
+    "createdAt": "2026-06-01T12:00:00Z",
+}  # fmt: skip
 STOCK = {"NVIDIA H200": "HIGH", "NVIDIA A40": "LOW", "NVIDIA GeForce RTX 4090": "HIGH"}
 
 
@@ -269,6 +284,7 @@ PATHS = {
     ("POST", "/v2/pods/{id}/action"): "podAction",
     ("GET", "/v2/pods/{id}/logs"): "getPodLogs",
     ("GET", "/v2/catalog/gpus"): "listGpuTypes",
+    ("GET", "/v2/serverless/{id}"): "getEndpoint",
 }
 
 
@@ -283,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
         simulator = self.simulator
         parts = urlsplit(self.path)
         words = parts.path.strip("/").split("/")
-        pod_id = words[2] if len(words) > 2 and words[1] == "pods" else ""
+        pod_id = words[2] if len(words) > 2 and words[1] in ("pods", "serverless") else ""
         template = parts.path.replace(f"/{pod_id}", "/{id}", 1) if pod_id else parts.path
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         operation_id = PATHS.get((self.command, template), "")
@@ -308,8 +324,14 @@ class _Handler(BaseHTTPRequestHandler):
             schema = content["content"]["application/json"]["schema"]
             if found := simulator.check(f"{operation_id} request", schema, request):
                 return self._problem(422, "Request validation failed.", found)
-        if pod_id and (pod_id not in simulator.pods or simulator.pods[pod_id].deleted):
-            return self._problem(404, "pod not found")
+        endpoint = words[1] == "serverless"
+        known = (
+            pod_id == ENDPOINT["id"]
+            if endpoint
+            else pod_id in simulator.pods and not simulator.pods[pod_id].deleted
+        )
+        if pod_id and not known:
+            return self._problem(404, "not found")
         getattr(self, f"_{operation_id}")(request, pod_id, dict(parse_qsl(parts.query)))
         return None
 
@@ -401,6 +423,9 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         self._answer(200, {"gpus": gpus})
 
+    def _getEndpoint(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
+        self._answer(200, ENDPOINT)
+
     def _getPodLogs(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -431,6 +456,7 @@ class EndpointJob:
     status: str = "IN_QUEUE"
     output: Any = None
     cancelled: bool = False
+    milliseconds: int = 0
 
 
 class EndpointSimulator:
@@ -495,11 +521,13 @@ class EndpointSimulator:
         request = urllib.request.Request(
             f"{address}/runsync", data=data, headers={"Content-Type": "application/json"}
         )
+        begun = time.monotonic()
         try:
             answer = json.load(urllib.request.urlopen(request, timeout=120))
             status, job.output = answer["status"], answer.get("output")
         except (OSError, http.client.HTTPException):
             status = "FAILED"
+        job.milliseconds = int(1000 * (time.monotonic() - begun))
         _end(process)
         job.status = "CANCELLED" if job.cancelled else status
 
@@ -539,7 +567,8 @@ class _EndpointHandler(BaseHTTPRequestHandler):
             return self._answer(404, {"error": "job not found"})
         if verb == "cancel":
             found.cancelled, found.status = True, "CANCELLED"
-        return self._answer(200, {"id": found.id, "status": found.status, "output": found.output})
+        state = {"id": found.id, "status": found.status, "output": found.output}
+        return self._answer(200, {**state, "executionTime": found.milliseconds})
 
     do_GET = do_POST = _serve
 

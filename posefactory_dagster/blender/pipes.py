@@ -79,7 +79,7 @@ class BlenderResource(dg.ConfigurableResource):
         """
         tasks = [_task(key, w, scratch, local=self.place == "local") for key, w in work.items()]
         job = new_job("render", tasks, settings)
-        record = JobRecord(sets.store, job, self.place)
+        record = JobRecord(sets.store, job, self.place, context.run.run_id)
 
         def recorded(key: str, outcome: Outcome) -> None:
             fault = on_outcome(key, outcome) or outcome.error
@@ -106,21 +106,25 @@ class BlenderResource(dg.ConfigurableResource):
         record: JobRecord,
         on_outcome: Callable[[str, Outcome], None],
     ) -> None:
+        from posefactory_dagster.blender.runpod.account import bucket_of
         from posefactory_dagster.blender.runpod.api import RunPodError
         from posefactory_dagster.blender.runpod.pipes import PodReport
-        from posefactory_dagster.blender.runpod.rendering import PodRenderer, bucket_of
-        from posefactory_dagster.blender.runpod.serverless import ServerlessRenderer
+        from posefactory_dagster.blender.runpod.rendering import PodRenderer
+        from posefactory_dagster.blender.runpod.serverless import EndpointReport, ServerlessRenderer
         from posefactory_dagster.costs.estimates import OverBudget
 
-        def on_report(report: PodReport) -> None:
+        rented: list[dict[str, Any]] = record.details.setdefault("rented", [])
+
+        def on_report(report: PodReport | EndpointReport) -> None:
             metadata = report.metadata()
             context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
-            plain: dict[str, Any] = {**metadata, "console": report.pod.console}
-            record.details.setdefault("pods", []).append(plain)
-            spent = sum(p["cost_usd"] for p in record.details["pods"])
+            rented.append({k: getattr(v, "value", v) for k, v in metadata.items()})
+            spent = sum(r["cost_usd"] for r in rented)
+            which = {
+                f"posefactory/{k}": str(metadata[k]) for k in ("pod", "endpoint") if k in metadata
+            }
             context.instance.add_run_tags(
-                context.run.run_id,
-                {"posefactory/pod": report.pod.id, "posefactory/cost_usd": f"{spent:.4f}"},
+                context.run.run_id, {**which, "posefactory/cost_usd": f"{spent:.4f}"}
             )
 
         listener = _progress(context, job)
@@ -129,7 +133,9 @@ class BlenderResource(dg.ConfigurableResource):
             if self.place == "pod":
                 PodRenderer(context, store, listener, on_outcome, on_report).render(job, work)
             elif self.place == "serverless":
-                ServerlessRenderer(context, store, listener, on_outcome).render(job, work)
+                ServerlessRenderer(context, store, listener, on_outcome, on_report).render(
+                    job, work
+                )
             else:
                 raise RunPodError(f"render_on is {self.place!r}: choose local, pod or serverless")
         except (RunPodError, OverBudget) as error:

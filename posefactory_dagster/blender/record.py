@@ -18,11 +18,15 @@ JobStatus = Literal["pending", "processing", "completed", "failed"]
 
 @dataclass
 class JobRecord:
-    """A job's place in the store. The document is written once, the status as often as it changes."""
+    """A job's place in the store. The document is written once, the status as often as it changes.
+
+    ``run_id`` is the Dagster run's, so that a job whose run was killed can be told from one that goes on.
+    """
 
     store: Store
     job: Job
     where: str
+    run_id: str
     details: dict[str, Any] = field(default_factory=dict)
     results: dict[str, SetRef] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
@@ -39,6 +43,7 @@ class JobRecord:
             "job_id": self.job.job_id,
             "status": status,
             "where": self.where,
+            "run_id": self.run_id,
             "updated_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "results": {key: [r.asset, r.partition, r.identity] for key, r in self.results.items()},
             "errors": self.errors,

@@ -51,7 +51,7 @@ def _pod_document(pod: Any) -> dict[str, Any]:
 @pods_app.command("list")
 def pods_list(as_json: JsonOption = False) -> None:
     """Pods that this installation made; other pods of the account are nobody's business here."""
-    from posefactory_dagster.blender.runpod.rendering import open_api
+    from posefactory_dagster.blender.runpod.account import open_api
 
     with _explained(), open_instance() as instance:
         rows = [_pod_document(p) for p in _own_pods(open_api(), instance)]
@@ -69,7 +69,7 @@ def pods_list(as_json: JsonOption = False) -> None:
 def pods_prices(as_json: JsonOption = False) -> None:
     """RunPod's GPU types, cheapest first, and which of them a job would take."""
     from posefactory_dagster.blender.runpod import placing
-    from posefactory_dagster.blender.runpod.rendering import open_api
+    from posefactory_dagster.blender.runpod.account import open_api
 
     settings = project_settings().pods
     with _explained():
@@ -121,8 +121,8 @@ def pods_stop(
 
 
 def _act(pod_ids: list[str] | None, action: str, as_json: bool) -> None:
+    from posefactory_dagster.blender.runpod.account import open_api
     from posefactory_dagster.blender.runpod.api import checked_id
-    from posefactory_dagster.blender.runpod.rendering import open_api
 
     with _explained(), open_instance() as instance:
         api = open_api()
@@ -159,6 +159,8 @@ def jobs_list(as_json: JsonOption = False) -> None:
     """Render jobs, newest first."""
     from posefactory_dagster.blender.record import read_jobs
 
+    with open_instance() as instance:
+        found = [_settled(j, instance) for j in read_jobs(open_sets().store)]
     rows = [
         {
             "job_id": j["job"]["job_id"],
@@ -166,9 +168,9 @@ def jobs_list(as_json: JsonOption = False) -> None:
             "status": j["status"].get("status", "pending"),
             "where": j["status"].get("where", ""),
             "characters": j["job"]["params"]["characters"],
-            "cost_usd": round(sum(p["cost_usd"] for p in j["status"].get("pods", [])), 4),
+            "cost_usd": round(sum(r["cost_usd"] for r in j["status"].get("rented", [])), 4),
         }
-        for j in read_jobs(open_sets().store)
+        for j in found
     ]
 
     def print_it() -> None:
@@ -180,6 +182,19 @@ def jobs_list(as_json: JsonOption = False) -> None:
     show(as_json, rows, print_it)
 
 
+def _settled(job: dict[str, Any], instance: Any) -> dict[str, Any]:
+    """The job; one whose run was killed could not say itself that it failed."""
+    from posefactory_dagster.jobs import runs_in_progress
+
+    status = job["status"]
+    if status.get("status") == "processing":
+        run = instance.get_run_by_id(status["run_id"])  # None: it is somebody else's
+        if run is not None and run.run_id not in [r.run_id for r in runs_in_progress(instance)]:
+            status["status"] = "failed"
+            status["trouble"] = f"its run {run.run_id} ended before it did; run the rest again"
+    return job
+
+
 def _read(job_id: str) -> dict[str, Any]:
     from posefactory_dagster.blender.record import read_job
 
@@ -189,7 +204,8 @@ def _read(job_id: str) -> dict[str, Any]:
         raise CommandError(f"{job_id!r} is no job id; posefactory jobs list shows them") from error
     if found is None:
         raise CommandError(f"{job_id}: no such job; posefactory jobs list shows them")
-    return found
+    with open_instance() as instance:
+        return _settled(found, instance)
 
 
 @jobs_app.command("show")
@@ -207,10 +223,17 @@ def jobs_show(
         for key in found["job"]["params"]["characters"]:
             done = "done" if key in status.get("results", {}) else status.get("errors", {}).get(key, "not done")  # fmt: skip
             out.print(f"  {key}: {done}", soft_wrap=True)
-        for pod in status.get("pods", []):
+        if "trouble" in status:
+            out.print(f"  {status['trouble']}", soft_wrap=True)
+        for rented in status.get("rented", []):
+            which = (
+                f"pod {rented['pod']} on {rented['gpu']}, {rented['console']}"
+                if "pod" in rented
+                else f"endpoint {rented['endpoint']}, {rented['endpoint_jobs']} jobs"
+            )
             out.print(
-                f"  pod {pod['pod']} on {pod['gpu']}: {pod['seconds']:.0f} s, ${pod['cost_usd']:.4f} "
-                f"(estimated ${pod['estimate_usd']:.4f}), {pod['console']}",
+                f"  {which}: {rented['seconds']:.0f} s, ${rented['cost_usd']:.4f} "
+                f"(estimated ${rented['estimate_usd']:.4f})",
                 soft_wrap=True,
             )
 

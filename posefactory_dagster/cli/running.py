@@ -266,8 +266,8 @@ def _spend(yes: bool, as_json: bool) -> None:
     """One real pod for one image of a sample, with its price said first."""
     from posefactory_dagster import jobs
     from posefactory_dagster.blender.runpod import placing
+    from posefactory_dagster.blender.runpod.account import bucket_of, open_api
     from posefactory_dagster.blender.runpod.api import RunPodError
-    from posefactory_dagster.blender.runpod.rendering import bucket_of, open_api
     from posefactory_dagster.costs.estimates import estimate_render
     from posefactory_dagster.definitions import defs
 

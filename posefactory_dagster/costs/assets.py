@@ -6,8 +6,8 @@ from typing import Any
 
 import dagster as dg
 
+from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import GpuType, RunPodError
-from posefactory_dagster.blender.runpod.rendering import open_api
 from posefactory_dagster.costs.charts import draw_prices
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.settings import environment

@@ -30,13 +30,16 @@ def cost_of(seconds: float, price: float) -> float:
     return seconds / 3600 * price
 
 
-def estimate_render(images: int, price: float, settings: PodSettings) -> RenderEstimate:
-    """Start-up and rendering on one machine."""
-    return RenderEstimate(images, settings.startup_s + images * settings.seconds_per_image, price)
+def estimate_render(
+    images: int, price: float, settings: PodSettings, machines: int = 1
+) -> RenderEstimate:
+    """Rendering, and one start-up for each of so many machines."""
+    seconds = machines * settings.startup_s + images * settings.seconds_per_image
+    return RenderEstimate(images, seconds, price)
 
 
 def check_budget(estimate: RenderEstimate, settings: PodSettings) -> None:
-    """Refuse a job that is estimated to cost too much, or that could not end in time.
+    """Refuse a job that is estimated to cost too much.
 
     Raises:
         OverBudget: with the figures.
@@ -47,6 +50,14 @@ def check_budget(estimate: RenderEstimate, settings: PodSettings) -> None:
             f"(${estimate.price:.2f} an hour), over max_cost_per_job = ${settings.max_cost_per_job:.2f}; "
             "nothing was started. Run fewer characters at a time, or raise it in posefactory.toml, [pods]"
         )
+
+
+def check_time(estimate: RenderEstimate, settings: PodSettings) -> None:
+    """Refuse a job that could not end in time on one pod.
+
+    Raises:
+        OverBudget: with the figures.
+    """
     if estimate.seconds > settings.job_timeout_s:
         raise OverBudget(
             f"{estimate.images} images are estimated at {estimate.seconds:.0f} s, over job_timeout_s = "

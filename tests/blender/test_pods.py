@@ -27,17 +27,15 @@ from posefactory_dagster.storage.store import open_store
 from tests.conftest import SAMPLES
 from tests.runpod_simulator import (
     ACCOUNT_KEY,
-    OPENAPI,
     Behaviour,
     Fault,
     RunPodSimulator,
+    needs_openapi,
     simulated_runpod,
 )
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.skipif(
-    not OPENAPI.is_file(), reason="RunPod's OpenAPI document is not here (../shared/runpod)"
-)
+pytestmark = needs_openapi
 RENDER = "[render]\nnum_angles = 2\nframes_per_clip = 1\nwidth = 64\nheight = 64\nsamples = 1\nengine = 'cycles'\n"
 PODS = (
     "[pods]\nstartup_s = 1\nseconds_per_image = 0.1\npoll_interval_s = 0.3\nprovision_timeout_s = 3\n"
@@ -150,7 +148,7 @@ def test_characters_are_rendered_on_one_pod_and_equal_local_ones(
         "hero",
         "twin",
     }
-    assert job["status"]["pods"][0]["cost_usd"] > 0 and job["job"]["params"]["characters"] == [
+    assert job["status"]["rented"][0]["cost_usd"] > 0 and job["job"]["params"]["characters"] == [
         "hero",
         "twin",
     ]

@@ -25,18 +25,18 @@ from tests.blender.test_pods import PODS, RENDER
 from tests.conftest import Factory
 from tests.runpod_simulator import (
     ACCOUNT_KEY,
-    OPENAPI,
+    GPUS,
+    STOCK,
     Behaviour,
     Fault,
     RunPodSimulator,
+    needs_openapi,
     simulated_runpod,
 )
 from tests.servers import S3Server
 from tests.test_whole_job import check_dataset
 
-pytestmark = pytest.mark.skipif(
-    not OPENAPI.is_file(), reason="RunPod's OpenAPI document is not here (../shared/runpod)"
-)
+pytestmark = needs_openapi
 
 
 class RentedFactory(Factory):
@@ -146,7 +146,9 @@ def test_pods_are_listed_priced_and_stopped_but_only_our_own(rented: RentedFacto
 
 
 def test_the_doctor_looks_at_runpod_and_spends_when_told(rented: RentedFactory) -> None:
-    rows = {f["what"]: f for f in json.loads(rented.cli("doctor", "--json", expect=1))}
+    text = rented.cli("doctor", "--json", expect=1, POSEFACTORY_ENDPOINT_ID="ep1")
+    rows = {f["what"]: f for f in json.loads(text)}
+    assert rows["endpoint"]["says"] == "ep1, at most $0.70 an hour of a worker"
     assert rows["RunPod"]["ok"] and "NVIDIA A40" in rows["RunPod"]["says"]
     assert "conditional writes" in rows["store"]["says"]  # rclone's server has none
     document = json.loads(rented.cli("doctor", "--spend", "--yes", "--json"))
@@ -159,8 +161,8 @@ def test_prices_are_an_asset(rented: RentedFactory, tmp_path: Path) -> None:
             instance=instance, asset_selection=[dg.AssetKey("gpu_prices")]
         )
         (event,) = result.asset_materializations_for_node("gpu_prices")
-        assert event.metadata["in_stock"].value == 3
-        assert len(event.metadata["prices"].value.records) == 4
+        assert event.metadata["in_stock"].value == len(STOCK)
+        assert len(event.metadata["prices"].value.records) == len(GPUS)
     committed = rented.sets.current("gpu_prices", "all")
     assert committed.path("gpu_prices.png").stat().st_size > 5000
 
@@ -209,6 +211,9 @@ def test_an_orchestrator_that_was_killed_costs_nothing_more(
     finally:
         process.kill()
         process.wait()
+    (job,) = json.loads(rented.cli("jobs", "list", "--json"))
+    said = rented.cli("jobs", "show", job["job_id"])
+    assert job["status"] == "completed" or (job["status"] == "failed" and "ended before it did" in said)  # fmt: skip
     stranger_alive = not stranger.deleted
     text = rented.tick_janitor()
     assert (

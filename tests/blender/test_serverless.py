@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from posefactory_dagster.blender.runpod import serverless
+from posefactory_dagster.blender.record import read_jobs
+from posefactory_dagster.blender.runpod import api, serverless
 from posefactory_dagster.storage import layout
 from tests.blender.test_pods import Rented
 from tests.runpod_simulator import (
-    OPENAPI,
+    ENDPOINT,
+    GPUS,
     EndpointSimulator,
+    Fault,
+    needs_openapi,
     simulated_endpoint,
     simulated_runpod,
 )
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.skipif(
-    not OPENAPI.is_file(), reason="RunPod's OpenAPI document is not here (../shared/runpod)"
-)
+pytestmark = needs_openapi
 
 
 class Served(Rented):
@@ -61,6 +64,13 @@ def test_characters_fan_out_over_jobs_that_stay_under_the_limit(served: Served) 
         assert request["policy"] == {"executionTimeout": 60000, "ttl": 86400000}
         assert set(request["input"]) == {"order_url"} and len(json.dumps(request)) < 10_000
     served.check()
+    (job,) = read_jobs(served.sets.store)
+    (rented,) = job["status"]["rented"]
+    # 4 images of 25 s and two starts of 1 s, on the dearest GPU that is not excluded: an A40.
+    assert rented["usd_per_hour"] == 0.7 and rented["estimate_usd"] == round(102 / 3600 * 0.7, 4)
+    assert rented["endpoint_jobs"] == 2 and rented["seconds"] > 1 and rented["cost_usd"] > 0
+    tags = served.instance.get_run_by_id(report.runs[0]).tags
+    assert tags["posefactory/endpoint"] == "ep1" and float(tags["posefactory/cost_usd"]) > 0
 
 
 @pytest.mark.parametrize(
@@ -91,6 +101,39 @@ def test_what_no_job_could_finish_is_refused_beforehand(served: Served) -> None:
         in served.run("hero").failed["hero"]
     )
     assert served.endpoint.requests == []
+
+
+@pytest.mark.parametrize(
+    ("pods", "words"),
+    [
+        ("max_cost_per_job = 0.0001\n", r"estimated at 1 s and \$0.00 .*over max_cost_per_job"),
+        ("serverless_price_per_hour = 50000\n", r"\$50000.00 an hour"),
+    ],
+)
+def test_what_costs_too_much_is_not_started(served: Served, pods: str, words: str) -> None:
+    served.add("hero")
+    served.configure(pods=pods)
+    (trouble,) = served.run("hero").trouble
+    assert re.search(words, trouble) and "nothing was started" in trouble
+    assert served.endpoint.requests == []
+
+
+def test_a_key_for_jobs_alone_needs_a_price_in_the_settings(served: Served) -> None:
+    served.add("hero")
+    served.simulator.faults.append(Fault("getEndpoint", 403))
+    (trouble,) = served.run("hero").trouble
+    assert "serverless_price_per_hour" in trouble and served.endpoint.requests == []
+    served.configure(pods="serverless_price_per_hour = 0.5\n")
+    served.simulator.faults.append(Fault("getEndpoint", 403))
+    assert not served.run("hero").failed
+    served.check()
+
+
+def test_a_price_that_the_catalogue_does_not_say_is_asked_for() -> None:
+    gpu = api.GpuType.model_validate({**GPUS[0], "price": {"secure": 1.0, "community": 1.0}})
+    for endpoint in (ENDPOINT, {**ENDPOINT, "gpu": None}):
+        with pytest.raises(api.RunPodError, match="serverless_price_per_hour"):
+            serverless.worker_price(api.ServerlessEndpoint.model_validate(endpoint), [gpu])
 
 
 def test_what_comes_to_nothing_twice_is_said(served: Served) -> None:

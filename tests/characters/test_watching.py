@@ -190,6 +190,7 @@ def test_good_characters_of_a_failed_run_are_carried_on(
         dagster_event=result.get_run_failure_event(),
         dagster_instance=sensor.instance,
         dagster_run=sensor.instance.get_run_by_id(result.run_id),
+        resources={"store": StoreResource(address=str(sensor.root))},
     ).for_run_failure()
     requests = list(carry_on_sensor(context))
     assert [(r.tags[RANGE_START], r.tags[RANGE_END]) for r in requests] == [("a", "a"), ("c", "c")]

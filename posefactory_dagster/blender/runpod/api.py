@@ -118,10 +118,11 @@ class Price(_Model):
 
 
 class GpuType(_Model):
-    """A GPU type of the catalogue, with its stock for pods. ``memory`` in GB."""
+    """A GPU type of the catalogue, with its stock for pods. ``memory`` in GB; ``pool`` is for endpoints."""
 
     id: str
     name: str
+    pool: str | None
     memory: int
     manufacturer: str
     secure: bool
@@ -132,6 +133,21 @@ class GpuType(_Model):
 
 class _GpuTypes(_Model):
     gpus: list[GpuType]
+
+
+class EndpointGpus(_Model):
+    """What a worker of an endpoint may run on: any type of the pools that is not excluded."""
+
+    pools: list[str]
+    excludedTypes: list[str] = []
+    count: int = pydantic.Field(default=1, ge=1)
+
+
+class ServerlessEndpoint(_Model):
+    """A serverless endpoint; ``gpu`` is None for one of CPUs."""
+
+    id: str
+    gpu: EndpointGpus | None = None
 
 
 class LogLine(_Model):
@@ -198,6 +214,14 @@ class RunPodApi:
         """The catalogue, with present stock for pods."""
         query = {"include": "AVAILABILITY", "product": "POD"}
         return self._read("GET", "/v2/catalog/gpus", _GpuTypes, query=query).gpus
+
+    def endpoint(self, endpoint_id: str) -> ServerlessEndpoint:
+        """One serverless endpoint.
+
+        Raises:
+            NotFound: there is none. AccessDenied: the key is for running jobs alone.
+        """
+        return self._read("GET", f"/v2/serverless/{checked_id(endpoint_id)}", ServerlessEndpoint)
 
     def logs(self, pod_id: str, after: str | None, seconds: float) -> Iterator[LogLine]:
         """Lines of a pod's container log as they come, until the stream pauses or breaks.

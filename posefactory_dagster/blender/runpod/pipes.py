@@ -63,8 +63,11 @@ class LaneReader(dg.PipesMessageReader):
         def loop() -> None:
             wait = QUICK_S
             while not ended.is_set() and not self.closed:
-                wait = QUICK_S if self._advance(handler) else min(wait * 1.2, SLOW_S)
-                ended.wait(wait)
+                if self._advance(handler):
+                    wait = QUICK_S
+                else:
+                    ended.wait(wait)
+                    wait = min(wait * 1.2, SLOW_S)
             while self._advance(handler):
                 pass
 

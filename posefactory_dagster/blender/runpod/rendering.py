@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from blender_scripts.contract import EVENT_DONE, EVENT_FAILED, EVENT_TROUBLE, Job
 from blender_scripts.supervise import Event, Outcome
 from posefactory_dagster.blender.runpod import placing
+from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodApi, RunPodError
 from posefactory_dagster.blender.runpod.orders import (
     LANES,
@@ -24,41 +25,17 @@ from posefactory_dagster.blender.runpod.pipes import (
 )
 from posefactory_dagster.blender.runpod.watching import PodEnded
 from posefactory_dagster.blender.work import Work
-from posefactory_dagster.costs.estimates import OverBudget, check_budget, estimate_render
+from posefactory_dagster.costs.estimates import (
+    OverBudget,
+    check_budget,
+    check_time,
+    estimate_render,
+)
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.r2 import R2Store
-from posefactory_dagster.storage.store import Store
 
 if TYPE_CHECKING:
     import dagster as dg
-
-
-def open_api() -> RunPodApi:
-    """The client with the key of the environment.
-
-    Raises:
-        RunPodError: there is no key.
-    """
-    settings = environment()
-    if settings.runpod_api_key is None:
-        raise RunPodError(
-            "RUNPOD_API_KEY is not set; RunPod's console makes one under Settings, API Keys"
-        )
-    return RunPodApi(settings.runpod_api_key.get_secret_value(), settings.runpod_api_base_url)
-
-
-def bucket_of(store: Store) -> R2Store:
-    """The store as a bucket, which machines elsewhere can reach.
-
-    Raises:
-        RunPodError: it is a folder.
-    """
-    if not isinstance(store, R2Store):
-        raise RunPodError(
-            f"rendering elsewhere needs a bucket, and the store is {store.address()}; set "
-            "POSEFACTORY_STORE=r2://bucket/prefix (posefactory store copy moves a project there)"
-        )
-    return store
 
 
 class PodRenderer:
@@ -133,6 +110,7 @@ class PodRenderer:
             self._settings, max_cost_per_job=max(self._settings.max_cost_per_job - spent, 1e-9)
         )
         check_budget(estimate, budget)
+        check_time(estimate, budget)
         affordable = [
             g
             for g in gpus

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,23 @@ import requests
 
 from blender_scripts.contract import EVENT_DONE, Job, RenderSettings
 from blender_scripts.supervise import Event, Outcome
-from posefactory_dagster.blender.runpod.api import RunPodError, checked_id
+from posefactory_dagster.blender.runpod.account import open_api
+from posefactory_dagster.blender.runpod.api import (
+    AccessDenied,
+    GpuType,
+    NotFound,
+    RunPodError,
+    ServerlessEndpoint,
+    checked_id,
+)
 from posefactory_dagster.blender.runpod.orders import Order, finished_elsewhere
 from posefactory_dagster.blender.work import Work
+from posefactory_dagster.costs.estimates import (
+    RenderEstimate,
+    check_budget,
+    cost_of,
+    estimate_render,
+)
 from posefactory_dagster.settings import PodSettings, environment, project_settings
 from posefactory_dagster.storage.r2 import R2Store
 
@@ -33,6 +47,7 @@ GRACE_S = 60.0
 PASSING = (None, 408, 429, 500, 502, 503, 504)
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
 VANISHED = "VANISHED"
+NO_ENDPOINT = "RunPod knows no such endpoint; check POSEFACTORY_ENDPOINT_ID"
 
 
 @dataclass
@@ -67,12 +82,79 @@ def _images(work: Work, settings: RenderSettings) -> int:
     return len(work.files(settings)) // 2 - 1
 
 
+@dataclass
+class EndpointReport:
+    """What an endpoint did for a job. ``seconds`` are those that RunPod counted as execution.
+
+    The estimate is for the dearest GPU that a worker may get, with a start-up for each of its jobs.
+    """
+
+    endpoint: str
+    estimate: RenderEstimate
+    jobs: int = 0
+    seconds: float = 0.0
+
+    def metadata(self) -> dict[str, Any]:
+        """For Dagster, and for the job's record."""
+        return {
+            "endpoint": self.endpoint,
+            "endpoint_jobs": self.jobs,
+            "usd_per_hour": self.estimate.price,
+            "seconds": round(self.seconds, 1),
+            "cost_usd": round(cost_of(self.seconds, self.estimate.price), 4),
+            "estimate_usd": round(self.estimate.cost, 4),
+        }
+
+
+def worker_price(endpoint: ServerlessEndpoint, catalogue: Sequence[GpuType]) -> float:
+    """What an hour of one worker costs at most: US dollars, for the dearest GPU that it may get.
+
+    Raises:
+        RunPodError: the catalogue does not say.
+    """
+    gpus = endpoint.gpu
+    prices = [
+        g.price.serverless
+        for g in catalogue
+        if gpus and g.pool in gpus.pools and g.id not in gpus.excludedTypes and g.price.serverless
+    ]
+    if gpus is None or not prices:
+        raise RunPodError(
+            f"RunPod's catalogue has no price for endpoint {endpoint.id}; say what an hour of a worker costs: "
+            "serverless_price_per_hour in posefactory.toml, [pods]"
+        )
+    return max(prices) * gpus.count
+
+
+def ask_price(limits: PodSettings) -> float:
+    """What an hour of a worker costs: as the settings say, or RunPod where they say nothing.
+
+    Raises:
+        RunPodError: it cannot be known.
+    """
+    if limits.serverless_price_per_hour is not None:
+        return limits.serverless_price_per_hour
+    api = open_api()
+    try:
+        return worker_price(api.endpoint(str(environment().endpoint_id)), api.gpu_types())
+    except NotFound:
+        raise RunPodError(NO_ENDPOINT) from None
+    except AccessDenied as error:
+        raise RunPodError(
+            f"{error}. A key for running jobs alone will do, if posefactory.toml says what an hour of a worker "
+            "costs: serverless_price_per_hour in [pods]"
+        ) from None
+    finally:
+        api.close()
+
+
 class ServerlessRenderer:
     """Renders a job's characters on an endpoint; every one ends with exactly one outcome.
 
     Args:
         on_event: hears of finished characters, for progress.
         on_outcome: hears how each character ended, as soon as it has.
+        on_report: hears what the endpoint did, however it ended.
     """
 
     def __init__(
@@ -81,9 +163,10 @@ class ServerlessRenderer:
         store: R2Store,
         on_event: Callable[[Event], None],
         on_outcome: Callable[[str, Outcome], None],
+        on_report: Callable[[EndpointReport], None],
     ) -> None:
         self._context, self._store = context, store
-        self._on_event, self._on_outcome = on_event, on_outcome
+        self._on_event, self._on_outcome, self._on_report = on_event, on_outcome, on_report
         self._limits = project_settings().pods
         self._left: dict[str, Work] = {}
 
@@ -91,26 +174,39 @@ class ServerlessRenderer:
         """Take ``work`` through the endpoint.
 
         Raises:
-            RunPodError: the endpoint cannot be used; the text says what to do.
+            RunPodError, OverBudget: the endpoint cannot be used, or not for so much; the text says what to do.
         """
         endpoint = open_endpoint()
         self._left = dict(work)
         self._take_finished(job)
+        self._refuse_too_long(job.settings)
+        if not self._left:
+            return
+        parts = groups(self._left, job.settings, self._limits)
+        images = sum(_images(w, job.settings) for w in self._left.values())
+        estimate = estimate_render(images, ask_price(self._limits), self._limits, len(parts))
+        check_budget(estimate, self._limits)
+        self._context.log.info(
+            f"{images} images in {len(parts)} jobs of an endpoint: at most about {estimate.seconds:.0f} s of "
+            f"workers, ${estimate.cost:.2f}"
+        )
+        report = EndpointReport(str(environment().endpoint_id), estimate)
         running: list[_Submitted] = []
         looked = time.monotonic()
         try:
-            self._refuse_too_long(job.settings)
-            for part in groups(self._left, job.settings, self._limits):
+            for part in parts:
                 running.append(self._submit(endpoint, job, part, 1))
+                report.jobs += 1
             while running:
                 for submitted in list(running):
                     status = self._status(submitted)
                     if status not in ENDED and status != VANISHED:
                         continue
                     running.remove(submitted)
-                    again = self._settle(job, submitted, status)
+                    again = self._settle(job, submitted, status, report)
                     if again:
                         running.append(self._submit(endpoint, job, again, submitted.attempt + 1))
+                        report.jobs += 1
                 if (
                     time.monotonic() - looked > LOOK_S
                 ):  # a listing for each character, so not too often
@@ -120,6 +216,7 @@ class ServerlessRenderer:
         finally:
             for submitted in running:
                 self._cancel(submitted)
+            self._on_report(report)
 
     def _refuse_too_long(self, settings: RenderSettings) -> None:
         """End what cannot be done within one job, before it costs anything."""
@@ -188,16 +285,19 @@ class ServerlessRenderer:
             submitted.in_progress_since = submitted.in_progress_since or now
         return status
 
-    def _settle(self, job: Job, submitted: _Submitted, status: str) -> dict[str, Work]:
+    def _settle(
+        self, job: Job, submitted: _Submitted, status: str, report: EndpointReport
+    ) -> dict[str, Work]:
         """After a job's end: what the bucket holds counts; the rest, to be asked for again."""
         self._take_finished(job)
         submitted.order.clear(self._store)
+        answer, seconds = self._answer(submitted) if status in ENDED else ({}, 0.0)
+        report.seconds += seconds
         missing = {k: w for k, w in submitted.order.work.items() if k in self._left}
         if not missing:
             return {}
         failed: dict[str, str] = {}
         why = f"its endpoint job ended as {status}"
-        answer = self._answer(submitted) if status == "COMPLETED" else {}
         if isinstance(answer.get("failed"), dict):
             failed = {str(k): str(v)[:2000] for k, v in answer["failed"].items()}
         why = str(answer.get("trouble") or why)[:2000]
@@ -213,13 +313,16 @@ class ServerlessRenderer:
             self._context.log.warning(f"{', '.join(missing)}: {why}; asked for once more")
         return missing
 
-    def _answer(self, submitted: _Submitted) -> dict[str, Any]:
-        """What the handler said; only for people, so nothing hangs on it."""
+    def _answer(self, submitted: _Submitted) -> tuple[dict[str, Any], float]:
+        """What the handler said, and the seconds of its execution; for people, so nothing hangs on it."""
+        handle = submitted.handle
         try:
-            answer = submitted.handle.output()
+            state = handle.rp_client.get(f"{handle.endpoint_id}/status/{handle.job_id}")
+            output = state.get("output")
+            seconds = float(state.get("executionTime") or 0) / 1000
         except Exception:  # the package raises of many kinds
-            return {}
-        return answer if isinstance(answer, dict) else {}
+            return {}, 0.0
+        return output if isinstance(output, dict) else {}, max(0.0, seconds)
 
     def _take_finished(self, job: Job) -> None:
         for key, work in list(self._left.items()):
@@ -270,7 +373,7 @@ def _code(error: BaseException) -> int | None:
 def _explain(error: BaseException) -> str:
     code = _code(error)
     if code == 404:
-        return "RunPod knows no such endpoint; check POSEFACTORY_ENDPOINT_ID"
+        return NO_ENDPOINT
     if code in (401, 403) or isinstance(error, RuntimeError):
         return "RunPod refused the key for this endpoint; check RUNPOD_API_KEY and its scope"
     if code == 402:

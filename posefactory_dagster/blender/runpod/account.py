@@ -1,0 +1,36 @@
+"""What rendering elsewhere needs of the environment: an account, and a bucket that others can reach."""
+
+from __future__ import annotations
+
+from posefactory_dagster.blender.runpod.api import RunPodApi, RunPodError
+from posefactory_dagster.settings import environment
+from posefactory_dagster.storage.r2 import R2Store
+from posefactory_dagster.storage.store import Store
+
+
+def open_api() -> RunPodApi:
+    """The client with the key of the environment.
+
+    Raises:
+        RunPodError: there is no key.
+    """
+    settings = environment()
+    if settings.runpod_api_key is None:
+        raise RunPodError(
+            "RUNPOD_API_KEY is not set; RunPod's console makes one under Settings, API Keys"
+        )
+    return RunPodApi(settings.runpod_api_key.get_secret_value(), settings.runpod_api_base_url)
+
+
+def bucket_of(store: Store) -> R2Store:
+    """The store as a bucket, which machines elsewhere can reach.
+
+    Raises:
+        RunPodError: it is a folder.
+    """
+    if not isinstance(store, R2Store):
+        raise RunPodError(
+            f"rendering elsewhere needs a bucket, and the store is {store.address()}; set "
+            "POSEFACTORY_STORE=r2://bucket/prefix (posefactory store copy moves a project there)"
+        )
+    return store
