@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from blender_scripts.contract import RenderSettings, SettingsError
@@ -27,54 +27,40 @@ class Environment(BaseSettings):
 
     model_config = SettingsConfigDict(populate_by_name=True, extra="ignore", env_ignore_empty=True)
 
-    store: str = Field(
-        default=str(PROJECT_ROOT / "data"), validation_alias=AliasChoices("POSEFACTORY_STORE")
-    )
-    r2_endpoint_url: str | None = Field(
-        default=None, validation_alias=AliasChoices("R2_ENDPOINT_URL")
-    )
-    r2_access_key_id: str | None = Field(
-        default=None, validation_alias=AliasChoices("R2_ACCESS_KEY_ID")
-    )
+    store: str = Field(default=str(PROJECT_ROOT / "data"), validation_alias="POSEFACTORY_STORE")
+    r2_endpoint_url: str | None = Field(default=None, validation_alias="R2_ENDPOINT_URL")
+    r2_access_key_id: str | None = Field(default=None, validation_alias="R2_ACCESS_KEY_ID")
     r2_secret_access_key: SecretStr | None = Field(
-        default=None, validation_alias=AliasChoices("R2_SECRET_ACCESS_KEY")
+        default=None, validation_alias="R2_SECRET_ACCESS_KEY"
     )
-    r2_bucket: str = Field(default="pose-factory", validation_alias=AliasChoices("R2_BUCKET"))
+    r2_bucket: str = Field(default="pose-factory", validation_alias="R2_BUCKET")
     cache: Path = Field(
         default=Path(platformdirs.user_cache_dir("posefactory")),
-        validation_alias=AliasChoices("POSEFACTORY_CACHE"),
+        validation_alias="POSEFACTORY_CACHE",
     )
     render_on: Literal["local", "pod", "serverless"] = Field(
-        default="local", validation_alias=AliasChoices("POSEFACTORY_RENDER_ON")
+        default="local", validation_alias="POSEFACTORY_RENDER_ON"
     )
-    runpod_api_key: SecretStr | None = Field(
-        default=None, validation_alias=AliasChoices("RUNPOD_API_KEY")
-    )
+    runpod_api_key: SecretStr | None = Field(default=None, validation_alias="RUNPOD_API_KEY")
     runpod_api_base_url: str = Field(
-        default="https://api.runpod.io", validation_alias=AliasChoices("RUNPOD_API_BASE_URL")
+        default="https://api.runpod.io", validation_alias="RUNPOD_API_BASE_URL"
     )
-    pod_image: str | None = Field(
-        default=None, validation_alias=AliasChoices("POSEFACTORY_POD_IMAGE")
-    )
+    pod_image: str | None = Field(default=None, validation_alias="POSEFACTORY_POD_IMAGE")
     runpod_endpoint_base_url: str | None = Field(
-        default=None, validation_alias=AliasChoices("RUNPOD_ENDPOINT_BASE_URL")
+        default=None, validation_alias="RUNPOD_ENDPOINT_BASE_URL"
     )
-    endpoint_id: str | None = Field(
-        default=None, validation_alias=AliasChoices("POSEFACTORY_ENDPOINT_ID")
-    )
-    blender_path: Path | None = Field(default=None, validation_alias=AliasChoices("BLENDER_PATH"))
+    endpoint_id: str | None = Field(default=None, validation_alias="POSEFACTORY_ENDPOINT_ID")
+    blender_path: Path | None = Field(default=None, validation_alias="BLENDER_PATH")
     pose_landmarker_model: Path | None = Field(
-        default=None, validation_alias=AliasChoices("POSE_LANDMARKER_MODEL")
+        default=None, validation_alias="POSE_LANDMARKER_MODEL"
     )
-    max_upload_mb: float = Field(
-        default=200, gt=0, validation_alias=AliasChoices("POSEFACTORY_MAX_UPLOAD_MB")
-    )
+    max_upload_mb: float = Field(default=200, gt=0, validation_alias="POSEFACTORY_MAX_UPLOAD_MB")
     character_timeout_s: float = Field(
-        default=1800, gt=0, validation_alias=AliasChoices("POSEFACTORY_CHARACTER_TIMEOUT_S")
+        default=1800, gt=0, validation_alias="POSEFACTORY_CHARACTER_TIMEOUT_S"
     )
     settings_file: Path = Field(
         default=PROJECT_ROOT / SETTINGS_FILE,
-        validation_alias=AliasChoices("POSEFACTORY_SETTINGS"),
+        validation_alias="POSEFACTORY_SETTINGS",
     )
 
 

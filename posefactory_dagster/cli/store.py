@@ -87,6 +87,12 @@ def gc(
 def copy(
     source: Annotated[str, typer.Argument(help="A folder, or r2://bucket/prefix.")],
     target: Annotated[str, typer.Argument(help="A folder, or r2://bucket/prefix.")],
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Let readers of TARGET get SOURCE's sets even of what went on there."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Copy uploads and committed sets to another store; run it again to go on where it was cut off."""
@@ -94,7 +100,7 @@ def copy(
 
     copied = Copied()
     with err.status("copying") as status:
-        for what, copied in copy_store(open_store(source), open_store(target)):
+        for what, copied in copy_store(open_store(source), open_store(target), replace):
             status.update(f"copying {copied.sets} sets, {copied.bytes / 1e6:.0f} MB: {what}")
 
     def print_it() -> None:
@@ -104,6 +110,11 @@ def copy(
         )
         for key in copied.clashes:
             print_error(f"{key}: {target} holds another file of that name; rename one of them")
+        for key in copied.kept:
+            err.print(
+                f"{key}: {target} has gone on by itself, so its readers keep what they have (--replace changes it)",
+                soft_wrap=True,
+            )
 
     show(as_json, dataclasses.asdict(copied), print_it)
     if copied.clashes:

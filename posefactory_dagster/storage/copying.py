@@ -18,22 +18,29 @@ BATCH = 64
 
 @dataclass
 class Copied:
-    """What a copy did: objects and bytes that went over, and what was there already."""
+    """What a copy did: objects and bytes that went over, and what was there already.
+
+    ``clashes`` are uploads of another content; ``kept`` pointers to sets that the source does not know.
+    """
 
     sets: int = 0
     uploads: int = 0
     found: int = 0
     bytes: int = 0
     clashes: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
 
-def copy_store(source: Store, target: Store) -> Iterator[tuple[str, Copied]]:
+def copy_store(source: Store, target: Store, replace: bool = False) -> Iterator[tuple[str, Copied]]:
     """Copy uploads, committed sets and pointers; yields what is being copied, and the count so far.
 
     A set goes over files first and manifest last, so one that was cut off does not exist at the target;
     a second copy finds what is there and takes the rest. No set and no upload at the target is
     overwritten: an upload of another content under the same name is reported and left. Readers at the target
-    then get the sets that readers at the source get.
+    then get the sets that readers at the source get, but where the target has gone on by itself.
+
+    Args:
+        replace: there too.
 
     Raises:
         StoreError: a file at the source is not what its manifest says; ``store verify`` shows more.
@@ -51,8 +58,8 @@ def copy_store(source: Store, target: Store) -> Iterator[tuple[str, Copied]]:
         _carry(source, target, {item.key: None})
         done.uploads += 1
         done.bytes += item.size
-    have = set(CommittedSets(target).all())
-    sets = CommittedSets(source)
+    sets, theirs = CommittedSets(source), CommittedSets(target)
+    have = set(theirs.all())
     for ref in sorted(sets.all(), key=lambda r: (r.asset, r.partition, r.identity)):
         yield f"{ref.asset} {ref.partition} {ref.identity}", done
         if ref in have:
@@ -62,9 +69,15 @@ def copy_store(source: Store, target: Store) -> Iterator[tuple[str, Copied]]:
         done.sets += 1
     for item in sorted(source.list(layout.CURRENT), key=lambda i: i.key):
         yield item.key, done
-        pointer = source.get_bytes(item.key)
-        if pointer is not None and target.get_bytes(item.key) != pointer:
-            target.put_bytes(item.key, pointer)
+        pointer = layout.parse_current(item.key)
+        mine = sets.current(*pointer) if pointer else None
+        if pointer is None or mine is None:
+            continue
+        held = theirs.current(*pointer)
+        if held is not None and sets.find(held.ref) is None and not replace:
+            done.kept.append(item.key)
+            continue
+        theirs.publish(mine.ref)
     yield "done", done
 
 

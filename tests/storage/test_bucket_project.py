@@ -11,7 +11,7 @@ import pytest
 
 from posefactory_dagster.characters.watching import Memory, look
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.sets import CommittedSets
+from posefactory_dagster.storage.sets import CommittedSets, SetRef
 from posefactory_dagster.storage.store import LocalStore, Store, open_store
 from tests.conftest import SAMPLES, Factory
 from tests.servers import S3Server
@@ -71,6 +71,22 @@ def test_the_main_job_in_a_bucket_equals_the_local_one_and_moves_both_ways(
     resumed = json.loads(factory.cli("store", "copy", str(local_root), back, "--json"))
     assert resumed["sets"] == 1
     assert all(not damages for _, damages in CommittedSets(cut).verify())
+
+    # Where the target went on by itself, its readers keep what they have, unless told otherwise.
+    there = CommittedSets(cut)
+    mine = there.current("pose_labels", "hero")
+    assert mine is not None
+    scratch = cut.scratch()
+    (scratch / "labels.parquet").write_bytes(b"of another run")
+    newer = there.commit(SetRef("pose_labels", "hero", "ffff"), scratch, inputs={}, settings={}, facts={})  # fmt: skip
+    there.publish(newer.ref)
+    kept = json.loads(factory.cli("store", "copy", str(local_root), back, "--json"))["kept"]
+    assert kept == [layout.current("pose_labels", "hero")]
+    assert there.current("pose_labels", "hero").ref == newer.ref
+    assert not json.loads(
+        factory.cli("store", "copy", str(local_root), back, "--replace", "--json")
+    )["kept"]
+    assert there.current("pose_labels", "hero").ref == mine.ref
 
     factory.environment["POSEFACTORY_STORE"] = str(local_root)
     assert json.loads(factory.cli("run", "--stale", "--json"))["keys"] == []
