@@ -26,6 +26,7 @@ from pycocotools.coco import COCO
 from blender_scripts.contract import CharacterTask
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.process import run_job
+from posefactory_dagster.blender.record import read_jobs
 from posefactory_dagster.settings import PROJECT_ROOT
 from tests.conftest import SAMPLES, SMALL, Factory
 
@@ -110,6 +111,27 @@ def test_ctrl_c_ends_all_of_it_and_leaves_nothing_running(factory: Factory) -> N
     assert not blenders_of(factory)
     done = json.loads(factory.cli("run", "ada_walk", "bruno_squat", "--json"))
     assert done["done"] == ["ada_walk", "bruno_squat"]
+
+
+def test_a_second_run_says_that_one_is_in_progress_or_waits_for_it(factory: Factory) -> None:
+    factory.add_sample("ada_walk")
+    words = ("run", "--all", "--until", "multi_angle_renders")
+    first = subprocess.Popen(
+        factory.command(*words), env=factory.environment, cwd=factory.root,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not blenders_of(factory):
+        assert first.poll() is None
+        time.sleep(0.02)
+    os.kill(first.pid, signal.SIGSTOP)  # it stays in progress for as long as this takes
+    try:
+        assert "is in progress; --wait waits for it" in factory.cli(*words, expect=2)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    done = json.loads(factory.cli(*words, "--wait", "--json"))
+    assert first.wait(60) == 0 and done["done"] == ["ada_walk"]
+    recorded = list(read_jobs(factory.sets.store))
+    assert len(recorded) == 1  # the second found what the first had made, and rendered nothing
 
 
 def test_x_bot_and_a_cast_kick(factory: Factory, mixamo: Path) -> None:
