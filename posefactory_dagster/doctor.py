@@ -20,9 +20,9 @@ from posefactory_dagster.blender.process import gpu_at_hand, run_job
 from posefactory_dagster.blender.runpod import placing
 from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
-from posefactory_dagster.blender.runpod.serverless import ask_price
+from posefactory_dagster.blender.runpod.endpoint import ask_price
 from posefactory_dagster.labels import landmarker, model
-from posefactory_dagster.settings import ASSETS_DATA, environment, project_settings
+from posefactory_dagster.settings import ASSETS_DATA, PodSettings, environment, project_settings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import REMOTE_SCHEME, Store, open_store
 
@@ -63,19 +63,19 @@ def examine(scratch: Path) -> Iterator[Finding]:
         yield _try_store(open_store())
     except Exception as error:
         yield Finding("store", False, True, str(error))
-        return
     yield _try_mediapipe(scratch)
     yield _disk(
         environment().cache if REMOTE_SCHEME in environment().store else Path(environment().store)
     )
-    yield from _try_runpod()
+    limits = PodSettings()
     try:
-        project_settings()
+        limits = project_settings().pods
         there = environment().settings_file.is_file()
         name = environment().settings_file.name
         yield Finding("settings", True, True, name if there else f"defaults (no {name})")
     except ValueError as error:
         yield Finding("settings", False, True, str(error))
+    yield from _try_runpod(limits)
 
 
 def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -> Finding:
@@ -97,7 +97,7 @@ def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -
     return Finding(what, True, needed, f"renders ({outcome.seconds['render']:.1f} s for 64 x 64)")
 
 
-def _try_runpod() -> Iterator[Finding]:
+def _try_runpod(settings: PodSettings) -> Iterator[Finding]:
     """Whether pods could be rented; needed only where renders are asked for elsewhere."""
     needed = environment().render_on != "local"
     if environment().runpod_api_key is None:
@@ -105,11 +105,10 @@ def _try_runpod() -> Iterator[Finding]:
             "RunPod", False, needed, "RUNPOD_API_KEY is not set; only for POSEFACTORY_RENDER_ON=pod"
         )
         return
-    settings = project_settings().pods
     try:
         api = open_api()
         count = len(api.pods())
-        first = placing.candidates(api.gpu_types(), settings)[0]
+        first = placing.candidates(api.gpu_types(settings.cloud), settings)[0]
         price = placing.price_of(first, settings)
         yield Finding(
             "RunPod", True, needed,

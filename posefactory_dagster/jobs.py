@@ -9,6 +9,11 @@ from typing import Any
 import dagster as dg
 import psutil
 
+from blender_scripts.contract import SettingsError
+from posefactory_dagster.blender.runpod.account import open_api
+from posefactory_dagster.blender.runpod.endpoint import EndpointClient
+from posefactory_dagster.blender.runpod.janitor import sweep, withdraw
+from posefactory_dagster.blender.runpod.pipes import installation_id
 from posefactory_dagster.characters import intake
 from posefactory_dagster.characters.assets import character
 from posefactory_dagster.datasets.assets import pose_dataset
@@ -22,10 +27,12 @@ from posefactory_dagster.labels.assets import (
 from posefactory_dagster.partitions import CHARACTERS, FAILED_KEYS
 from posefactory_dagster.renders import render_sets
 from posefactory_dagster.renders.assets import multi_angle_renders, wanted_settings
-from posefactory_dagster.settings import environment, project_settings
+from posefactory_dagster.settings import PodSettings, environment, project_settings
 from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.r2 import R2Store
 from posefactory_dagster.storage.sets import CommittedSets, file_sha256
+from posefactory_dagster.storage.store import Store
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -280,6 +287,39 @@ def runs_in_progress(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
         else:
             alive.append(run)
     return alive
+
+
+def end_orphans(instance: dg.DagsterInstance, store: Store) -> Iterator[str]:
+    """End what killed runs of this installation left on rented machines; yields what was done.
+
+    Raises:
+        RunPodError, StoreError: it could not be looked after; what was done until then is done.
+    """
+    try:
+        settings = project_settings().pods
+    except SettingsError as error:  # no typo in a file may keep pods alive
+        yield str(error)
+        settings = PodSettings()
+
+    def active() -> list[str]:
+        return [run.run_id for run in runs_in_progress(instance)]
+
+    api = open_api()
+    try:
+        for pod, what in sweep(api, installation_id(instance), active, settings):
+            yield f"pod {pod.id} ({pod.name}): {what}"
+    finally:
+        api.close()
+    running = active()
+
+    def is_over(run_id: str) -> bool:
+        return run_id not in running and instance.get_run_by_id(run_id) is not None
+
+    def cancel(endpoint_job: str) -> None:
+        EndpointClient().cancel(endpoint_job)
+
+    if isinstance(store, R2Store):  # nobody renders elsewhere from a folder
+        yield from withdraw(store, is_over, cancel)
 
 
 def _execute(

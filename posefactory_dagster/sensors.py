@@ -5,25 +5,22 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from blender_scripts.contract import SettingsError
-from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
-from posefactory_dagster.blender.runpod.janitor import sweep
-from posefactory_dagster.blender.runpod.pipes import installation_id
 from posefactory_dagster.characters.watching import Memory, look
 from posefactory_dagster.jobs import (
     CARRIED_BY_STARTER,
     CHAIN,
     DATASET,
     contiguous,
+    end_orphans,
     factory_job,
     follow_up,
     range_tags,
-    runs_in_progress,
 )
 from posefactory_dagster.partitions import CHARACTERS
-from posefactory_dagster.settings import PodSettings, environment, project_settings
+from posefactory_dagster.settings import environment
 from posefactory_dagster.storage.io_manager import StoreResource
+from posefactory_dagster.storage.store import StoreError
 
 
 @dg.sensor(
@@ -107,27 +104,18 @@ def carry_on_sensor(
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Ends RunPod pods of this installation whose run is over, and no one else's.",
+    description="Ends pods and endpoint jobs of this installation whose run is over, and no one else's.",
 )
-def pod_janitor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+def pod_janitor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SkipReason:
     """Look after what a killed orchestrator left running."""
     if environment().runpod_api_key is None:
-        return dg.SkipReason("RUNPOD_API_KEY is not set, so no pods can be there")
+        return dg.SkipReason("RUNPOD_API_KEY is not set, so nothing can be rented")
+    done = []
     try:
-        settings = project_settings().pods
-    except SettingsError as error:  # no typo in a file may keep pods alive
-        context.log.error(str(error))
-        settings = PodSettings()
-    try:
-        ended = sweep(
-            open_api(),
-            installation_id(context.instance),
-            lambda: [run.run_id for run in runs_in_progress(context.instance)],
-            settings,
-        )
-    except RunPodError as error:
+        for text in end_orphans(context.instance, store.sets().store):
+            context.log.warning(text)
+            done.append(text)
+    except (RunPodError, StoreError) as error:
         context.log.error(str(error))
         return dg.SkipReason(str(error))
-    for pod, reason in ended:
-        context.log.warning(f"pod {pod.id} ({pod.name}): {reason}")
-    return dg.SkipReason(f"{len(ended)} pods looked after" if ended else "nothing to end")
+    return dg.SkipReason("; ".join(done) or "nothing to end")

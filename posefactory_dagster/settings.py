@@ -124,11 +124,12 @@ class PodSettings:
     ``gpu_types``: acceptable ones by RunPod's ids, in no order, as the cheapest in stock comes first;
     empty means any NVIDIA one. ``seconds_per_image`` and ``startup_s`` are what estimates are made of.
     ``serverless_job_s`` is what one job of an endpoint may take (RunPod's own default limit is 600 s);
+    ``serverless_jobs_at_once`` how many wait or run at a time, more than the endpoint has workers;
     ``serverless_price_per_hour`` what an hour of a worker costs; None: RunPod is asked.
     """
 
     gpu_types: tuple[str, ...] = ()
-    cloud: str = "SECURE"
+    cloud: Literal["SECURE", "COMMUNITY"] = "SECURE"
     max_price_per_hour: float = 0.8
     max_cost_per_job: float = 5.0
     seconds_per_image: float = 1.0
@@ -136,6 +137,7 @@ class PodSettings:
     disk_gb: int = 20
     max_pods_per_job: int = 2
     serverless_job_s: float = 480.0
+    serverless_jobs_at_once: int = 10
     serverless_price_per_hour: float | None = None
     poll_interval_s: float = 30.0
     provision_timeout_s: float = 600.0

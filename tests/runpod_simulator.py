@@ -45,9 +45,9 @@ BASE = "urn:runpod"
 GPUS = [
     {
         "id": name, "name": name.removeprefix("NVIDIA "), "pool": pool, "manufacturer": "NVIDIA",
-        "memory": memory, "secure": True, "community": False,
-        "price": {"secure": price, "community": 0.0, "serverless": 2 * price},
-        "maxCount": {"secure": 8, "community": 0},
+        "memory": memory, "secure": True, "community": name == "NVIDIA RTX A6000",
+        "price": {"secure": price, "community": price / 2, "serverless": 2 * price},
+        "maxCount": {"secure": 8, "community": 1},
     }
     for name, memory, price, pool in (
         ("NVIDIA GeForce RTX 4090", 24, 0.44, "ADA_24"), ("NVIDIA RTX A4000", 16, 0.20, "AMPERE_16"),
@@ -65,6 +65,7 @@ ENDPOINT: dict[str, Any] = {
     "createdAt": "2026-06-01T12:00:00Z",
 }  # fmt: skip
 STOCK = {"NVIDIA H200": "HIGH", "NVIDIA A40": "LOW", "NVIDIA GeForce RTX 4090": "HIGH"}
+COMMUNITY_STOCK = {"NVIDIA RTX A6000": "MEDIUM"}
 
 
 @dataclass
@@ -78,13 +79,19 @@ class Fault:
 
 @dataclass
 class Behaviour:
-    """How the next pod lives. Seconds; ``None`` for never."""
+    """How the next pod lives. Seconds; ``None`` for never.
+
+    A ``silent`` one exits without a word, a ``mute`` one runs on and says nothing, a frozen one stops in the
+    middle of its work and stays.
+    """
 
     stuck: bool = False
     error: bool = False
     die_after: float | None = None
     die_after_images: int | None = None
     silent: bool = False
+    mute: bool = False
+    freeze_after_images: int | None = None
     restarts: int = 0
     provision_s: float = 0.2
 
@@ -107,6 +114,7 @@ class SimulatedPod:
     seen: set[Path] = field(default_factory=set)
     deletes: int = 0
     worked: float | None = None
+    commands: set[str] = field(default_factory=set)
 
     @property
     def log(self) -> Path:
@@ -166,9 +174,14 @@ class RunPodSimulator:
             while pod.process.poll() is None and not pod.deleted:
                 time.sleep(0.03)
                 late = how.die_after is not None and time.monotonic() - started > how.die_after
-                enough = (
-                    how.die_after_images is not None and self._images(pod) >= how.die_after_images
-                )
+                made = self._images(pod)
+                pod.commands |= _command_lines(pod.process.pid)
+                enough = how.die_after_images is not None and made >= how.die_after_images
+                if how.freeze_after_images is not None and made >= how.freeze_after_images:
+                    how.freeze_after_images = None
+                    for child in _descendants(pod.process.pid):
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(child, signal.SIGSTOP)
                 if late or enough:
                     self.kill(pod)
                     how.die_after = how.die_after_images = None
@@ -191,6 +204,8 @@ class RunPodSimulator:
         words[0] = sys.executable
         if pod.behaviour.silent:
             words = [sys.executable, "-c", "print('nothing to say')"]
+        if pod.behaviour.mute:
+            words = [sys.executable, "-c", "import time; time.sleep(600)"]
         environment = {
             "PATH": os.environ["PATH"],
             "WORKSPACE_ROOT": str(pod.workspace),
@@ -238,7 +253,7 @@ class RunPodSimulator:
             "args": pod.request.get("args", ""), "disk": pod.request.get("disk", 20), "ports": [],
             "env": pod.request.get("env", {}), "registry": None, "status": pod.status,
             "actions": actions.get(pod.status, ["terminate"]), "mounts": {},
-            "gpu": pod.request["gpu"], "cloud": "SECURE", "dataCenterId": "US-KS-2",
+            "gpu": pod.request["gpu"], "cloud": pod.request.get("cloud", "SECURE"), "dataCenterId": "US-KS-2",
             "cudaVersion": "12.8", "ssh": {"proxy": None, "direct": None}, "template": None,
             "cost": price if pod.status in ("RUNNING", "STARTING", "PROVISIONING") else 0.0,
             "locked": False, "globalNetworking": {"enabled": False},
@@ -248,11 +263,29 @@ class RunPodSimulator:
 
     def check(self, what: str, schema: dict[str, Any], value: Any) -> list[str]:
         """Violations of a schema of the document, which are remembered."""
-        pointer = dict(schema)
-        if "$ref" in pointer and pointer["$ref"].startswith("#"):
-            pointer["$ref"] = BASE + pointer["$ref"]
-        validator = jsonschema.Draft202012Validator(pointer, registry=self.registry)
+        whole = json.loads(json.dumps(schema).replace('"$ref": "#', f'"$ref": "{BASE}#'))
+        validator = jsonschema.Draft202012Validator(whole, registry=self.registry)
         found = [f"{what}: {e.json_path}: {e.message}" for e in validator.iter_errors(value)]
+        self.violations += found
+        return found
+
+    def check_parameters(
+        self, operation: dict[str, Any], query: dict[str, str], headers: Any
+    ) -> list[str]:
+        """Violations in a request's query and headers, which are remembered."""
+        parameters = [self.resolve(p) for p in operation.get("parameters", [])]
+        names = {p["name"] for p in parameters if p["in"] == "query"}
+        found = [f"{operation['operationId']}: no query {n!r}" for n in query if n not in names]
+        for parameter in parameters:
+            where = query if parameter["in"] == "query" else headers
+            value = where.get(parameter["name"]) if parameter["in"] in ("query", "header") else None
+            if value is None:
+                if parameter.get("required") and parameter["in"] != "path":
+                    found.append(f"{operation['operationId']}: {parameter['name']} is missing")
+                continue
+            schema = parameter["schema"]
+            typed = _typed(self.resolve(schema) if "$ref" in schema else schema, value)
+            self.check(f"{operation['operationId']} {parameter['name']}", schema, typed)
         self.violations += found
         return found
 
@@ -274,6 +307,29 @@ def _descendants(pid: int) -> list[int]:
         return [p.pid for p in [*parent.children(recursive=True), parent]]
     except psutil.NoSuchProcess:
         return []
+
+
+def _command_lines(pid: int) -> set[str]:
+    """What a process list shows of a process and all it started."""
+    import psutil
+
+    found = set()
+    for child in _descendants(pid):
+        with contextlib.suppress(psutil.Error):
+            found.add(" ".join(psutil.Process(child).cmdline()))
+    return found
+
+
+def _typed(schema: dict[str, Any], value: str) -> Any:
+    """A query's or header's text as the type that its schema has."""
+    kind = schema.get("type")
+    if kind == "array":
+        return value.split(",")
+    if kind in ("integer", "number") and value.lstrip("-").isdigit():
+        return int(value)
+    if kind == "boolean" and value in ("true", "false"):
+        return value == "true"
+    return value
 
 
 PATHS = {
@@ -319,6 +375,8 @@ class _Handler(BaseHTTPRequestHandler):
             fault.times -= 1
             if self._fail(fault, request):
                 return None
+        query = dict(parse_qsl(parts.query))
+        simulator.check_parameters(self.operation, query, self.headers)
         content = self.operation.get("requestBody")
         if content is not None:
             schema = content["content"]["application/json"]["schema"]
@@ -332,7 +390,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if pod_id and not known:
             return self._problem(404, "not found")
-        getattr(self, f"_{operation_id}")(request, pod_id, dict(parse_qsl(parts.query)))
+        getattr(self, f"_{operation_id}")(request, pod_id, query)
         return None
 
     do_GET = do_POST = do_DELETE = _serve
@@ -393,7 +451,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _createPod(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
         if ("gpu" in request) == ("cpu" in request) or "image" not in request:
             return self._problem(400, "exactly one of gpu or cpu, and an image, are needed")
-        if self.simulator.stock.get(request["gpu"]["id"], "NONE") == "NONE":
+        community = request.get("cloud") == "COMMUNITY"
+        stock = COMMUNITY_STOCK if community else self.simulator.stock
+        if stock.get(request["gpu"]["id"], "NONE") == "NONE":
             return self._problem(400, "no instances are available for this GPU type")
         return self._answer(201, self.simulator.describe(self.simulator.create(request)))
 
@@ -412,11 +472,16 @@ class _Handler(BaseHTTPRequestHandler):
             pod.behaviour.restarts = 0
             self.simulator.kill(pod)
             pod.status = "EXITED"
+        elif request["action"] == "start":
+            pod.status = "STARTING"
+            threading.Thread(target=self.simulator._live, args=(pod,), daemon=True).start()  # noqa: SLF001
         self._answer(200, self.simulator.describe(pod))
 
     def _listGpuTypes(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
+        community = query.get("cloud") == "COMMUNITY"
+        stock = COMMUNITY_STOCK if community else self.simulator.stock
         gpus = [
-            {**g, "availability": self.simulator.stock.get(g["id"], "NONE")}
+            {**g, "availability": stock.get(g["id"], "NONE")}
             if query.get("include") == "AVAILABILITY"
             else g
             for g in GPUS

@@ -30,7 +30,10 @@ class WorkerEnvironment:
     def read(cls) -> WorkerEnvironment:
         """From the environment, which is emptied of the two secrets: no child process gets them."""
         workspace = Path(os.environ.get("WORKSPACE_ROOT", "/workspace"))
-        if not workspace.is_dir():
+        try:
+            workspace.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            print(f"{workspace} cannot be used ({error}); working in {tempfile.gettempdir()}")
             workspace = Path(tempfile.gettempdir())
         blender = os.environ.get("BLENDER_PATH")
         return cls(

@@ -8,7 +8,7 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,15 +29,11 @@ def get_bytes(url: str, what: str, limit: int = 64 * 2**20) -> bytes | None:
 
     def work() -> bytes | None:
         try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
-                data = answer.read(limit + 1)
+            return b"".join(_chunks(url, what, limit))
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return None
             raise
-        if len(data) > limit:
-            raise TransferError(f"{what}: larger than {limit} bytes")
-        return data
 
     return _patiently(work, what)
 
@@ -50,16 +46,11 @@ def download(url: str, target: Path, what: str, sha256: str) -> None:
     """
 
     def work() -> None:
-        digest, size = hashlib.sha256(), 0
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, target.open("wb") as file:
-            while chunk := answer.read(CHUNK):
-                size += len(chunk)
-                if size > MAX_BYTES:
-                    raise TransferError(f"{what}: larger than {MAX_BYTES} bytes")
+        digest = hashlib.sha256()
+        with target.open("wb") as file:
+            for chunk in _chunks(url, what, MAX_BYTES):
                 digest.update(chunk)
                 file.write(chunk)
-        if str(size) != answer.headers.get("Content-Length", str(size)):
-            raise http.client.IncompleteRead(b"")  # http.client says nothing of it by itself
         if digest.hexdigest() != sha256:
             raise TransferError(f"{what}: its content is not what its checksum says")
 
@@ -76,6 +67,19 @@ def upload(url: str, data: bytes, what: str) -> None:
         urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
 
     _patiently(work, what)
+
+
+def _chunks(url: str, what: str, limit: int) -> Iterator[bytes]:
+    """What lies at an address, whole or with an error."""
+    size = 0
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+        while chunk := answer.read(CHUNK):
+            size += len(chunk)
+            if size > limit:
+                raise TransferError(f"{what}: larger than {limit} bytes")
+            yield chunk
+        if str(size) != answer.headers.get("Content-Length", str(size)):
+            raise http.client.IncompleteRead(b"")  # http.client says nothing of it by itself
 
 
 def _patiently(work: Callable[[], T], what: str) -> T:

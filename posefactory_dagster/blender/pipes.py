@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import dagster_pipes
@@ -113,13 +112,11 @@ class BlenderResource(dg.ConfigurableResource):
         from posefactory_dagster.blender.runpod.serverless import EndpointReport, ServerlessRenderer
         from posefactory_dagster.costs.estimates import OverBudget
 
-        rented: list[dict[str, Any]] = record.details.setdefault("rented", [])
-
         def on_report(report: PodReport | EndpointReport) -> None:
             metadata = report.metadata()
             context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
-            rented.append({k: getattr(v, "value", v) for k, v in metadata.items()})
-            spent = sum(r["cost_usd"] for r in rented)
+            record.rented.append({k: getattr(v, "value", v) for k, v in metadata.items()})
+            spent = sum(r["cost_usd"] for r in record.rented)
             which = {
                 f"posefactory/{k}": str(metadata[k]) for k in ("pod", "endpoint") if k in metadata
             }
@@ -133,9 +130,9 @@ class BlenderResource(dg.ConfigurableResource):
             if self.place == "pod":
                 PodRenderer(context, store, listener, on_outcome, on_report).render(job, work)
             elif self.place == "serverless":
-                ServerlessRenderer(context, store, listener, on_outcome, on_report).render(
-                    job, work
-                )
+                ServerlessRenderer(
+                    context, store, listener, on_outcome, record.submitted, on_report
+                ).render(job, work)
             else:
                 raise RunPodError(f"render_on is {self.place!r}: choose local, pod or serverless")
         except (RunPodError, OverBudget) as error:

@@ -13,6 +13,7 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import SetRef
 from posefactory_dagster.storage.store import Store
 
+STATUS = "status.json"
 JobStatus = Literal["pending", "processing", "completed", "failed"]
 
 
@@ -20,14 +21,16 @@ JobStatus = Literal["pending", "processing", "completed", "failed"]
 class JobRecord:
     """A job's place in the store. The document is written once, the status as often as it changes.
 
-    ``run_id`` is the Dagster run's, so that a job whose run was killed can be told from one that goes on.
+    ``run_id`` is the Dagster run's, so that a job whose run was killed can be told from one that goes on;
+    ``endpoint_jobs`` are those of a serverless endpoint, and ``rented`` what pods and endpoints did and cost.
     """
 
     store: Store
     job: Job
     where: str
     run_id: str
-    details: dict[str, Any] = field(default_factory=dict)
+    rented: list[dict[str, Any]] = field(default_factory=list)
+    endpoint_jobs: list[str] = field(default_factory=list)
     results: dict[str, SetRef] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
@@ -47,10 +50,16 @@ class JobRecord:
             "updated_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "results": {key: [r.asset, r.partition, r.identity] for key, r in self.results.items()},
             "errors": self.errors,
-            **self.details,
+            "rented": self.rented,
+            "endpoint_jobs": self.endpoint_jobs,
         }
         data = json.dumps(document, indent=1).encode()
-        self.store.put_bytes(layout.job_file(self.job.job_id, "status.json"), data)
+        self.store.put_bytes(layout.job_file(self.job.job_id, STATUS), data)
+
+    def submitted(self, endpoint_job: str) -> None:
+        """Note a job of an endpoint at once: if this process is killed, another must be able to cancel it."""
+        self.endpoint_jobs.append(endpoint_job)
+        self.tell("processing")
 
     def close(self) -> None:
         """Say how it ended: completed only if every character came through."""
@@ -70,7 +79,19 @@ def read_jobs(store: Store) -> Iterator[dict[str, Any]]:
 def read_job(store: Store, job_id: str) -> dict[str, Any] | None:
     """One job: ``job`` is its document, ``status`` what is said of it; None if there is none."""
     document = store.get_bytes(layout.job_file(job_id, "job.json"))
-    status = store.get_bytes(layout.job_file(job_id, "status.json"))
     if document is None:
         return None
-    return {"job": json.loads(document), "status": json.loads(status or b"{}")}
+    return {"job": json.loads(document), "status": read_status(store, job_id)}
+
+
+def read_status(store: Store, job_id: str) -> dict[str, Any]:
+    """What is said of a job; empty if nothing."""
+    status: dict[str, Any] = json.loads(store.get_bytes(layout.job_file(job_id, STATUS)) or b"{}")
+    return status
+
+
+def tell_failed(store: Store, job_id: str, why: str) -> None:
+    """Say of a job what its own run cannot say any more."""
+    status = {**read_status(store, job_id), "status": "failed", "trouble": why}
+    data = json.dumps(status, indent=1).encode()
+    store.put_bytes(layout.job_file(job_id, STATUS), data)

@@ -24,6 +24,10 @@ class Work:
         ref = self.ref
         return layout.set_file(ref.asset, ref.partition, ref.identity, attempt, name)
 
+    def images(self, settings: RenderSettings) -> int:
+        """How many images it will have."""
+        return sum(name.startswith("images/") for name in self.files(settings))
+
     def files(self, settings: RenderSettings) -> list[str]:
         """The files that the set will have when it leaves the worker."""
         facts = self.source.facts

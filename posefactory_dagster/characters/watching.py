@@ -74,6 +74,8 @@ def look(store: Store, memory: Memory, registered: Sequence[str], max_mb: float)
         else:
             pending[key] = mark
     memory.pending = pending
+    # What is gone is forgotten, so that the same file dropped once more is news.
+    memory.taken = {key: mark for key, mark in memory.taken.items() if key in found}
     changed: list[str] = []
     motions: list[str] = []
     started = time.monotonic()

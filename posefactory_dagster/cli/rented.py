@@ -43,7 +43,7 @@ def _pod_document(pod: Any) -> dict[str, Any]:
         "status": pod.status,
         "gpu": pod.gpu.id if pod.gpu else None,
         "usd_per_hour": pod.cost,
-        "created_at": pod.createdAt.isoformat(),
+        "created_at": pod.createdAt.isoformat() if pod.createdAt else None,
         "console": pod.console,
     }
 
@@ -59,7 +59,7 @@ def pods_list(as_json: JsonOption = False) -> None:
     def print_it() -> None:
         table = Table("pod", "name", "status", "GPU", "$/h", "created")
         for r in rows:
-            table.add_row(r["id"], r["name"], r["status"], r["gpu"] or "", f"{r['usd_per_hour']:.2f}", r["created_at"])  # fmt: skip
+            table.add_row(r["id"], r["name"], r["status"], r["gpu"] or "", f"{r['usd_per_hour'] or 0:.2f}", r["created_at"] or "")  # fmt: skip
         out.print(table if rows else "no pods of this installation")
 
     show(as_json, rows, print_it)
@@ -73,7 +73,7 @@ def pods_prices(as_json: JsonOption = False) -> None:
 
     settings = project_settings().pods
     with _explained():
-        catalogue = open_api().gpu_types()
+        catalogue = open_api().gpu_types(settings.cloud)
     try:
         chosen = [g.id for g in placing.candidates(catalogue, settings)]
     except placing.NotPlaced:
@@ -104,7 +104,7 @@ def pods_start(
     pod_id: Annotated[str, typer.Argument(help="A pod of this installation.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Boot a stopped pod again, to look at it."""
+    """Boot a stopped pod again; its worker goes on if its run waits for it, and ends it if not."""
     _act([pod_id], "start", as_json)
 
 
@@ -188,7 +188,7 @@ def _settled(job: dict[str, Any], instance: Any) -> dict[str, Any]:
 
     status = job["status"]
     if status.get("status") == "processing":
-        run = instance.get_run_by_id(status["run_id"])  # None: it is somebody else's
+        run = instance.get_run_by_id(str(status.get("run_id")))  # None: it is somebody else's
         if run is not None and run.run_id not in [r.run_id for r in runs_in_progress(instance)]:
             status["status"] = "failed"
             status["trouble"] = f"its run {run.run_id} ended before it did; run the rest again"

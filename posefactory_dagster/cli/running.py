@@ -32,7 +32,7 @@ from posefactory_dagster.cli.terminal import (
 )
 from posefactory_dagster.progress import listening
 from posefactory_dagster.renders.render_sets import motion_text
-from posefactory_dagster.settings import ASSETS_DATA, project_settings
+from posefactory_dagster.settings import ASSETS_DATA, environment, project_settings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.storage.store import LocalStore
@@ -72,6 +72,7 @@ def run(
         if stale:
             chosen = jobs.stale_keys(sets, chosen)
         _wait_for_others(instance, wait)
+        _end_orphans(instance, sets)
         document = _run(instance, sets, chosen, until, quiet=as_json)
         if keys and until != jobs.CHAIN[0]:  # named one by one, so they were meant to be rendered
             for key in chosen:
@@ -96,6 +97,22 @@ def _wait_for_others(instance: Any, wait: bool) -> None:
     with err.status("waiting for the run in progress"):
         while runs_in_progress(instance):
             time.sleep(1)
+
+
+def _end_orphans(instance: Any, sets: CommittedSets) -> None:
+    """What a killed run left on rented machines must not go on beside this one; a daemon may not be there."""
+    if environment().render_on == "local" or environment().runpod_api_key is None:
+        return
+    from posefactory_dagster.blender.runpod.api import RunPodError
+    from posefactory_dagster.jobs import end_orphans
+
+    try:
+        for text in end_orphans(instance, sets.store):
+            err.print(text, soft_wrap=True)
+    except (
+        RunPodError
+    ) as error:  # the pod_janitor sensor looks again; what is to be rendered now may not need it
+        print_error(f"what earlier runs left on RunPod is not known: {error}")
 
 
 def _run(
@@ -275,7 +292,7 @@ def _spend(yes: bool, as_json: bool) -> None:
     settings = project_settings().pods
     try:
         bucket_of(sets.store)
-        gpu = placing.candidates(open_api().gpu_types(), settings)[0]
+        gpu = placing.candidates(open_api().gpu_types(settings.cloud), settings)[0]
     except RunPodError as error:
         raise CommandError(str(error)) from error
     price = placing.price_of(gpu, settings)

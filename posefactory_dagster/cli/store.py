@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -134,11 +135,11 @@ def upload_url(
     from posefactory_dagster.storage.r2 import UPLOAD_URL_SECONDS, R2Store
 
     assert isinstance(store, R2Store)
-    key = safe_slug(name.removesuffix(".fbx"))
+    key = safe_slug(Path(name).stem if name.lower().endswith(".fbx") else name)
     taken = intake.uploads_by_key(store).get(key)
     if taken:
         raise CommandError(f"{name}: the key {key!r} belongs to {taken[0].file_name!r} already")
-    address = store.presigned(layout.upload(f"{key}.fbx"), "put_object", UPLOAD_URL_SECONDS)
+    address = store.presigned(layout.upload(f"{key}.fbx"), "PUT", UPLOAD_URL_SECONDS)
     document = {"key": key, "url": address, "seconds": UPLOAD_URL_SECONDS}
 
     def print_it() -> None:

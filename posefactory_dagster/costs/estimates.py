@@ -38,17 +38,19 @@ def estimate_render(
     return RenderEstimate(images, seconds, price)
 
 
-def check_budget(estimate: RenderEstimate, settings: PodSettings) -> None:
-    """Refuse a job that is estimated to cost too much.
+def check_budget(estimate: RenderEstimate, settings: PodSettings, spent: float = 0.0) -> None:
+    """Refuse what is estimated to cost too much, with what was ``spent`` on the job already.
 
     Raises:
         OverBudget: with the figures.
     """
-    if estimate.cost > settings.max_cost_per_job:
+    if spent + estimate.cost > settings.max_cost_per_job:
+        before = f" after ${spent:.2f} that are spent" if spent else ""
         raise OverBudget(
             f"{estimate.images} images are estimated at {estimate.seconds:.0f} s and ${estimate.cost:.2f} "
-            f"(${estimate.price:.2f} an hour), over max_cost_per_job = ${settings.max_cost_per_job:.2f}; "
-            "nothing was started. Run fewer characters at a time, or raise it in posefactory.toml, [pods]"
+            f"(${estimate.price:.2f} an hour){before}, over max_cost_per_job = ${settings.max_cost_per_job:.2f}; "
+            f"nothing {'more ' if spent else ''}was started. Run fewer characters at a time, or raise it in "
+            "posefactory.toml, [pods]"
         )
 
 

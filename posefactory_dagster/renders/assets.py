@@ -19,7 +19,6 @@ from posefactory_dagster.renders import render_sets
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
-from posefactory_dagster.storage.store import StoreError
 
 _TYPES = get_type_hints(RenderSettings)
 STRIP_IMAGES = 8
@@ -96,9 +95,10 @@ def multi_angle_renders(
                     committed = _commit(sets, todo[key], settings, scratch / key, outcome)
                     ledger.good(key, committed.ref, _metadata(committed))
                     return None
-                except (StoreError, ValueError, KeyError) as error:
+                except Exception as error:
                     if outcome.attempt is None:
                         raise  # made here: the store itself is at fault, and the next would fail too
+                    # Made elsewhere, it can be anything: an image that is none, a document of another shape.
                     sets.store.delete([todo[key].key(outcome.attempt, RESULT)])
                     fault = f"{key}: what the worker sent cannot be used ({error}); run it again"
             ledger.bad(key, fault)

@@ -20,7 +20,7 @@ BATCH = 64
 class Copied:
     """What a copy did: objects and bytes that went over, and what was there already.
 
-    ``clashes`` are uploads of another content; ``kept`` pointers to sets that the source does not know.
+    ``clashes`` are uploads of another content; ``kept`` pointers to newer sets, which the source does not know.
     """
 
     sets: int = 0
@@ -74,7 +74,8 @@ def copy_store(source: Store, target: Store, replace: bool = False) -> Iterator[
         if pointer is None or mine is None:
             continue
         held = theirs.current(*pointer)
-        if held is not None and sets.find(held.ref) is None and not replace:
+        newer = held is not None and held.created_at > mine.created_at
+        if held is not None and newer and sets.find(held.ref) is None and not replace:
             done.kept.append(item.key)
             continue
         theirs.publish(mine.ref)

@@ -59,10 +59,11 @@ def parse_job(key: str) -> str | None:
     return parts[1] if is_job else None
 
 
-def is_job_traffic(key: str) -> bool:
-    """Whether ``key`` is an order or a message, of use only while a worker is at it."""
+def parse_job_traffic(key: str) -> str | None:
+    """The job id if ``key`` is an order or a message, of use only while a worker is at it."""
     parts = key.split("/")
-    return len(parts) >= 3 and parts[2].startswith(("order-", "messages-"))
+    is_traffic = len(parts) >= 3 and parts[2].startswith(("order-", "messages-"))
+    return parts[1] if is_traffic else None
 
 
 def doctor(name: str) -> str:

@@ -9,9 +9,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import botocore.exceptions as boto
 import obstore
@@ -167,14 +168,16 @@ class R2Store:
             return self.get_bytes(key) == data
         return True
 
-    def get_bytes(self, key: str) -> bytes | None:
+    def get_bytes(self, key: str, most: int | None = None) -> bytes | None:
+        """The content; of what others could have written, no more than the first ``most`` bytes."""
+
+        def read() -> bytes:
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+            with closing(answer["Body"]) as body:
+                return bytes(body.read(most))
+
         try:
-            return self._ask(
-                lambda: self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)[
-                    "Body"
-                ].read(),
-                404,
-            )
+            return self._ask(read, 404)
         except _Refused:
             return None
 
@@ -290,15 +293,9 @@ class R2Store:
     def address(self, key: str = "") -> str:
         return f"{REMOTE_SCHEME}{self.bucket}/{self.prefix}{key}".rstrip("/")
 
-    def presigned(self, key: str, method: str, seconds: float) -> str:
-        """An address that lets its holder do one thing (``get_object``, ``put_object``) to one object."""
-        return str(
-            self.client.generate_presigned_url(
-                method,
-                Params={"Bucket": self.bucket, "Key": self.prefix + key},
-                ExpiresIn=int(seconds),
-            )
-        )
+    def presigned(self, key: str, method: Literal["GET", "PUT"], seconds: float) -> str:
+        """An address that lets its holder do one thing to one object, for at most seven days."""
+        return obstore.sign(self._quick, method, self.prefix + key, timedelta(seconds=seconds))
 
     def _scratch_root(self) -> Path:
         path = self._cache / "scratch"

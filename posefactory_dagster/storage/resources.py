@@ -1,12 +1,15 @@
 """The S3 clients for Cloudflare R2."""
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from dagster_aws.s3 import S3Resource
 from obstore.store import S3Store
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
 
 #: Seconds. A stalled connection must not hold a run for ever; R2 answers in well under one.
 CONNECT_TIMEOUT_S = 10
@@ -52,12 +55,20 @@ def quick_client(resource: R2Resource, bucket: str) -> S3Store:
 
     It tries once; who uses it goes on with boto3 where it fails. It heeds the usual proxy variables.
     """
+
+    def keys() -> "S3Credential":
+        """These and no others: without a provider, obstore also reads AWS_SESSION_TOKEN."""
+        return {
+            "access_key_id": resource.aws_access_key_id or "",
+            "secret_access_key": resource.aws_secret_access_key or "",
+            "expires_at": None,
+        }
+
     return S3Store(
         bucket,
         endpoint=resource.endpoint_url,
         region=resource.region_name or "auto",
-        access_key_id=resource.aws_access_key_id,
-        secret_access_key=resource.aws_secret_access_key,
+        credential_provider=keys,
         virtual_hosted_style_request=False,
         client_options={
             "allow_http": (resource.endpoint_url or "").startswith("http://"),

@@ -123,6 +123,10 @@ class Damage:
     fault: str
 
 
+class DamagedManifest(StoreError):
+    """What should be a manifest is none."""
+
+
 class CommittedSets:
     """All sets of a store."""
 
@@ -221,21 +225,31 @@ class CommittedSets:
         self.store.delete([item.key for item in self.store.list(prefix)])
 
     def find(self, ref: SetRef) -> CommittedSet | None:
-        """The set, if it is committed."""
-        data = self.store.get_bytes(layout.manifest(ref.asset, ref.partition, ref.identity))
+        """The set, if it is committed.
+
+        Raises:
+            DamagedManifest: something is there, and it is no manifest.
+        """
+        key = layout.manifest(ref.asset, ref.partition, ref.identity)
+        data = self.store.get_bytes(key)
         if data is None:
             return None
-        manifest = json.loads(data)
-        return CommittedSet(
-            ref=ref,
-            attempt=manifest["attempt"],
-            inputs=manifest["inputs"],
-            settings=manifest["settings"],
-            files=manifest["files"],
-            facts=manifest["facts"],
-            created_at=manifest["created_at"],
-            _store=self.store,
-        )
+        try:
+            manifest = json.loads(data)
+            return CommittedSet(
+                ref=ref,
+                attempt=manifest["attempt"],
+                inputs=manifest["inputs"],
+                settings=manifest["settings"],
+                files=manifest["files"],
+                facts=manifest["facts"],
+                created_at=manifest["created_at"],
+                _store=self.store,
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedManifest(
+                f"{self.store.address(key)}: cannot be read ({error!r}); {REPAIR}"
+            ) from error
 
     def publish(self, ref: SetRef) -> None:
         """Let readers of (asset, partition) get this set from now on."""
@@ -261,17 +275,25 @@ class CommittedSets:
     def verify(self) -> Iterator[tuple[SetRef, list[Damage]]]:
         """Check each set's files against its manifest, set by set, reading them where they lie."""
         for ref in sorted(self.all(), key=lambda r: (r.asset, r.partition, r.identity)):
-            committed = self.find(ref)
+            try:
+                committed = self.find(ref)
+            except DamagedManifest:
+                yield ref, [Damage(ref, layout.MANIFEST, "cannot be read")]
+                continue
             if committed is not None:
                 with ThreadPoolExecutor(VERIFY_PARALLEL) as pool:
                     check = functools.partial(self._check, committed)
                     yield ref, [d for d in pool.map(check, committed.files) if d is not None]
         for item in sorted(self.store.list(layout.CURRENT), key=lambda i: i.key):
             pointer = layout.parse_current(item.key)
-            if pointer and self.current(*pointer) is None:
-                identity = json.loads(self.store.get_bytes(item.key) or b"{}").get("identity", "")
-                ref = SetRef(*pointer, identity)
-                yield ref, [Damage(ref, "manifest.json", "missing, and readers are pointed to it")]
+            try:
+                if pointer is None or self.current(*pointer) is not None:
+                    continue
+            except DamagedManifest:  # said above
+                continue
+            identity = json.loads(self.store.get_bytes(item.key) or b"{}").get("identity", "")
+            ref = SetRef(*pointer, identity)
+            yield ref, [Damage(ref, layout.MANIFEST, "missing, and readers are pointed to it")]
 
     def drop(self, ref: SetRef) -> None:
         """Remove a set, manifest first, so that it stops existing at once; and a pointer to it."""
@@ -337,7 +359,7 @@ class CommittedSets:
         stale = [
             i
             for i in self.store.list(layout.JOBS)
-            if layout.is_job_traffic(i.key) and now - i.modified >= grace_s
+            if layout.parse_job_traffic(i.key) and now - i.modified >= grace_s
         ]
         freed += sum(i.size for i in stale)
         removed += sorted({"/".join(i.key.split("/")[:3]) for i in stale})

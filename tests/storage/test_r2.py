@@ -168,7 +168,7 @@ def test_an_upload_address_takes_one_file_and_no_other(
     rclone_s3: S3Server, opened: Any, tmp_path: Path
 ) -> None:
     store = opened(rclone_s3).store
-    address = store.presigned(layout.upload("hero.fbx"), "put_object", 60)
+    address = store.presigned(layout.upload("hero.fbx"), "PUT", 60)
 
     def put(url: str) -> int:
         request = urllib.request.Request(url, data=b"FBX", method="PUT")

@@ -6,6 +6,7 @@ size, JSON or refused, and read into models that know their fields.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -24,8 +25,6 @@ MAX_ANSWER = 16 * 2**20
 ATTEMPTS = 6
 LONGEST_WAIT_S = LONGEST_ANSWER_S = 60.0
 ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-
-PodStatus = Literal["PROVISIONING", "STARTING", "RUNNING", "EXITED", "ERROR", "TERMINATED"]
 
 
 class RunPodError(RuntimeError):
@@ -84,15 +83,26 @@ class Gpu(_Model):
 
 
 class Pod(_Model):
-    """A pod as RunPod describes it. ``cost`` is USD an hour; its environment is left unread."""
+    """A pod as RunPod describes it. ``cost`` is USD an hour; its environment is left unread.
+
+    A ``status`` is one of PROVISIONING, STARTING, RUNNING, EXITED, ERROR and TERMINATED, or a word that RunPod
+    did not have when this was written. A pod that RunPod says little of must be found and ended all the same.
+    """
 
     id: str = pydantic.Field(pattern=f"^{ID.pattern}$")
     name: str
-    status: PodStatus
-    cost: float
+    status: str
+    cost: float | None = None
     gpu: Gpu | None = None
-    createdAt: pydantic.AwareDatetime
-    startedAt: pydantic.AwareDatetime | None = None
+    createdAt: pydantic.AwareDatetime | None = None
+
+    @pydantic.field_validator("cost", "gpu", "createdAt", mode="wrap")
+    @classmethod
+    def _or_nothing(cls, value: Any, read: pydantic.ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return read(value)
+        except pydantic.ValidationError:
+            return None
 
     @property
     def console(self) -> str:
@@ -105,8 +115,24 @@ class Pod(_Model):
         return self.status in ("EXITED", "ERROR", "TERMINATED")
 
 
+def _readable(model: type[M], items: list[Any]) -> list[M]:
+    """Those of ``items`` that can be read: one strange pod of somebody must not hide all the others."""
+    found = []
+    for item in items:
+        with contextlib.suppress(pydantic.ValidationError):
+            found.append(model.model_validate(item))
+    if items and not found:
+        raise ValueError("not one can be read")
+    return found
+
+
 class _Pods(_Model):
-    pods: list[Pod]
+    pods: list[Any]
+
+    @pydantic.field_validator("pods")
+    @classmethod
+    def _each(cls, items: list[Any]) -> list[Pod]:
+        return _readable(Pod, items)
 
 
 class Price(_Model):
@@ -132,7 +158,12 @@ class GpuType(_Model):
 
 
 class _GpuTypes(_Model):
-    gpus: list[GpuType]
+    gpus: list[Any]
+
+    @pydantic.field_validator("gpus")
+    @classmethod
+    def _each(cls, items: list[Any]) -> list[GpuType]:
+        return _readable(GpuType, items)
 
 
 class EndpointGpus(_Model):
@@ -210,9 +241,9 @@ class RunPodApi:
         except NotFound:
             return
 
-    def gpu_types(self) -> list[GpuType]:
-        """The catalogue, with present stock for pods."""
-        query = {"include": "AVAILABILITY", "product": "POD"}
+    def gpu_types(self, cloud: Literal["SECURE", "COMMUNITY"] = "SECURE") -> list[GpuType]:
+        """The catalogue, with present stock for pods of a cloud."""
+        query = {"include": "AVAILABILITY", "product": "POD", "cloud": cloud}
         return self._read("GET", "/v2/catalog/gpus", _GpuTypes, query=query).gpus
 
     def endpoint(self, endpoint_id: str) -> ServerlessEndpoint:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ SECONDS_PER_MESSAGE, FEWEST_MESSAGES, MOST_MESSAGES = 5.0, 50, 2000
 #: Addresses outlive the job by this much, for the last words.
 SLACK_S = 900
 MAX_RESULT = 4 * 2**20
+PARALLEL_LOOKS = 16
 
 
 class BadResult(RuntimeError):
@@ -36,13 +38,15 @@ class BadResult(RuntimeError):
 class Order:
     """An order as it is put in the store, under ``jobs/<job>/``.
 
-    ``attempt`` is where all its sets' files go; ``seconds`` is the time limit that the worker keeps.
+    ``attempt`` is where all its sets' files go; ``seconds`` is the time limit that the worker keeps, and
+    ``waits`` how long it may be until a worker comes to it.
     """
 
     job: Job
     work: Mapping[str, Work]
     seconds: float
     character_seconds: float
+    waits: float = 0.0
     attempt: str = field(default_factory=lambda: f"w{secrets.token_hex(4)}")
 
     @property
@@ -65,14 +69,14 @@ class Order:
             pipes: the bootstrap parameters of a Dagster Pipes session.
             lanes: none for a worker that sends no messages.
         """
-        life = self.seconds + SLACK_S
+        life = self.waits + self.seconds + SLACK_S
         messages = int(min(max(self.seconds / SECONDS_PER_MESSAGE, FEWEST_MESSAGES), MOST_MESSAGES))
 
         def get(key: str) -> str:
-            return store.presigned(key, "get_object", life)
+            return store.presigned(key, "GET", life)
 
         def put(key: str) -> str:
-            return store.presigned(key, "put_object", life)
+            return store.presigned(key, "PUT", life)
 
         inputs: dict[str, dict[str, str]] = {}
         tasks = []
@@ -118,13 +122,13 @@ class Order:
         folder = layout.job_file(self.job.job_id, f"messages-{self.attempt}/x")[:-1]
         store.delete([self.key, *(item.key for item in store.list(folder))])
 
-    def outcome(self, event: Event) -> Outcome:
-        """What an EVENT_DONE says, checked against what was ordered.
+    def outcome(self, key: str, event: Event) -> Outcome:
+        """What an EVENT_DONE says of a character, checked against what was ordered.
 
         Raises:
             BadResult: it lists other files, or not as sizes and sha256.
         """
-        return checked(event, self.work[event["key"]].files(self.job.settings), self.attempt)
+        return checked(event, self.work[key].files(self.job.settings), self.attempt)
 
 
 def checked(result: Mapping[str, Any], wanted: list[str], attempt: str) -> Outcome:
@@ -140,7 +144,7 @@ def checked(result: Mapping[str, Any], wanted: list[str], attempt: str) -> Outco
         }
         seconds = {str(k): float(v) for k, v in result["seconds"].items()}
         peak = float(result["peak_mb"]) if result["peak_mb"] is not None else None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadResult(f"a worker's result is malformed ({error!r})") from None
     sound = all(len(f["sha256"]) == 64 and f["size"] > 0 for f in files.values())
     if set(files) != set(wanted) or not sound:
@@ -148,11 +152,22 @@ def checked(result: Mapping[str, Any], wanted: list[str], attempt: str) -> Outco
     return Outcome(seconds=seconds, peak_mb=peak, attempt=attempt, uploaded=files)
 
 
-def finished_elsewhere(store: R2Store, work: Work, settings: RenderSettings) -> Outcome | None:
-    """What an earlier worker finished before anybody could commit it; None if there is nothing.
+def finished_elsewhere(
+    store: R2Store, work: Mapping[str, Work], settings: RenderSettings
+) -> Iterator[tuple[str, Outcome]]:
+    """What workers finished before anybody could commit it, by key.
 
     Sizes are compared here; the content is checked against its sha256 whenever it is read.
     """
+    with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
+        for key, outcome in zip(
+            work, pool.map(lambda w: _finished(store, w, settings), work.values()), strict=True
+        ):
+            if outcome is not None:
+                yield key, outcome
+
+
+def _finished(store: R2Store, work: Work, settings: RenderSettings) -> Outcome | None:
     ref = work.ref
     sizes: dict[str, dict[str, int]] = {}
     for item in store.list(layout.set_prefix(ref.asset, ref.partition, ref.identity)):

@@ -110,7 +110,7 @@ def place(
                 break
             if pod is None:
                 continue
-            if pod.cost <= ceiling:
+            if pod.cost is None or pod.cost <= ceiling:
                 return pod
             api.delete_pod(pod.id)
             last = NotPlaced(f"{gpu.id}: the pod cost ${pod.cost:.2f} an hour, over ${ceiling:.2f}")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from blender_scripts.contract import EVENT_DONE, EVENT_FAILED, EVENT_TROUBLE, Job
+from blender_scripts.contract import (
+    EVENT_DONE,
+    EVENT_FAILED,
+    EVENT_IMAGE,
+    EVENT_START,
+    EVENT_TROUBLE,
+    Job,
+)
 from blender_scripts.supervise import Event, Outcome
 from posefactory_dagster.blender.runpod import placing
 from posefactory_dagster.blender.runpod.account import open_api
@@ -18,6 +24,7 @@ from posefactory_dagster.blender.runpod.orders import (
     finished_elsewhere,
 )
 from posefactory_dagster.blender.runpod.pipes import (
+    MAX_CHUNK,
     LaneReader,
     PipesRunPodClient,
     PodReport,
@@ -101,21 +108,19 @@ class PodRenderer:
     def _one_pod(self, api: RunPodApi, job: Job, image: str, spent: float) -> float:
         """One pod for all that is left; what it cost."""
         left = dict(self._left)
-        images = sum(len(w.files(job.settings)) // 2 - 1 for w in left.values())
-        gpus = placing.candidates(api.gpu_types(), self._settings)
+        images = sum(w.images(job.settings) for w in left.values())
+        gpus = placing.candidates(api.gpu_types(self._settings.cloud), self._settings)
         estimate = estimate_render(
             images, placing.price_of(gpus[0], self._settings), self._settings
         )
-        budget = dataclasses.replace(
-            self._settings, max_cost_per_job=max(self._settings.max_cost_per_job - spent, 1e-9)
-        )
-        check_budget(estimate, budget)
-        check_time(estimate, budget)
+        check_budget(estimate, self._settings, spent)
+        check_time(estimate, self._settings)
         affordable = [
             g
             for g in gpus
-            if estimate_render(images, placing.price_of(g, budget), budget).cost
-            <= budget.max_cost_per_job
+            if spent
+            + estimate_render(images, placing.price_of(g, self._settings), self._settings).cost
+            <= self._settings.max_cost_per_job
         ]
         self._context.log.info(
             f"{images} images on a pod: about {estimate.seconds:.0f} s, ${estimate.cost:.2f}"
@@ -134,7 +139,9 @@ class PodRenderer:
         chosen: list[Order] = []
 
         def read(lane: int, number: int) -> bytes | None:
-            return self._store.get_bytes(chosen[0].message_key(lane, number)) if chosen else None
+            if not chosen:
+                return None
+            return self._store.get_bytes(chosen[0].message_key(lane, number), MAX_CHUNK + 1)
 
         request = PodRequest(
             image, affordable, estimate.cost, new_order, lambda name: chosen.append(orders[name])
@@ -159,24 +166,30 @@ class PodRenderer:
         return sum(report.cost for report in reports)
 
     def _hear(self, order: Order, event: Event) -> None:
-        kind, key = event["event"], event.get("key")
+        kind, key = event["event"], str(event.get("key"))
         if kind == EVENT_TROUBLE:
             self._trouble = str(event.get("error"))
         elif key not in self._left:
             return  # a worker that was started anew says again what it finished before
         elif kind == EVENT_DONE:
             try:
-                outcome = order.outcome(event)
+                outcome = order.outcome(key, event)
                 self._check_uploaded(order, key, outcome)
             except BadResult as error:
-                outcome = Outcome(error=f"{key}: {error}")
-            self._on_event({**event, "seconds": dict(outcome.seconds)})
+                self._fail(key, f"{key}: {error}")
+                return
+            self._on_event({"event": kind, "key": key, "seconds": dict(outcome.seconds)})
             self._end(key, outcome)
         elif kind == EVENT_FAILED:
+            self._fail(key, str(event.get("error")))
+        elif kind == EVENT_START or (
+            kind == EVENT_IMAGE and all(isinstance(event.get(n), int) for n in ("done", "total"))
+        ):
             self._on_event(event)
-            self._end(key, Outcome(error=str(event.get("error"))))
-        else:
-            self._on_event(event)
+
+    def _fail(self, key: str, error: str) -> None:
+        self._on_event({"event": EVENT_FAILED, "key": key, "error": error})
+        self._end(key, Outcome(error=error))
 
     def _check_uploaded(self, order: Order, key: str, outcome: Outcome) -> None:
         """Believe the bucket, not the message: every file is there, at the size that is claimed."""
@@ -187,11 +200,9 @@ class PodRenderer:
                 raise BadResult(f"{name} did not arrive whole; run it again")
 
     def _take_finished(self, job: Job) -> None:
-        for key, work in list(self._left.items()):
-            outcome = finished_elsewhere(self._store, work, job.settings)
-            if outcome is not None:
-                self._context.log.info(f"{key}: a worker had finished it already")
-                self._end(key, outcome)
+        for key, outcome in finished_elsewhere(self._store, dict(self._left), job.settings):
+            self._context.log.info(f"{key}: a worker had finished it already")
+            self._end(key, outcome)
 
     def _end(self, key: str, outcome: Outcome) -> None:
         del self._left[key]
