@@ -43,10 +43,12 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
     requests = []
     for keys, assets in ((finding.skins, [*CHAIN, DATASET]), (finding.motions, CHAIN[:1])):
         for group in contiguous(keys, order):
+            # Counted, so that a file which was removed and dropped once more is not taken for a repetition.
+            memory.asked += 1
             marks = "".join(memory.taken.get(k, ["cast"])[0] for k in group)
             requests.append(
                 dg.RunRequest(
-                    run_key=f"{group[0]}-{len(group)}-{hash_text(marks)}",
+                    run_key=f"{group[0]}-{len(group)}-{hash_text(f'{marks} {memory.asked}')}",
                     asset_selection=[dg.AssetKey(a) for a in assets],
                     tags=range_tags(group),
                 )

@@ -538,17 +538,23 @@ class EndpointSimulator:
         self.requests: list[dict[str, Any]] = []
         self.workers: list[subprocess.Popen[bytes]] = []
         self.address = ""
+        self.queue_s = 0.1
+        self.most_at_once = 0
 
     def submit(self, request: dict[str, Any]) -> EndpointJob:
         self.requests.append(request)
         job = EndpointJob(f"job-{secrets.token_hex(6)}", request["input"])
         self.jobs[job.id] = job
+        at_once = sum(j.status in ("IN_QUEUE", "IN_PROGRESS") for j in self.jobs.values())
+        self.most_at_once = max(self.most_at_once, at_once)
         fault = self.faults.pop(0) if self.faults else ""
         threading.Thread(target=self._live, args=(job, fault), daemon=True).start()
         return job
 
     def _live(self, job: EndpointJob, fault: str) -> None:
-        time.sleep(0.1)
+        ready = time.monotonic() + self.queue_s
+        while time.monotonic() < ready and not job.cancelled:
+            time.sleep(0.05)
         if job.cancelled:
             return
         job.status = "IN_PROGRESS"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import time
@@ -25,20 +26,21 @@ BATCH = 16
 @dataclass
 class Memory:
     """What earlier ticks saw. ``pending``: seen once, perhaps still being copied, by key;
-    ``taken``: handed over, as [fingerprint, sha256] by key."""
+    ``taken``: handed over, as [fingerprint, sha256] by key; ``asked``: how many runs were asked for."""
 
     pending: dict[str, str] = field(default_factory=dict)
     taken: dict[str, list[str]] = field(default_factory=dict)
+    asked: int = 0
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> Memory:
         """The memory that ``to_cursor`` wrote; an empty one at first."""
         values: dict[str, Any] = json.loads(cursor) if cursor else {}
-        return cls(values.get("pending", {}), values.get("taken", {}))
+        return cls(values.get("pending", {}), values.get("taken", {}), values.get("asked", 0))
 
     def to_cursor(self) -> str:
         """As text."""
-        return json.dumps({"pending": self.pending, "taken": self.taken}, separators=(",", ":"))
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
 
 
 @dataclass(frozen=True)

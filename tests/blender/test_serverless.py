@@ -6,12 +6,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import dagster as dg
 import pytest
 
-from posefactory_dagster.blender.record import read_jobs
+from posefactory_dagster import jobs
+from posefactory_dagster.blender.record import JobRecord, read_jobs
 from posefactory_dagster.blender.runpod import api, serverless
+from posefactory_dagster.blender.runpod.endpoint import worker_price
 from posefactory_dagster.storage import layout
 from tests.blender.test_pods import Rented
 from tests.runpod_simulator import (
@@ -61,7 +64,10 @@ def test_characters_fan_out_over_jobs_that_stay_under_the_limit(served: Served) 
     assert report.done == ["hero", "twin"] and not report.trouble, served.log()[-2000:]
     assert len(served.endpoint.requests) == 2
     for request in served.endpoint.requests:
-        assert request["policy"] == {"executionTimeout": 60000, "ttl": 86400000}
+        assert request["policy"] == {"executionTimeout": 60_000, "ttl": 10_860_000}
+        order = parse_qs(urlsplit(request["input"]["order_url"]).query)
+        # What waits in the queue must still find its order when a worker comes to it.
+        assert 1000 * int(order["X-Amz-Expires"][0]) > request["policy"]["ttl"]
         assert set(request["input"]) == {"order_url"} and len(json.dumps(request)) < 10_000
     served.check()
     (job,) = read_jobs(served.sets.store)
@@ -74,7 +80,7 @@ def test_characters_fan_out_over_jobs_that_stay_under_the_limit(served: Served) 
 
 
 @pytest.mark.parametrize(
-    ("faults", "jobs"),
+    ("faults", "submitted"),
     [(["vanish"], 2), (["die"], 2), (["time out"], 2), (["refuse"], 1), (["lie"], 2)],
     ids=[
         "a job vanished",
@@ -84,12 +90,12 @@ def test_characters_fan_out_over_jobs_that_stay_under_the_limit(served: Served) 
         "an answer that lies",
     ],
 )
-def test_the_job_is_done_in_spite_of(served: Served, faults: list[str], jobs: int) -> None:
+def test_the_job_is_done_in_spite_of(served: Served, faults: list[str], submitted: int) -> None:
     served.add("hero", "twin")
     served.endpoint.faults.extend(faults)
     report = served.run("hero", "twin")
     assert report.done == ["hero", "twin"], (report, served.log()[-2000:])
-    assert len(served.endpoint.requests) == jobs
+    assert len(served.endpoint.requests) == submitted
     served.check()
 
 
@@ -133,7 +139,7 @@ def test_a_price_that_the_catalogue_does_not_say_is_asked_for() -> None:
     gpu = api.GpuType.model_validate({**GPUS[0], "price": {"secure": 1.0, "community": 1.0}})
     for endpoint in (ENDPOINT, {**ENDPOINT, "gpu": None}):
         with pytest.raises(api.RunPodError, match="serverless_price_per_hour"):
-            serverless.worker_price(api.ServerlessEndpoint.model_validate(endpoint), [gpu])
+            worker_price(api.ServerlessEndpoint.model_validate(endpoint), [gpu])
 
 
 def test_what_comes_to_nothing_twice_is_said(served: Served) -> None:
@@ -153,15 +159,68 @@ def test_a_character_that_fails_on_the_worker_says_why(served: Served) -> None:
     assert len(served.endpoint.requests) == 1
 
 
+def test_few_jobs_wait_at_a_time(served: Served) -> None:
+    served.add("hero", "twin")
+    served.configure(pods="serverless_job_s = 60\nserverless_jobs_at_once = 1\n")
+    served.settings.write_text(served.settings.read_text().replace("seconds_per_image = 0.1", "seconds_per_image = 25"))  # fmt: skip
+    assert served.run("hero", "twin").done == ["hero", "twin"]
+    assert len(served.endpoint.requests) == 2 and served.endpoint.most_at_once == 1
+    served.check()
+
+
+def test_a_second_try_must_fit_the_budget_too(served: Served) -> None:
+    served.add("hero")
+    # One job of 1.2 s at $0.70 an hour is $0.00023: one is allowed, two are not.
+    served.configure(pods="max_cost_per_job = 0.0003\n")
+    served.endpoint.faults.append("time out")
+    said = served.run("hero").failed["hero"]
+    assert "TIMED_OUT; not asked for again" in said and "nothing more was started" in said
+    assert len(served.endpoint.requests) == 1
+    served.check()
+
+
+def interrupt(*arguments: object) -> None:
+    raise dg.DagsterExecutionInterruptedError  # what Dagster makes of Ctrl-C inside a step
+
+
+def test_what_a_killed_run_left_is_cancelled(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.add("hero")
+    with monkeypatch.context() as patch:  # nobody tidies up after a kill
+        patch.setattr(serverless.ServerlessRenderer, "_state", interrupt)
+        patch.setattr(serverless.ServerlessRenderer, "_cancel", lambda *arguments: None)
+        patch.setattr(JobRecord, "close", lambda self: None)
+        served.endpoint.queue_s = 60.0
+        with pytest.raises(KeyboardInterrupt):
+            served.run("hero")
+    store = served.sets.store
+    (job,) = served.endpoint.jobs.values()
+    assert not job.cancelled and any("order-" in i.key for i in store.list(layout.JOBS))
+    (said,) = jobs.end_orphans(served.instance, store)
+    assert "withdrawn, as its run" in said and job.cancelled
+    (record,) = read_jobs(store)
+    assert record["status"]["status"] == "failed" and "ended before it did" in record["status"]["trouble"]  # fmt: skip
+    served.endpoint.queue_s = 0.1
+    assert served.run("hero").done == ["hero"]
+    served.check()
+
+
+def test_what_others_left_in_the_bucket_is_not_withdrawn(served: Served) -> None:
+    store = served.sets.store
+    key = layout.job_file("render_20260101_000000_00000000", "order-w1.json")
+    store.put_bytes(key, b"{}")
+    status = {"status": "processing", "run_id": "of-another-installation", "endpoint_jobs": ["j1"]}
+    store.put_bytes(layout.job_file("render_20260101_000000_00000000", "status.json"), json.dumps(status).encode())  # fmt: skip
+    assert list(jobs.end_orphans(served.instance, store)) == []
+    assert store.get_bytes(key) == b"{}"
+
+
 def test_an_interrupt_cancels_what_is_queued(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served.add("hero")
-
-    def interrupt(self: object, submitted: object) -> str:
-        raise dg.DagsterExecutionInterruptedError  # what Dagster makes of Ctrl-C inside a step
-
-    monkeypatch.setattr(serverless.ServerlessRenderer, "_status", interrupt)
+    monkeypatch.setattr(serverless.ServerlessRenderer, "_state", interrupt)
     with pytest.raises(KeyboardInterrupt):
         served.run("hero")
     (job,) = served.endpoint.jobs.values()

@@ -95,6 +95,20 @@ def test_changed_content_runs_again_and_a_touch_does_not(sensor: Sensor) -> None
     assert len(sensor.tick().run_requests) == 1 and sensor.keys == ["hero"]
 
 
+def test_a_file_that_was_taken_away_and_dropped_once_more_is_news(sensor: Sensor) -> None:
+    keys = []
+    for _ in range(2):
+        path = sensor.drop("hero.fbx")
+        os.utime(path, (1, 1))  # the very same file, as far as anybody can see
+        sensor.tick()
+        (request,) = sensor.tick().run_requests
+        keys.append(request.run_key)
+        path.unlink()
+        sensor.instance.delete_dynamic_partition("character", "hero")
+        assert not sensor.tick().run_requests
+    assert len(set(keys)) == 2  # Dagster takes a run key that it knows for done
+
+
 def test_two_files_for_one_key_are_an_error_and_touch_nothing(sensor: Sensor) -> None:
     sensor.drop("my hero.fbx")
     sensor.drop("my_hero.fbx")

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from blender_scripts.worker import transfer
 from posefactory_dagster.storage import layout, r2
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
 from posefactory_dagster.storage.store import StoreError, open_store
@@ -189,11 +190,11 @@ class Flaky(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     upstream = ""
     script: list[int | str] = []
-    seen: list[str] = []
+    seen: list[dict[str, str]] = []
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        type(self).seen.append(self.command)
+        type(self).seen.append({k.lower(): v for k, v in self.headers.items()})
         fault = self.script.pop(0) if self.script else None
         if fault == "cut":
             self.close_connection = True
@@ -265,6 +266,43 @@ def test_passing_faults_are_tried_again(
     handler.script[:] = [fault, fault]
     (path,) = store.local_paths({"sets/b": digest.sha256}).values()
     assert path.read_bytes() == b"file" * 1000 and handler.script == []
+
+
+def test_keys_for_other_clouds_stay_here(
+    flaky: tuple[S3Server, type[Flaky]], opened: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    for name in ("AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "planted-for-aws")
+    server, handler = flaky
+    store = opened(server).store
+    (tmp_path / "file").write_bytes(b"data")
+    store.put_files({"sets/a": tmp_path / "file"})
+    assert store.digest("sets/a") is not None and store.get_bytes("sets/a") == b"data"
+    assert len(handler.seen) == 3  # the quick client did the first two: no falling back
+    for headers in handler.seen:
+        assert "x-amz-security-token" not in headers
+        assert "planted-for-aws" not in str(headers)
+
+
+def test_a_worker_reads_a_cut_answer_again(
+    flaky: tuple[S3Server, type[Flaky]], opened: Any, tmp_path: Path
+) -> None:
+    server, handler = flaky
+    store = opened(server).store
+    store.put_bytes("jobs/a", b"order" * 1000)
+    url = store.presigned("jobs/a", "GET", 60)
+    handler.script[:] = ["half", 500, "cut"]
+    assert transfer.get_bytes(url, "the order") == b"order" * 1000
+    handler.script[:] = ["half"]
+    digest = hashlib.sha256(b"order" * 1000).hexdigest()
+    transfer.download(url, tmp_path / "got", "input", digest)
+    assert (tmp_path / "got").read_bytes() == b"order" * 1000
+    known = len(handler.seen)
+    with pytest.raises(transfer.TransferError, match="its content is not what"):
+        transfer.download(url, tmp_path / "got", "input", "0" * 64)
+    with pytest.raises(transfer.TransferError, match="larger than 10 bytes"):
+        transfer.get_bytes(url, "the order", limit=10)
+    assert len(handler.seen) == known + 2  # neither heals, so neither is tried again
 
 
 @pytest.mark.parametrize(
