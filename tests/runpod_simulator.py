@@ -115,6 +115,7 @@ class SimulatedPod:
     deletes: int = 0
     worked: float | None = None
     commands: set[str] = field(default_factory=set)
+    deleted_by: list[str] = field(default_factory=list)
 
     @property
     def log(self) -> Path:
@@ -246,7 +247,8 @@ class RunPodSimulator:
             return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
 
         running = pod.status == "RUNNING"
-        price = next(g["price"]["secure"] for g in GPUS if g["id"] == pod.request["gpu"]["id"])
+        cloud = pod.request.get("cloud", "SECURE").lower()
+        price = next(g["price"][cloud] for g in GPUS if g["id"] == pod.request["gpu"]["id"])
         actions = {"RUNNING": ["stop", "restart", "terminate"], "EXITED": ["start", "terminate"]}
         return {
             "id": pod.id, "name": pod.request["name"], "image": pod.request["image"],
@@ -463,6 +465,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _deletePod(self, request: Any, pod_id: str, query: dict[str, str]) -> None:
         pod = self.simulator.pods[pod_id]
         pod.deleted = True
+        own = (self.headers.get("Authorization") or "").endswith(pod.key)
+        pod.deleted_by.append("pod" if own else "account")
         self._answer(204, None)
         self.simulator.delete(pod)
 

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import dagster as dg
+import pytest
 import yaml
 
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.settings import PROJECT_ROOT
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSets
+from posefactory_dagster.storage.store import open_store
+from tests.conftest import SAMPLES
+
+
+def test_the_store_of_the_launchpad_holds_for_assets_and_io_manager(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSEFACTORY_STORE", str(tmp_path / "of the environment"))
+    chosen = open_store(str(tmp_path / "chosen"))
+    chosen.put_bytes(layout.upload("hero.fbx"), (SAMPLES / "ada_walk.fbx").read_bytes())
+    render = {"num_angles": 1, "frames_per_clip": 1, "width": 64, "height": 64, "samples": 1}
+    with dg.instance_for_test() as instance:
+        instance.add_dynamic_partitions("character", ["hero"])
+        result = defs.resolve_job_def("factory").execute_in_process(
+            instance=instance,
+            partition_key="hero",
+            asset_selection=[dg.AssetKey("character"), dg.AssetKey("multi_angle_renders")],
+            run_config={
+                "resources": {"store": {"config": {"address": str(tmp_path / "chosen")}}},
+                "ops": {"multi_angle_renders": {"config": {**render, "engine": "cycles"}}},
+            },
+        )
+        assert result.success
+    assert CommittedSets(chosen).current("multi_angle_renders", "hero") is not None
+    assert not (tmp_path / "of the environment").exists()
 
 
 def test_workspace_names_the_definitions() -> None:

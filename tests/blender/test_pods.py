@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import secrets
 import shutil
@@ -19,7 +21,7 @@ import pytest
 from posefactory_dagster import jobs
 from posefactory_dagster.blender.record import read_jobs
 from posefactory_dagster.blender.runpod import api as runpod_api
-from posefactory_dagster.blender.runpod import orders, placing, watching
+from posefactory_dagster.blender.runpod import orders, pipes, placing, watching
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
@@ -100,10 +102,14 @@ class Rented:
         self.sets.store.delete([manifest, layout.current(ref.asset, key)])
         return committed
 
+    def check_api(self) -> None:
+        """RunPod's contract was kept."""
+        assert self.simulator.violations == []
+
     def check(self) -> None:
         """Whatever happened: no pod lives, RunPod's contract was kept, no set is damaged."""
         assert self.simulator.alive == []
-        assert self.simulator.violations == []
+        self.check_api()
         assert [d for _, found in self.sets.verify() for d in found] == []
         left = [i.key for i in self.sets.store.list(layout.JOBS)]
         assert all(k.endswith(("job.json", "status.json")) for k in left), left
@@ -140,7 +146,11 @@ def test_characters_are_rendered_on_one_pod_and_equal_local_ones(
     run = rented.instance.get_run_by_id(report.runs[0])
     assert pod.request["name"].startswith(placing.NAME_PREFIX)
     assert run.run_id[:8] in pod.request["name"] and run.tags["posefactory/pod"] == pod.id
-    assert "ASSET_OBSERVATION" in rented.log() and "estimate_usd" in rented.log()
+    log = rented.log()
+    assert "ASSET_OBSERVATION" in log and "estimate_usd" in log
+    assert "pod: job render_" in log  # the container's own log, as it is followed
+    # The first is committed while the second renders.
+    assert log.index("Materialized value multi_angle_renders") < log.index("twin: done, 2 of 2")
     rented.check()
 
     (job,) = read_jobs(rented.sets.store)
@@ -187,6 +197,18 @@ def pods(*behaviours: Behaviour) -> Callable[[Rented], None]:
     return lambda rented: rented.simulator.behaviours.extend(behaviours)
 
 
+def mute(rented: Rented) -> None:
+    """It runs, and nobody ever hears of it."""
+    rented.settings.write_text(rented.settings.read_text().replace("first_message_timeout_s = 15", "first_message_timeout_s = 8"))  # fmt: skip
+    rented.simulator.behaviours.append(Behaviour(mute=True))
+
+
+def frozen(rented: Rented) -> None:
+    """It stops in the middle, and is heard of no more."""
+    rented.settings.write_text(rented.settings.read_text().replace("silence_timeout_s = 25", "silence_timeout_s = 10"))  # fmt: skip
+    rented.simulator.behaviours.append(Behaviour(freeze_after_images=2))
+
+
 @pytest.mark.parametrize(
     ("arrange", "created"),
     [
@@ -203,12 +225,15 @@ def pods(*behaviours: Behaviour) -> Callable[[Rented], None]:
         (pods(Behaviour(stuck=True)), 2),
         (pods(Behaviour(error=True)), 2),
         (pods(Behaviour(silent=True)), 2),
+        (mute, 2),
+        (frozen, 2),
         (pods(Behaviour(die_after_images=3)), 2),
         (pods(Behaviour(die_after_images=3, restarts=1)), 1),
     ],
     ids=[
         "no capacity", "403 for a pool", "429", "500", "HTML for JSON", "lost answer", "lost answer, late pod", "cut connections",
-        "delete fails twice", "slow network and time-outs", "stuck in PROVISIONING", "ERROR", "exit without a word", "machine dies",
+        "delete fails twice", "slow network and time-outs", "stuck in PROVISIONING", "ERROR", "exit without a word", "no word ever", "falls silent",
+        "machine dies",
         "container restarted",
     ],
 )  # fmt: skip
@@ -281,12 +306,32 @@ def test_a_retry_takes_what_a_worker_had_finished(rented: Rented) -> None:
     rented.check()
 
 
-def test_what_a_worker_left_damaged_is_refused_once_and_made_again(rented: Rented) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "content", "honest"),
+    [
+        ("truth.json", b"", False),
+        ("truth.json", b"[]", True),
+        ("truth.json", b'{"images": ["f.png"]}', True),
+        ("images/", b"no picture", True),
+    ],
+    ids=["another checksum", "another shape", "strange entries", "an image that is none"],
+)
+def test_what_a_worker_left_damaged_is_refused_once_and_made_again(
+    rented: Rented, prefix: str, content: bytes, honest: bool
+) -> None:
+    """``honest``: the worker's own list says the same of the file."""
     rented.add("hero", "twin")
     assert not rented.run("hero").failed
     committed = rented.uncommit("hero")
-    name = "truth.json"
-    rented.sets.store.put_bytes(committed.key(name), b"x" * committed.files[name]["size"])
+    name = next(n for n in committed.files if n.startswith(prefix))
+    entry = committed.files[name]
+    data = content.ljust(entry["size"])
+    rented.sets.store.put_bytes(committed.key(name), data)
+    if honest:
+        listed = committed.key("result.json")
+        result = json.loads(rented.sets.store.get_bytes(listed) or b"")
+        result["files"][name]["sha256"] = hashlib.sha256(data).hexdigest()
+        rented.sets.store.put_bytes(listed, json.dumps(result).encode())
     shutil.rmtree(rented.root / "cache")
     report = rented.run("hero", "twin")
     assert set(report.failed) == {"hero"} and "cannot be used" in report.failed["hero"]
@@ -308,13 +353,66 @@ def test_a_job_that_takes_too_long_is_ended(rented: Rented) -> None:
     rented.check()
 
 
-def test_a_store_on_this_machine_cannot_serve_pods(
+def test_what_pods_need_is_said(rented: Rented, monkeypatch: pytest.MonkeyPatch) -> None:
+    rented.add("hero")
+    with monkeypatch.context() as patch:
+        patch.delenv("POSEFACTORY_POD_IMAGE")
+        assert "POSEFACTORY_POD_IMAGE is not set" in rented.run("hero").trouble[0]
+    with monkeypatch.context() as patch:
+        patch.delenv("RUNPOD_API_KEY")
+        assert "RUNPOD_API_KEY is not set" in rented.run("hero").trouble[0]
+    folder = str(rented.root / "folder")
+    monkeypatch.setenv("POSEFACTORY_STORE", folder)
+    rented.sets = CommittedSets(open_store(folder))
+    rented.add("hero")
+    assert "needs a bucket" in rented.run("hero").trouble[0]
+    assert not rented.simulator.pods
+
+
+def test_in_the_community_cloud_its_own_stock_counts(rented: Rented) -> None:
+    rented.add("hero")
+    rented.configure(pods="cloud = 'COMMUNITY'\n")
+    assert not rented.run("hero").failed
+    (pod,) = rented.simulator.pods.values()
+    assert pod.request["gpu"]["id"] == "NVIDIA RTX A6000" and pod.request["cloud"] == "COMMUNITY"
+    rented.check()
+
+
+def test_a_worker_that_nobody_watches_ends_itself(
     rented: Rented, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The time limit inside the pod, with the key that RunPod injects for this pod alone."""
     rented.add("hero")
-    monkeypatch.delenv("POSEFACTORY_POD_IMAGE")
-    report = rented.run("hero")
-    assert "POSEFACTORY_POD_IMAGE is not set" in report.trouble[0]
+    rented.settings.write_text(
+        RENDER.replace("= 64", "= 2048").replace("samples = 1", "samples = 4000")
+        + PODS.replace("job_timeout_s = 60", "job_timeout_s = 6\nmax_pods_per_job = 1")
+    )
+
+    def asleep(*arguments: object) -> Iterator[dict[str, object]]:
+        (pod,) = rented.simulator.pods.values()
+        deadline = time.monotonic() + 40
+        while pod.status != "TERMINATED" and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield from ()
+        raise watching.PodEnded("the watcher was asleep")
+
+    monkeypatch.setattr(pipes, "watch", asleep)
+    rented.run("hero")
+    (pod,) = rented.simulator.pods.values()
+    assert pod.deleted_by[0] == "pod" and "the job's 6 s are over" in pod.log.read_text()
+    rented.check()
+
+
+def test_a_container_log_goes_on_where_it_broke(rented: Rented) -> None:
+    rented.simulator.behaviours.append(Behaviour(stuck=True))
+    pod = rented.simulator.create({"name": "x", "image": "x", "gpu": {"id": "NVIDIA A40"}})
+    pod.log.write_text("one\ntwo\nthree\n")
+    api = runpod_api.RunPodApi(ACCOUNT_KEY, rented.simulator.address)
+    first = list(itertools.islice(api.logs(pod.id, None, 5), 2))
+    assert [x.line for x in first] == ["one", "two"]
+    assert next(iter(api.logs(pod.id, first[-1].id, 5))).line == "three"
+    api.close()
+    rented.check_api()
 
 
 def test_no_secret_leaves(rented: Rented, capfd: pytest.CaptureFixture[str]) -> None:
@@ -329,9 +427,26 @@ def test_no_secret_leaves(rented: Rented, capfd: pytest.CaptureFixture[str]) -> 
         for i in rented.sets.store.list("")
         if i.key.endswith(".json")
     )
+    assert any("render_character.py" in command for command in pod.commands)
     everything = said.out + said.err + rented.log() + pod.log.read_text() + bucket.decode()
+    everything += "\n".join(pod.commands)
     for secret in (ACCOUNT_KEY, pod.key, "test-secret-0", "TESTKEYID0", "X-Amz-Signature"):
         assert secret not in everything, secret
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {}, [], None, {"files": []}, {"files": {"a": {}}, "seconds": {}, "peak_mb": None},
+        {"files": {"a": {"sha256": "0" * 64, "size": float("inf")}}, "seconds": {}, "peak_mb": None},
+        {"files": {"a": {"sha256": "0" * 64, "size": 0}}, "seconds": {}, "peak_mb": None},
+        {"files": {"b": {"sha256": "0" * 64, "size": 1}}, "seconds": {}, "peak_mb": None},
+        {"files": {"a": {"sha256": "0" * 64, "size": 1}}, "seconds": {"render": "long"}, "peak_mb": None},
+    ],
+)  # fmt: skip
+def test_a_result_that_is_none_is_said_to_be(result: object) -> None:
+    with pytest.raises(orders.BadResult, match="a worker's result"):
+        orders.checked(result, ["a"], "w1")  # type: ignore[arg-type]
 
 
 def test_ids_that_lead_elsewhere_are_refused() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -19,6 +20,7 @@ from posefactory_dagster.blender.runpod.janitor import sweep
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.sensors import pod_janitor
 from posefactory_dagster.settings import PodSettings
+from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.storage.store import open_store
 from tests.blender.test_pods import PODS, RENDER
@@ -30,6 +32,7 @@ from tests.runpod_simulator import (
     Behaviour,
     Fault,
     RunPodSimulator,
+    SimulatedPod,
     needs_openapi,
     simulated_runpod,
 )
@@ -65,7 +68,11 @@ class RentedFactory(Factory):
         """One tick of the real sensor, on the factory's instance."""
         with (
             dg.DagsterInstance.from_config(str(self.root / "home")) as instance,
-            dg.build_sensor_context(instance=instance, definitions=defs) as context,
+            dg.build_sensor_context(
+                instance=instance,
+                definitions=defs,
+                resources={"store": StoreResource(address=self.address)},
+            ) as context,
         ):
             return str(pod_janitor(context).skip_message)
 
@@ -185,6 +192,26 @@ def settle(rented: RentedFactory) -> None:
 
 
 @pytest.mark.parametrize("moment", ["placed", "rendering"])
+def test_ctrl_c_ends_the_pod_too(rented: RentedFactory, moment: str) -> None:
+    rented.add_sample("ada_walk")
+    rented.add_sample("chen_jack")
+    if moment == "placed":
+        rented.simulator.behaviours.append(Behaviour(stuck=True))
+    process = start(rented)
+    deadline = time.monotonic() + 90
+    while not rented.simulator.pods or (
+        moment == "rendering" and not list((rented.root.parent / "pods").rglob("images/*.png"))
+    ):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert rented.simulator.alive == [] and not rented.simulator.violations
+    (pod,) = rented.simulator.pods.values()
+    assert "account" in pod.deleted_by  # not only its own time limit
+
+
+@pytest.mark.parametrize("moment", ["placed", "rendering"])
 def test_an_orchestrator_that_was_killed_costs_nothing_more(
     rented: RentedFactory, moment: str
 ) -> None:
@@ -216,9 +243,10 @@ def test_an_orchestrator_that_was_killed_costs_nothing_more(
     assert job["status"] == "completed" or (job["status"] == "failed" and "ended before it did" in said)  # fmt: skip
     stranger_alive = not stranger.deleted
     text = rented.tick_janitor()
-    assert (
-        "1 pods looked after" in text or "nothing to end" in text
-    )  # it may have finished by itself
+    # The pod may have finished by itself; the order was left in any case.
+    assert "withdrawn, as its run" in text and (
+        "ended, as its run" in text or moment == "rendering"
+    )
     assert stranger_alive and not stranger.deleted
     rented.simulator.delete(stranger)
     settle(rented)
@@ -239,6 +267,18 @@ def test_the_janitor_spares_what_is_not_its_own(tmp_path: Path) -> None:
             gpu = {"id": "NVIDIA A40", "count": 1}
             made[name] = simulator.create({"name": name, "image": "x", "gpu": gpu})
         made["pf-aaaaaa-11111111-x"].created -= 20_000  # its run goes on, but for far too long
+        describe = simulator.describe
+
+        def strange(pod: SimulatedPod) -> dict[str, Any]:
+            """What RunPod may come to say of a pod, of ours too."""
+            odd = {
+                "training": {"status": "HIBERNATING", "cost": None, "createdAt": "soon", "gpu": 3},
+                "pf-aaaaaa-22222222-x": {"status": "MIGRATING", "cost": None, "createdAt": None},
+                "pf-bbbbbb-22222222-x": {"id": None, "name": None},
+            }
+            return {**describe(pod), **odd.get(pod.request["name"], {})}
+
+        simulator.describe = strange  # type: ignore[method-assign]
         simulator.behaviours.append(Behaviour(stuck=True))
         young = simulator.create({"name": "pf-aaaaaa-11111111-y", "image": "x", "gpu": gpu})
         api = RunPodApi(ACCOUNT_KEY, simulator.address)
