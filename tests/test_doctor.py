@@ -28,3 +28,5 @@ def test_each_fault_is_found_and_named(factory: Factory) -> None:
     )  # fmt: skip
     findings = {f["what"]: f for f in json.loads(text)}
     assert not findings["store"]["ok"] and "POSEFACTORY_STORE" in findings["store"]["says"]
+    # One bad part, or a typo in the settings, does not hide the others.
+    assert {"MediaPipe", "disk", "RunPod", "settings"} <= set(findings)

@@ -24,7 +24,7 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.storage.store import open_store
 from tests.blender.test_pods import PODS, RENDER
-from tests.conftest import Factory
+from tests.conftest import SAMPLES, Factory
 from tests.runpod_simulator import (
     ACCOUNT_KEY,
     GPUS,
@@ -100,6 +100,15 @@ def test_the_whole_job_from_the_command_line(rented: RentedFactory) -> None:
     dataset = rented.sets.current("pose_dataset", "all")
     paths = dataset.paths(dataset.files)
     check_dataset(paths["README.md"].parent, 4)
+
+    # The same on this machine is the same dataset, file by file.
+    here = {"POSEFACTORY_STORE": str(rented.root / "here"), "POSEFACTORY_RENDER_ON": "local"}
+    for sample in ("ada_walk", "chen_jack"):
+        rented.cli("characters", "add", str(SAMPLES / f"{sample}.fbx"), **here)
+    rented.cli("run", "--all", **here)
+    local = CommittedSets(open_store(here["POSEFACTORY_STORE"])).current("pose_dataset", "all")
+    assert local.ref == dataset.ref and set(local.files) == set(dataset.files)
+    assert {n for n in local.files if local.files[n] != dataset.files[n]} == set()
 
     (job,) = json.loads(rented.cli("jobs", "list", "--json"))
     assert job["status"] == "completed" and job["where"] == "pod" and job["cost_usd"] > 0
@@ -352,6 +361,13 @@ def test_fifty_runs_with_random_faults(rented: RentedFactory) -> None:
         if code != 0:
             settle(rented)
     print(f"{completed} of 50 completed at once, the others at the next run (seed {seed})")
+    faults = [d for _, found in rented.sets.verify() for d in found]
+    renders = [r for r in rented.sets.all() if r.asset == "multi_angle_renders"]
+    print(f"{len(renders)} render sets verified, {len(faults)} faults")
+    assert not faults and len(renders) == 100
+    known = len(rented.simulator.pods)
+    done = json.loads(rented.cli("run", "--all", "--until", "multi_angle_renders", "--json"))
+    assert not done["failed"] and len(rented.simulator.pods) == known, "paid for twice"
     all_ended(rented)
 
 

@@ -60,6 +60,15 @@ def test_the_main_job_in_a_bucket_equals_the_local_one_and_moves_both_ways(
     assert all(not damages for _, damages in local.verify())
     assert truths(local, "hero") == truths(remote, "hero")
 
+    # Made on this machine, it would be the same, pixel by pixel.
+    factory.environment["POSEFACTORY_STORE"] = str(factory.root / "made here")
+    factory.cli("characters", "add", str(SAMPLES / "ada_walk.fbx"), "--name", "hero")
+    factory.cli("run", "hero")
+    assert truths(CommittedSets(LocalStore(factory.root / "made here")), "hero") == truths(
+        remote, "hero"
+    )
+    factory.environment["POSEFACTORY_STORE"] = address
+
     # A copy that was cut off goes on: one set has lost its manifest, one file of it is damaged.
     committed = local.current("pose_labels", "hero")
     assert committed is not None

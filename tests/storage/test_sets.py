@@ -131,3 +131,19 @@ def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_unknown_store_kind_is_refused() -> None:
     with pytest.raises(StoreError, match="r2://bucket/prefix"):
         open_store("gs://bucket")
+
+
+@pytest.mark.parametrize("data", [b'{"attempt": "x", "fi', b"[]", b"{}", b"\xff"])
+def test_a_manifest_that_is_none_is_found_and_can_be_dropped(
+    sets: CommittedSets, data: bytes
+) -> None:
+    sets.publish(commit(sets).ref)
+    sound = commit(sets, SetRef("renders", "twin", "abc"))
+    sets.store.put_bytes(layout.manifest(REF.asset, REF.partition, REF.identity), data)
+    with pytest.raises(StoreError, match="cannot be read.*verify --repair"):
+        sets.current("renders", "hero")
+    found = dict(sets.verify())
+    assert [(d.file, d.fault) for d in found[REF]] == [("manifest.json", "cannot be read")]
+    assert found[sound.ref] == []
+    sets.drop(REF)
+    assert sets.current("renders", "hero") is None and dict(sets.verify()) == {sound.ref: []}
