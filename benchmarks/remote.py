@@ -1,4 +1,4 @@
-"""The figures of working elsewhere: the store against rclone, what a pod's client adds, a hundred characters on a pod.
+"""The figures of working elsewhere: store, upload sensor, what a pod's client adds, a hundred characters on a pod.
 
     make bench-remote
 
@@ -25,13 +25,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dagster as dg
 import pytest
 
+from posefactory_dagster.characters.watching import Memory, look
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import file_sha256
-from posefactory_dagster.storage.store import open_store
 from tests.blender.test_pods import Rented
 from tests.runpod_simulator import simulated_runpod
 from tests.servers import BIN, S3Server, rclone_server
 
 FILES, FILE_BYTES = 1000, 300_000
+#: Uploads that the sensor looks at.
+OBJECTS, OBJECT_BYTES = 10_000, 20_000
 #: Characters of the long run.
 CHARACTERS = int(os.environ.get("BENCH_CHARACTERS", "100"))
 
@@ -47,6 +51,8 @@ def main() -> None:
             patch.setenv("POSEFACTORY_CACHE", str(root / "cache"))
             print("measuring: store", file=sys.stderr, flush=True)
             results["store"] = store(root, server)
+            print("measuring: sensor", file=sys.stderr, flush=True)
+            results["sensor"] = sensor(server)
             print("measuring: pods", file=sys.stderr, flush=True)
             results["pods"] = pods(root, server, patch)
     text = json.dumps(results, indent=1)
@@ -92,15 +98,49 @@ def store(root: Path, server: S3Server) -> dict[str, Any]:
     }
 
 
+def sensor(server: S3Server) -> dict[str, Any]:
+    """Looks of the upload sensor at a bucket of 10,000 objects: all new, being taken in, and all known."""
+    store = open_store(f"r2://{server.bucket}/sensor")
+    staging = store.scratch()
+    files = {}
+    for i in range(OBJECTS):
+        path = staging / f"{i}.fbx"
+        path.write_bytes(os.urandom(OBJECT_BYTES))
+        files[layout.upload(f"hero{i:05d}.fbx")] = path
+    store.put_files(files)
+    memory, seconds, taken = Memory(), [], []
+    while not taken or len(memory.taken) < OBJECTS:
+        started = time.perf_counter()
+        finding = look(store, memory, [], 200)
+        seconds.append(time.perf_counter() - started)
+        taken.append(len(finding.new))
+    started = time.perf_counter()
+    look(store, memory, [], 200)
+    known = time.perf_counter() - started
+    return {
+        "objects": OBJECTS,
+        "most_seconds": round(max(seconds), 2),
+        "looks_until_all_are_taken_in": len(seconds),
+        "taken_in_at_a_look": [min(taken[1:]), max(taken)],
+        "all_known_seconds": round(known, 2),
+    }
+
+
 def pods(root: Path, server: S3Server, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the client adds around a pod's own work, and a long run on one pod."""
     with simulated_runpod(root / "pods") as simulator, dg.instance_for_test() as instance:
         rented = Rented(root, server, simulator, instance, patch)
-        rented.settings.write_text(rented.settings.read_text().replace("job_timeout_s = 60", "job_timeout_s = 3000"))  # fmt: skip
+
+        def configure(render: str = "", pods: str = "") -> None:
+            """With the project's own limit for a job: an order has an address for each message within it."""
+            rented.configure(render, pods)
+            text = rented.settings.read_text()
+            rented.settings.write_text(text.replace("job_timeout_s = 60", "job_timeout_s = 3600"))
+
         rented.add("hero")
         overheads = []
         for seed in range(5):
-            rented.configure(render=f"seed = {seed}\n")
+            configure(render=f"seed = {seed}\n")
             known = set(simulator.pods)
             assert not rented.run("hero").failed
             (pod,) = [simulator.pods[i] for i in set(simulator.pods) - known]
@@ -110,8 +150,7 @@ def pods(root: Path, server: S3Server, patch: pytest.MonkeyPatch) -> dict[str, A
             assert step.end_time and step.start_time and pod.worked is not None
             overheads.append((step.end_time - step.start_time) - pod.worked)
         keys = [f"c{i:03d}" for i in range(CHARACTERS)]
-        rented.configure(pods="max_cost_per_job = 50\n")
-        rented.settings.write_text(rented.settings.read_text().replace("job_timeout_s = 60", "job_timeout_s = 3000"))  # fmt: skip
+        configure(pods="max_cost_per_job = 50\n")
         rented.add(*keys)
         started = time.perf_counter()
         report = rented.run(*keys)

@@ -24,7 +24,8 @@ from posefactory_dagster.blender.runpod.endpoint import ask_price
 from posefactory_dagster.labels import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA, PodSettings, environment, project_settings
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.store import REMOTE_SCHEME, Store, open_store
+from posefactory_dagster.storage.opening import open_store
+from posefactory_dagster.storage.store import REMOTE_SCHEME, Store
 
 TINY = RenderSettings(num_angles=1, frames_per_clip=1, width=64, height=64, samples=1)
 LEAST_DISK_GB = 2.0

@@ -19,8 +19,8 @@ from blender_scripts.supervise import Outcome
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.process import run_job
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
-from posefactory_dagster.storage.store import open_store
 from tests.servers import S3Server, moto_server, rclone_server
 
 SAMPLES = ASSETS_DATA / "characters"

@@ -11,8 +11,8 @@ import yaml
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.settings import PROJECT_ROOT
 from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
-from posefactory_dagster.storage.store import open_store
 from tests.conftest import SAMPLES
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from posefactory_dagster.settings import PROJECT_ROOT
-from posefactory_dagster.storage.store import open_store
+from posefactory_dagster.storage.opening import open_store
 from tests.conftest import Factory
 from tests.servers import BIN, S3Server, free_port
 

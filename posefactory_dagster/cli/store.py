@@ -23,7 +23,8 @@ from posefactory_dagster.cli.terminal import (
 from posefactory_dagster.settings import environment
 from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.store import LocalStore, open_store
+from posefactory_dagster.storage.opening import open_store
+from posefactory_dagster.storage.store import LocalStore
 
 app = typer.Typer(no_args_is_help=True, help="The store of committed sets.")
 

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from posefactory_dagster.settings import PROJECT_ROOT
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
-from posefactory_dagster.storage.store import open_store
 
 #: Copied to a new DAGSTER_HOME.
 INSTANCE_TEMPLATE = PROJECT_ROOT / "deploy" / "local" / "dagster.yaml"

@@ -4,8 +4,8 @@ import dagster as dg
 from pydantic import Field
 
 from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
-from posefactory_dagster.storage.store import open_store
 
 
 class StoreResource(dg.ConfigurableResource):

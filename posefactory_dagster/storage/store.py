@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from posefactory_dagster.settings import environment
-
 #: What a full disk answers (a quota too), and what one that may not be written does.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EROFS, errno.EPERM)
@@ -249,23 +247,3 @@ def _newest(path: Path) -> float:
     times = [path.stat().st_mtime]
     times += [p.stat().st_mtime for p in path.rglob("*") if p.exists()]
     return max(times)
-
-
-def open_store(address: str = "") -> Store:
-    """The store at ``address``: a folder's path, or ``r2://bucket/prefix``.
-
-    An empty address means what POSEFACTORY_STORE says.
-
-    Raises:
-        StoreError: the address is of another kind, or its bucket's keys are not in the environment.
-    """
-    address = address or environment().store
-    if address.startswith(REMOTE_SCHEME):
-        from posefactory_dagster.storage.r2 import open_r2  # boto3 takes a second to import
-
-        return open_r2(address)
-    if "://" in address:
-        raise StoreError(
-            f"{address}: no store of that kind; give a folder's path or r2://bucket/prefix"
-        )
-    return LocalStore(Path(address))

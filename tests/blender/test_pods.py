@@ -24,8 +24,8 @@ from posefactory_dagster.blender.runpod import api as runpod_api
 from posefactory_dagster.blender.runpod import orders, pipes, placing, watching
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
-from posefactory_dagster.storage.store import open_store
 from tests.conftest import SAMPLES
 from tests.runpod_simulator import (
     ACCOUNT_KEY,

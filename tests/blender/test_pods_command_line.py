@@ -21,8 +21,8 @@ from posefactory_dagster.definitions import defs
 from posefactory_dagster.sensors import pod_janitor
 from posefactory_dagster.settings import PodSettings
 from posefactory_dagster.storage.io_manager import StoreResource
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
-from posefactory_dagster.storage.store import open_store
 from tests.blender.test_pods import PODS, RENDER
 from tests.conftest import SAMPLES, Factory
 from tests.runpod_simulator import (

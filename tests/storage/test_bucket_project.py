@@ -11,8 +11,9 @@ import pytest
 
 from posefactory_dagster.characters.watching import Memory, look
 from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
-from posefactory_dagster.storage.store import LocalStore, Store, open_store
+from posefactory_dagster.storage.store import LocalStore, Store
 from tests.conftest import SAMPLES, Factory
 from tests.servers import S3Server
 

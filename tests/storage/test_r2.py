@@ -18,8 +18,9 @@ import pytest
 
 from blender_scripts.worker import transfer
 from posefactory_dagster.storage import layout, r2
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
-from posefactory_dagster.storage.store import StoreError, open_store
+from posefactory_dagster.storage.store import StoreError
 from tests.servers import S3Server
 
 REF = SetRef("renders", "hero", "abc")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef, identity_of
-from posefactory_dagster.storage.store import LocalStore, StoreError, explain_disk, open_store
+from posefactory_dagster.storage.store import LocalStore, StoreError, explain_disk
 
 REF = SetRef("renders", "hero", "abc")
 
