@@ -99,12 +99,11 @@ def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -
 
 
 def _try_runpod(settings: PodSettings) -> Iterator[Finding]:
-    """Whether pods could be rented; needed only where renders are asked for elsewhere."""
-    needed = environment().render_on != "local"
+    """Whether pods or an endpoint could be used; needed only where renders are asked for there."""
+    pods, serverless = (environment().render_on == place for place in ("pod", "serverless"))
     if environment().runpod_api_key is None:
-        yield Finding(
-            "RunPod", False, needed, "RUNPOD_API_KEY is not set; only for POSEFACTORY_RENDER_ON=pod"
-        )
+        says = "RUNPOD_API_KEY is not set; only for POSEFACTORY_RENDER_ON=pod or serverless"
+        yield Finding("RunPod", False, pods or serverless, says)
         return
     try:
         api = open_api()
@@ -112,13 +111,12 @@ def _try_runpod(settings: PodSettings) -> Iterator[Finding]:
         first = placing.candidates(api.gpu_types(settings.cloud), settings)[0]
         price = placing.price_of(first, settings)
         yield Finding(
-            "RunPod", True, needed,
+            "RunPod, pods", True, pods,
             f"the key reads pods ({count} in the account) and prices; first choice {first.id} at ${price:.2f} an "
             "hour. That it may create pods is tried by posefactory doctor --spend",
         )  # fmt: skip
     except RunPodError as error:
-        yield Finding("RunPod", False, needed, str(error))
-    pods = environment().render_on == "pod"
+        yield Finding("RunPod, pods", False, pods, str(error))
     image, endpoint = environment().pod_image, environment().endpoint_id
     says = image or "POSEFACTORY_POD_IMAGE is not set: build and push deploy/pod/Dockerfile"
     yield Finding("pod image", image is not None, pods, says)
@@ -129,10 +127,13 @@ def _try_runpod(settings: PodSettings) -> Iterator[Finding]:
             )
         price = ask_price(settings)
         yield Finding(
-            "endpoint", True, True, f"{endpoint}, at most ${price:.2f} an hour of a worker"
+            "RunPod, endpoint",
+            True,
+            serverless,
+            f"{endpoint}, at most ${price:.2f} an hour of a worker",
         )
     except RunPodError as error:
-        yield Finding("endpoint", False, needed and not pods, str(error))
+        yield Finding("RunPod, endpoint", False, serverless, str(error))
 
 
 def _try_store(store: Store) -> Finding:

@@ -1,19 +1,21 @@
 """Runs over characters: as few as the keys allow, and the good ones carried on to the end."""
 
+import datetime
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psutil
 
-from blender_scripts.contract import SettingsError
 from posefactory_dagster.blender.runpod.account import open_api
+from posefactory_dagster.blender.runpod.api import RunPodError
 from posefactory_dagster.blender.runpod.endpoint import EndpointClient
 from posefactory_dagster.blender.runpod.janitor import sweep, withdraw
-from posefactory_dagster.blender.runpod.pipes import installation_id
+from posefactory_dagster.blender.runpod.pipes import PODS_UNTIL, installation_id
 from posefactory_dagster.characters import intake
 from posefactory_dagster.characters.assets import character
 from posefactory_dagster.datasets.assets import pose_dataset
@@ -27,7 +29,7 @@ from posefactory_dagster.labels.assets import (
 from posefactory_dagster.partitions import CHARACTERS, FAILED_KEYS
 from posefactory_dagster.renders import render_sets
 from posefactory_dagster.renders.assets import multi_angle_renders, wanted_settings
-from posefactory_dagster.settings import PodSettings, environment, project_settings
+from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.r2 import R2Store
@@ -38,8 +40,9 @@ RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 #: On runs whose starter carries the good keys on by itself, so that the sensor leaves them alone.
 CARRIED_BY_STARTER = "posefactory/carried_by_starter"
-#: The process of a foreground run: when it is gone, so is the run.
-STARTER_PID, STARTER_HOST = "posefactory/starter_pid", "posefactory/starter_host"
+#: The process of a foreground run, with its start, and its machine: when it is gone, so is the run.
+STARTER_PROCESS, STARTER_MACHINE = "posefactory/starter_process", "posefactory/starter_machine"
+CLOCK_SLACK_S = 600.0
 
 #: The partitioned assets, each after what it needs; the dataset comes last.
 CHAIN = [
@@ -272,6 +275,27 @@ def _note_trouble(report: Report, instance: dg.DagsterInstance, run_id: str) -> 
     report.trouble += [t for t in failure_texts(instance, run_id) if t not in report.trouble]
 
 
+def _machine() -> str:
+    """This machine, told from others of the same host name by systemd's machine id where there is one."""
+    path = Path("/etc/machine-id")
+    return f"{socket.gethostname()} {path.read_text().strip() if path.is_file() else ''}".strip()
+
+
+def _process_tag() -> str:
+    """This process by its number and its start, as numbers are given again."""
+    return f"{os.getpid()} {psutil.Process().create_time():.0f}"
+
+
+def _lives(process: str) -> bool:
+    """Whether the process of a tag still runs on this machine."""
+    pid, started = process.split()
+    try:
+        # The start is reckoned from the clock, which may have been set meanwhile.
+        return abs(psutil.Process(int(pid)).create_time() - float(started)) < CLOCK_SLACK_S
+    except psutil.NoSuchProcess:
+        return False
+
+
 def runs_in_progress(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Runs that go on now; one whose process on this machine is gone is marked as failed."""
     statuses = [
@@ -281,8 +305,9 @@ def runs_in_progress(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     ]
     alive = []
     for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
-        pid, host = run.tags.get(STARTER_PID), run.tags.get(STARTER_HOST)
-        if pid and host == socket.gethostname() and not psutil.pid_exists(int(pid)):
+        starter = run.tags.get(STARTER_PROCESS)
+        here = run.tags.get(STARTER_MACHINE) == _machine()
+        if starter and here and not _lives(starter):
             instance.report_run_failed(run, "the process that ran it is gone")
         else:
             alive.append(run)
@@ -295,31 +320,32 @@ def end_orphans(instance: dg.DagsterInstance, store: Store) -> Iterator[str]:
     Raises:
         RunPodError, StoreError: it could not be looked after; what was done until then is done.
     """
-    try:
-        settings = project_settings().pods
-    except SettingsError as error:  # no typo in a file may keep pods alive
-        yield str(error)
-        settings = PodSettings()
 
-    def active() -> list[str]:
-        return [run.run_id for run in runs_in_progress(instance)]
-
-    api = open_api()
-    try:
-        for pod, what in sweep(api, installation_id(instance), active, settings):
-            yield f"pod {pod.id} ({pod.name}): {what}"
-    finally:
-        api.close()
-    running = active()
+    def active() -> dict[str, datetime.datetime | None]:
+        tags = {run.run_id: run.tags.get(PODS_UNTIL) for run in runs_in_progress(instance)}
+        return {i: datetime.datetime.fromisoformat(t) if t else None for i, t in tags.items()}
 
     def is_over(run_id: str) -> bool:
-        return run_id not in running and instance.get_run_by_id(run_id) is not None
+        run = instance.get_run_by_id(run_id)
+        return run is not None and run.is_finished
 
-    def cancel(endpoint_job: str) -> None:
-        EndpointClient().cancel(endpoint_job)
+    def cancel(endpoint: str, endpoint_job: str) -> None:
+        EndpointClient(endpoint).cancel(endpoint_job)
 
+    trouble = None
+    api = open_api()
+    try:
+        for pod, what in sweep(api, installation_id(instance), active):
+            yield f"pod {pod.id} ({pod.name}): {what}"
+    except RunPodError as error:  # a key may be for endpoints alone
+        trouble = error
+    finally:
+        api.close()
     if isinstance(store, R2Store):  # nobody renders elsewhere from a folder
+        active()  # marks runs whose process is gone
         yield from withdraw(store, is_over, cancel)
+    if trouble is not None:
+        raise trouble
 
 
 def _execute(
@@ -339,8 +365,8 @@ def _execute(
         tags={
             **tags,
             CARRIED_BY_STARTER: "true",
-            STARTER_PID: str(os.getpid()),
-            STARTER_HOST: socket.gethostname(),
+            STARTER_PROCESS: _process_tag(),
+            STARTER_MACHINE: _machine(),
         },
         run_config=config,
         raise_on_error=False,

@@ -133,6 +133,7 @@ class RunPodSimulator:
         self.pods: dict[str, SimulatedPod] = {}
         self.faults: list[Fault] = []
         self.behaviours: list[Behaviour] = []
+        self.late: list[dict[str, Any]] = []
         self.violations: list[str] = []
         self.calls: list[str] = []
         self.stock = dict(STOCK)
@@ -401,10 +402,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.do == "lost":
             self.simulator.create(request)
             self.close_connection = True
-        elif (
-            fault.do == "late"
-        ):  # lost, and the pod shows up only when nobody looks for it any more
-            threading.Timer(2.0, self.simulator.create, [request]).start()
+        elif fault.do == "late":  # lost, and there only when nobody looks for it any more
+            self.simulator.late.append(request)
             self.close_connection = True
         elif fault.do == "cut":
             self.close_connection = True
@@ -457,6 +456,9 @@ class _Handler(BaseHTTPRequestHandler):
         stock = COMMUNITY_STOCK if community else self.simulator.stock
         if stock.get(request["gpu"]["id"], "NONE") == "NONE":
             return self._problem(400, "no instances are available for this GPU type")
+        for late in self.simulator.late:
+            self.simulator.create(late)
+        self.simulator.late.clear()
         return self._answer(201, self.simulator.describe(self.simulator.create(request)))
 
     def _getPod(self, request: Any, pod_id: str, query: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ done
 export AWS_ACCESS_KEY_ID="$R2_ACCESS_KEY_ID" AWS_SECRET_ACCESS_KEY="$R2_SECRET_ACCESS_KEY"
 export AWS_REQUEST_CHECKSUM_CALCULATION=when_required AWS_RESPONSE_CHECKSUM_VALIDATION=when_required
 mkdir -p "$DAGSTER_HOME"
-cp deploy/team/dagster.yaml "$DAGSTER_HOME/dagster.yaml"
+[ -e "$DAGSTER_HOME/dagster.yaml" ] || cp deploy/team/dagster.yaml "$DAGSTER_HOME/dagster.yaml"  # yours to change
 sed "s/4266/$CODE_PORT/" deploy/team/workspace.yaml > "$DAGSTER_HOME/workspace.yaml"
 
 pids=""

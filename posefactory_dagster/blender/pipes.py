@@ -131,7 +131,7 @@ class BlenderResource(dg.ConfigurableResource):
                 PodRenderer(context, store, listener, on_outcome, on_report).render(job, work)
             elif self.place == "serverless":
                 ServerlessRenderer(
-                    context, store, listener, on_outcome, record.submitted, on_report
+                    context, store, listener, on_outcome, record.under_way, on_report
                 ).render(job, work)
             else:
                 raise RunPodError(f"render_on is {self.place!r}: choose local, pod or serverless")

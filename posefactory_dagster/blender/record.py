@@ -22,7 +22,8 @@ class JobRecord:
     """A job's place in the store. The document is written once, the status as often as it changes.
 
     ``run_id`` is the Dagster run's, so that a job whose run was killed can be told from one that goes on;
-    ``endpoint_jobs`` are those of a serverless endpoint, and ``rented`` what pods and endpoints did and cost.
+    ``endpoint_jobs`` are those under way, each with its endpoint; ``rented`` is what pods and endpoints did and
+    cost.
     """
 
     store: Store
@@ -30,7 +31,7 @@ class JobRecord:
     where: str
     run_id: str
     rented: list[dict[str, Any]] = field(default_factory=list)
-    endpoint_jobs: list[str] = field(default_factory=list)
+    endpoint_jobs: dict[str, str] = field(default_factory=dict)
     results: dict[str, SetRef] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
@@ -56,9 +57,9 @@ class JobRecord:
         data = json.dumps(document, indent=1).encode()
         self.store.put_bytes(layout.job_file(self.job.job_id, STATUS), data)
 
-    def submitted(self, endpoint_job: str) -> None:
-        """Note a job of an endpoint at once: if this process is killed, another must be able to cancel it."""
-        self.endpoint_jobs.append(endpoint_job)
+    def under_way(self, endpoint: str, endpoint_jobs: list[str]) -> None:
+        """Note an endpoint's jobs at once: if this process is killed, another must be able to cancel them."""
+        self.endpoint_jobs = dict.fromkeys(endpoint_jobs, endpoint)
         self.tell("processing")
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import dagster as dg
+from PIL import Image
 from pydantic import Field, create_model
 
 from blender_scripts.contract import TRUTH_DOCUMENT, RenderSettings, SettingsError
@@ -19,6 +20,7 @@ from posefactory_dagster.renders import render_sets
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
+from posefactory_dagster.storage.store import DamagedObject
 
 _TYPES = get_type_hints(RenderSettings)
 STRIP_IMAGES = 8
@@ -98,14 +100,28 @@ def multi_angle_renders(
                 except Exception as error:
                     if outcome.attempt is None:
                         raise  # made here: the store itself is at fault, and the next would fail too
-                    # Made elsewhere, it can be anything: an image that is none, a document of another shape.
-                    sets.store.delete([todo[key].key(outcome.attempt, RESULT)])
-                    fault = f"{key}: what the worker sent cannot be used ({error}); run it again"
+                    if _is_damage(error):
+                        sets.store.delete([todo[key].key(outcome.attempt, RESULT)])
+                        fault = (
+                            f"{key}: what the worker sent cannot be used ({error}); run it again"
+                        )
+                    else:  # the trouble is here, and what was paid for is kept
+                        fault = f"{key}: rendered, but not taken over ({error}); run it again to do that"
             ledger.bad(key, fault)
             return fault
 
         blender.render(context, settings, todo, sets, scratch, on_outcome)
         return ledger.close()
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether what a worker sent is at fault: another content, another shape, an image that is none.
+
+    Pillow raises OSError without a number for those; with a number it is this machine's disk.
+    """
+    shape = (DamagedObject, LookupError, ValueError, TypeError, AttributeError, RecursionError)
+    picture = isinstance(error, OSError) and error.errno is None
+    return isinstance(error, shape) or picture or isinstance(error, Image.DecompressionBombError)
 
 
 def _commit(

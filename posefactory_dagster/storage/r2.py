@@ -26,6 +26,7 @@ from posefactory_dagster.settings import Environment, environment
 from posefactory_dagster.storage.resources import R2Resource, quick_client
 from posefactory_dagster.storage.store import (
     REMOTE_SCHEME,
+    DamagedObject,
     Digest,
     StoredObject,
     StoreError,
@@ -210,7 +211,7 @@ class R2Store:
         try:
             found = self._receive(key, partial)
             if digest is not None and found.sha256 != digest:
-                raise StoreError(
+                raise DamagedObject(
                     f"{self.address(key)}: damaged, its content is not what the manifest says; "
                     "posefactory store verify shows what else is"
                 )

@@ -23,6 +23,10 @@ class StoreError(RuntimeError):
     """The store cannot be read or written; the text says what to do."""
 
 
+class DamagedObject(StoreError):
+    """An object is not what its checksum says."""
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """What a listing says of an object.

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 
 import dagster as dg
 from hypothesis import Phase, given, settings
@@ -22,10 +23,20 @@ def lines(*messages: object) -> bytes:
     return "\n".join(json.dumps(m) for m in messages).encode()
 
 
-def heard(chunks: dict[tuple[int, int], bytes]) -> list[object]:
-    """What a session gets to know of these chunks before it is closed, with three lanes."""
+def heard(
+    chunks: dict[tuple[int, int], bytes],
+    late: Callable[[tuple[int, int]], bool] = lambda place: False,
+) -> list[object]:
+    """What a session gets to know of these chunks before it is closed, with three lanes.
+
+    ``late``: whether a chunk is not there yet, asked whenever it is looked for.
+    """
     payloads: list[object] = []
-    reader = LaneReader(lambda lane, number: chunks.get((lane, number)), 3)
+
+    def read(lane: int, number: int) -> bytes | None:
+        return None if late((lane, number)) else chunks.get((lane, number))
+
+    reader = LaneReader(read, 3)
 
     @dg.asset
     def listening(context: dg.AssetExecutionContext) -> object:
@@ -54,10 +65,21 @@ def test_a_container_that_was_started_anew_goes_on_in_the_next_lane() -> None:
     ) == [1, 2, 3]
 
 
-def test_what_comes_late_in_one_lane_holds_no_other_up() -> None:
-    chunks = {(0, 0): lines(OPENED), (1, 0): lines(OPENED, custom("second")), (1, 1): lines(CLOSED)}
-    chunks[0, 1] = lines(custom("late"))
-    assert sorted(map(str, heard(chunks))) == ["late", "second"]
+def test_what_comes_late_in_one_lane_holds_no_other_up_and_is_not_lost() -> None:
+    seen: set[tuple[int, int]] = set()
+
+    def late(place: tuple[int, int]) -> bool:
+        seen.add(place)
+        return place == (0, 1) and (1, 1) not in seen or place == (1, 2) and (0, 2) not in seen
+
+    chunks = {
+        (0, 0): lines(OPENED),
+        (0, 1): lines(custom("late")),  # only after the second lane is under way
+        (1, 0): lines(OPENED, custom("second")),
+        (1, 1): lines(custom("more")),
+        (1, 2): lines(CLOSED),  # only after the late one was read
+    }
+    assert heard(chunks, late) == ["second", "more", "late"]
 
 
 def test_chunks_of_a_size_that_no_worker_writes_are_left_out() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import email.utils
 import hashlib
 import itertools
 import json
@@ -199,13 +201,13 @@ def pods(*behaviours: Behaviour) -> Callable[[Rented], None]:
 
 def mute(rented: Rented) -> None:
     """It runs, and nobody ever hears of it."""
-    rented.settings.write_text(rented.settings.read_text().replace("first_message_timeout_s = 15", "first_message_timeout_s = 8"))  # fmt: skip
+    rented.settings.write_text(rented.settings.read_text().replace("first_message_timeout_s = 15", "first_message_timeout_s = 12"))  # fmt: skip
     rented.simulator.behaviours.append(Behaviour(mute=True))
 
 
 def frozen(rented: Rented) -> None:
     """It stops in the middle, and is heard of no more."""
-    rented.settings.write_text(rented.settings.read_text().replace("silence_timeout_s = 25", "silence_timeout_s = 10"))  # fmt: skip
+    rented.settings.write_text(rented.settings.read_text().replace("silence_timeout_s = 25", "silence_timeout_s = 18"))  # fmt: skip
     rented.simulator.behaviours.append(Behaviour(freeze_after_images=2))
 
 
@@ -246,6 +248,12 @@ def test_the_job_is_done_in_spite_of(
     assert not report.failed and not report.trouble, (report, rented.log()[-3000:])
     assert rented.rendered("hero") and rented.rendered("twin")
     assert len(rented.simulator.pods) == created
+    (job,) = read_jobs(rented.sets.store)
+    reports = job["status"]["rented"]
+    used = {r["pod"] for r in reports}
+    surplus = [p for p in rented.simulator.pods.values() if p.id not in used]
+    assert sum(r["surplus_pods_ended"] for r in reports) == len(surplus)
+    assert all(p.ended is not None and p.ended - p.created < 60 for p in surplus)
     rented.check()
 
 
@@ -447,6 +455,21 @@ def test_no_secret_leaves(rented: Rented, capfd: pytest.CaptureFixture[str]) -> 
 def test_a_result_that_is_none_is_said_to_be(result: object) -> None:
     with pytest.raises(orders.BadResult, match="a worker's result"):
         orders.checked(result, ["a"], "w1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [("7", 7, 7), ("900", 60, 60), ("soon", None, None), (None, None, None), ("-1", None, None)],
+)
+def test_retry_after_is_obeyed_within_reason(
+    header: str | None, least: float | None, most: float | None
+) -> None:
+    assert runpod_api._seconds(header) == least == most  # noqa: SLF001
+
+
+def test_retry_after_may_be_a_date() -> None:
+    then = email.utils.format_datetime(datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=20))  # fmt: skip
+    assert 15 < (runpod_api._seconds(then) or 0) <= 20  # noqa: SLF001
 
 
 def test_ids_that_lead_elsewhere_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import random
@@ -19,7 +20,6 @@ from posefactory_dagster.blender.runpod.api import RunPodApi
 from posefactory_dagster.blender.runpod.janitor import sweep
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.sensors import pod_janitor
-from posefactory_dagster.settings import PodSettings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
@@ -150,6 +150,8 @@ def test_pods_are_listed_priced_and_stopped_but_only_our_own(rented: RentedFacto
     )
     rows = json.loads(rented.cli("pods", "list", "--json"))
     assert [r["id"] for r in rows] == [own.id]
+    own.status = "EXITED"
+    assert own.id in rented.cli("pods", "start", own.id) and own.status != "EXITED"
     for bad in (stranger.id, other.id, "../x"):
         assert (
             "no pod of this installation" in rented.cli("pods", "stop", bad, expect=2)
@@ -164,8 +166,8 @@ def test_pods_are_listed_priced_and_stopped_but_only_our_own(rented: RentedFacto
 def test_the_doctor_looks_at_runpod_and_spends_when_told(rented: RentedFactory) -> None:
     text = rented.cli("doctor", "--json", expect=1, POSEFACTORY_ENDPOINT_ID="ep1")
     rows = {f["what"]: f for f in json.loads(text)}
-    assert rows["endpoint"]["says"] == "ep1, at most $0.70 an hour of a worker"
-    assert rows["RunPod"]["ok"] and "NVIDIA A40" in rows["RunPod"]["says"]
+    assert rows["RunPod, endpoint"]["says"] == "ep1, at most $0.70 an hour of a worker"
+    assert rows["RunPod, pods"]["ok"] and "NVIDIA A40" in rows["RunPod, pods"]["says"]
     assert "conditional writes" in rows["store"]["says"]  # rclone's server has none
     document = json.loads(rented.cli("doctor", "--spend", "--yes", "--json"))
     assert document["done"] and document["cost_usd"] > 0 and rented.simulator.alive == []
@@ -275,7 +277,6 @@ def test_the_janitor_spares_what_is_not_its_own(tmp_path: Path) -> None:
             simulator.behaviours.append(Behaviour(stuck=True))
             gpu = {"id": "NVIDIA A40", "count": 1}
             made[name] = simulator.create({"name": name, "image": "x", "gpu": gpu})
-        made["pf-aaaaaa-11111111-x"].created -= 20_000  # its run goes on, but for far too long
         describe = simulator.describe
 
         def strange(pod: SimulatedPod) -> dict[str, Any]:
@@ -289,9 +290,11 @@ def test_the_janitor_spares_what_is_not_its_own(tmp_path: Path) -> None:
 
         simulator.describe = strange  # type: ignore[method-assign]
         simulator.behaviours.append(Behaviour(stuck=True))
-        young = simulator.create({"name": "pf-aaaaaa-11111111-y", "image": "x", "gpu": gpu})
+        young = simulator.create({"name": "pf-aaaaaa-33333333-y", "image": "x", "gpu": gpu})
         api = RunPodApi(ACCOUNT_KEY, simulator.address)
-        ended = sweep(api, "aaaaaa", lambda: ["11111111-2222-3333"], PodSettings())
+        over = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=1)
+        runs = {"11111111-2222-3333": over, "33333333-2222-3333": None}
+        ended = sweep(api, "aaaaaa", lambda: runs)
         assert {p.name for p, _ in ended} == {names[0], names[1]}
         assert not young.deleted and not any(made[n].deleted for n in names[2:])
 

@@ -159,6 +159,20 @@ def test_a_character_that_fails_on_the_worker_says_why(served: Served) -> None:
     assert len(served.endpoint.requests) == 1
 
 
+def test_an_endpoint_that_is_busy_for_a_while_costs_no_running_job(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serverless, "OFFER_S", 0.3)
+    served.add("hero", "twin")
+    served.configure(pods="serverless_job_s = 60\n")
+    served.settings.write_text(served.settings.read_text().replace("seconds_per_image = 0.1", "seconds_per_image = 25"))  # fmt: skip
+    served.endpoint.faults.extend(["", *["refuse"] * 6])  # the second job, six times
+    assert served.run("hero", "twin").done == ["hero", "twin"], served.log()[-2000:]
+    assert len(served.endpoint.requests) == 2
+    assert not any(j.cancelled for j in served.endpoint.jobs.values())
+    served.check()
+
+
 def test_few_jobs_wait_at_a_time(served: Served) -> None:
     served.add("hero", "twin")
     served.configure(pods="serverless_job_s = 60\nserverless_jobs_at_once = 1\n")
@@ -196,9 +210,14 @@ def test_what_a_killed_run_left_is_cancelled(
             served.run("hero")
     store = served.sets.store
     (job,) = served.endpoint.jobs.values()
+    # The pods of the account are another scope: a key without it still looks after its endpoint.
+    served.simulator.faults.append(Fault("listPods", 403))
+    monkeypatch.setenv("POSEFACTORY_ENDPOINT_ID", "another-one-by-now")
     assert not job.cancelled and any("order-" in i.key for i in store.list(layout.JOBS))
-    (said,) = jobs.end_orphans(served.instance, store)
-    assert "withdrawn, as its run" in said and job.cancelled
+    with pytest.raises(api.AccessDenied):
+        list(jobs.end_orphans(served.instance, store))
+    assert job.cancelled
+    monkeypatch.setenv("POSEFACTORY_ENDPOINT_ID", "ep1")
     (record,) = read_jobs(store)
     assert record["status"]["status"] == "failed" and "ended before it did" in record["status"]["trouble"]  # fmt: skip
     served.endpoint.queue_s = 0.1
@@ -210,7 +229,11 @@ def test_what_others_left_in_the_bucket_is_not_withdrawn(served: Served) -> None
     store = served.sets.store
     key = layout.job_file("render_20260101_000000_00000000", "order-w1.json")
     store.put_bytes(key, b"{}")
-    status = {"status": "processing", "run_id": "of-another-installation", "endpoint_jobs": ["j1"]}
+    status = {
+        "status": "processing",
+        "run_id": "of-another-installation",
+        "endpoint_jobs": {"j1": "ep1"},
+    }
     store.put_bytes(layout.job_file("render_20260101_000000_00000000", "status.json"), json.dumps(status).encode())  # fmt: skip
     assert list(jobs.end_orphans(served.instance, store)) == []
     assert store.get_bytes(key) == b"{}"
@@ -225,6 +248,8 @@ def test_an_interrupt_cancels_what_is_queued(
         served.run("hero")
     (job,) = served.endpoint.jobs.values()
     assert job.cancelled
+    (record,) = read_jobs(served.sets.store)
+    assert len(record["status"]["rented"]) == 1
     orders = [i.key for i in served.sets.store.list(layout.JOBS) if "order" in i.key]
     assert orders == []
 

@@ -7,6 +7,7 @@ size, JSON or refused, and read into models that know their fields.
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import json
 import re
 import time
@@ -375,7 +376,7 @@ def _by_kind(answer: httpx.Response, content: bytes, what: str) -> Exception:
         detail = str(problem.get("detail") or problem.get("title") or "")[:500]
         errors = problem.get("errors")
         violations = "; ".join(map(str, errors))[:1000] if isinstance(errors, list) else ""
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         detail, violations = "", ""
     if status == 401:
         return KeyRefused(
@@ -404,8 +405,16 @@ def _by_kind(answer: httpx.Response, content: bytes, what: str) -> Exception:
 
 
 def _seconds(header: str | None) -> float | None:
-    """A Retry-After in seconds, if it is one that can be obeyed."""
-    return min(float(header), LONGEST_WAIT_S) if header and header.isdecimal() else None
+    """A Retry-After (seconds or a date) in seconds, at most LONGEST_WAIT_S; None if it is neither."""
+    if header is None:
+        return None
+    if header.isdecimal():
+        return min(float(header), LONGEST_WAIT_S)
+    try:
+        wait = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return None
+    return min(max(wait, 0.0), LONGEST_WAIT_S)
 
 
 _jittered = tenacity.wait_random_exponential(multiplier=0.3, max=10)

@@ -42,11 +42,12 @@ class JobState:
 
 
 class EndpointClient:
-    """The endpoint of the environment. Its answers are untrusted: a status, an id, a number are checked."""
+    """An endpoint, of the environment or another. Its answers are untrusted: what is used of them is checked."""
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint_id: str | None = None) -> None:
         settings = environment()
-        if settings.runpod_api_key is None or settings.endpoint_id is None:
+        endpoint_id = endpoint_id or settings.endpoint_id
+        if settings.runpod_api_key is None or endpoint_id is None:
             raise RunPodError(
                 "RUNPOD_API_KEY and POSEFACTORY_ENDPOINT_ID are needed; make a serverless endpoint from the image "
                 "of deploy/pod/Dockerfile, with the command python3.11 -m blender_scripts.worker.endpoint"
@@ -54,7 +55,7 @@ class EndpointClient:
         import runpod  # 2 s to import
 
         runpod.endpoint_url_base = settings.runpod_endpoint_base_url or runpod.endpoint_url_base
-        self.id = checked_id(settings.endpoint_id)
+        self.id = checked_id(endpoint_id)
         self._endpoint = runpod.Endpoint(
             self.id, api_key=settings.runpod_api_key.get_secret_value()
         )

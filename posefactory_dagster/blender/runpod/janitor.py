@@ -3,47 +3,41 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 from posefactory_dagster.blender.record import read_status, tell_failed
 from posefactory_dagster.blender.runpod import placing
 from posefactory_dagster.blender.runpod.api import Pod, RunPodApi, RunPodError
-from posefactory_dagster.settings import PodSettings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import Store
-
-#: A pod may outlive its job's limit by so long, for start-up and last uploads.
-SLACK_S = 900.0
 
 
 def sweep(
     api: RunPodApi,
     installation: str,
-    active_runs: Callable[[], Collection[str]],
-    settings: PodSettings,
+    active_runs: Callable[[], Mapping[str, datetime.datetime | None]],
 ) -> list[tuple[Pod, str]]:
     """Terminate pods of this installation that nobody waits for; each with what was done and why.
 
     Pods of other installations, and whatever else the account runs, are never touched.
 
     Args:
-        active_runs: gives the ids of the Dagster runs that go on; asked after the pods are listed, so that
-            a run which began meanwhile keeps its pod.
+        active_runs: gives the ids of the Dagster runs that go on, and until when their pods may live; asked
+            after the pods are listed, so that a run which began meanwhile keeps its pod.
     """
     pods = api.pods()
-    active = {run_id[:8] for run_id in active_runs()}
-    longest = settings.provision_timeout_s + settings.job_timeout_s + SLACK_S
+    active = {run_id[:8]: until for run_id, until in active_runs().items()}
     now = datetime.datetime.now(datetime.UTC)
     ended = []
     for pod in pods:
         run = placing.run_of(pod.name, installation)
         if run is None:
             continue
-        age = (now - (pod.createdAt or now)).total_seconds()
+        until = active.get(run)
         if run not in active:
             reason = f"its run {run} is over"
-        elif age > longest:
-            reason = f"it is {age:.0f} s old, and no job may take over {longest:.0f} s"
+        elif until is not None and now > until:
+            reason = f"the time of its job was over at {until:%H:%M:%S} UTC"
         else:
             continue
         try:
@@ -55,7 +49,7 @@ def sweep(
 
 
 def withdraw(
-    store: Store, is_over: Callable[[str], bool], cancel: Callable[[str], None]
+    store: Store, is_over: Callable[[str], bool], cancel: Callable[[str, str], None]
 ) -> list[str]:
     """Withdraw the orders that killed runs left in the store; what was done, job by job.
 
@@ -64,7 +58,7 @@ def withdraw(
 
     Args:
         is_over: whether a Dagster run of this installation has ended; False for those of others.
-        cancel: ends a job of the endpoint.
+        cancel: ends a job of an endpoint; both are given by their ids.
     """
     lying: dict[str, list[str]] = {}
     for item in store.list(layout.JOBS):
@@ -72,17 +66,18 @@ def withdraw(
             lying.setdefault(job_id, []).append(item.key)
     done = []
     for job_id, keys in lying.items():
-        status = read_status(store, job_id)
-        run_id = str(status.get("run_id"))
+        run_id = str(read_status(store, job_id).get("run_id"))
         if not is_over(run_id):
             continue
+        status = read_status(store, job_id)  # its last words, now that it says no more
         faults = []
-        for endpoint_job in status.get("endpoint_jobs", []):
+        for endpoint_job, endpoint in status.get("endpoint_jobs", {}).items():
             try:
-                cancel(str(endpoint_job))
+                cancel(str(endpoint), str(endpoint_job))
             except RunPodError as error:  # its own time limit ends it, and the others are cancelled
                 faults.append(str(error))
         store.delete(keys)
-        tell_failed(store, job_id, f"its run {run_id} ended before it did; run the rest again")
+        if status.get("status") == "processing":
+            tell_failed(store, job_id, f"its run {run_id} ended before it did; run the rest again")
         done.append("; ".join([f"job {job_id} withdrawn, as its run {run_id} is over", *faults]))
     return done

@@ -182,7 +182,7 @@ def _finished(store: R2Store, work: Work, settings: RenderSettings) -> Outcome |
             outcome = checked(
                 json.loads(store.get_bytes(key) or b""), work.files(settings), attempt
             )
-        except (ValueError, BadResult):
+        except (ValueError, RecursionError, BadResult):
             continue
         if all(found.get(n) == f["size"] for n, f in (outcome.uploaded or {}).items()):
             return outcome

@@ -22,6 +22,10 @@ from posefactory_dagster.costs.estimates import cost_of
 from posefactory_dagster.settings import PodSettings
 
 INSTALLATION_KEY = "posefactory/installation"
+#: The tag of a run that says until when its pod may live; the janitor ends one that is older.
+PODS_UNTIL = "posefactory/pods_until"
+#: A pod may outlive its job's limit by so long, for start-up and last uploads.
+SLACK_S = 900.0
 #: What the container runs; the image is built from deploy/pod/Dockerfile.
 WORKER = "python3.11 -m blender_scripts.worker.pod"
 QUICK_S, SLOW_S = 0.3, 2.0
@@ -205,6 +209,9 @@ class PipesRunPodClient:
             base = placing.pod_name(
                 installation_id(context.instance), context.run.run_id, secrets.token_hex(4)
             )
+            longest = self._settings.provision_timeout_s + self._settings.job_timeout_s + SLACK_S
+            until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=longest)
+            context.instance.add_run_tags(context.run.run_id, {PODS_UNTIL: until.isoformat()})
             begun = time.monotonic()
             report: PodReport | None = None
             try:

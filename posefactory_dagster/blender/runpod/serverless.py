@@ -29,14 +29,15 @@ from posefactory_dagster.costs.estimates import (
 )
 from posefactory_dagster.settings import PodSettings, environment, project_settings
 from posefactory_dagster.storage.r2 import R2Store
+from posefactory_dagster.storage.store import StoreError
 
 if TYPE_CHECKING:
     import dagster as dg
 
-#: A character whose job came to nothing is asked for so often in all; a job that is not taken, too.
-ATTEMPTS, SUBMITS = 2, 3
-#: RunPod not answering for so long, in seconds, is given up.
-PATIENCE_S = 120.0
+#: A character whose job came to nothing is asked for so often in all.
+ATTEMPTS = 2
+#: RunPod not answering, or taking no job, for so long, in seconds, is given up; a job is offered so often.
+PATIENCE_S, OFFER_S = 120.0, 3.0
 #: Seconds between looks for characters that are finished before their job is.
 LOOK_S = 15.0
 #: A job may wait for a worker for so long; its addresses live as long.
@@ -51,7 +52,7 @@ ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
 
 @dataclass
 class EndpointReport:
-    """What an endpoint did for a job. ``seconds`` are those that RunPod counted as execution.
+    """What an endpoint did for a job. ``seconds`` of execution are RunPod's; ours where it says none.
 
     ``planned`` in US dollars is for the dearest GPU that a worker may get, with a start-up for each job.
     """
@@ -59,14 +60,14 @@ class EndpointReport:
     endpoint: str
     price: float
     planned: float
-    jobs: list[str] = field(default_factory=list)
+    jobs: int = 0
     seconds: float = 0.0
 
     def metadata(self) -> dict[str, Any]:
         """For Dagster, and for the job's record."""
         return {
             "endpoint": self.endpoint,
-            "endpoint_jobs": len(self.jobs),
+            "endpoint_jobs": self.jobs,
             "usd_per_hour": self.price,
             "seconds": round(self.seconds, 1),
             "cost_usd": round(cost_of(self.seconds, self.price), 4),
@@ -84,6 +85,12 @@ class _Submitted:
     since: float = field(default_factory=time.monotonic)
     in_progress_since: float | None = None
     unanswered_since: float | None = None
+
+    @property
+    def lasted(self) -> float:
+        """Seconds since it was first seen at work; for when RunPod does not say."""
+        begun = self.in_progress_since
+        return 0.0 if begun is None else time.monotonic() - begun
 
 
 def groups(
@@ -108,7 +115,7 @@ class ServerlessRenderer:
     Args:
         on_event: hears of finished characters, for progress.
         on_outcome: hears how each character ended, as soon as it has.
-        on_submitted: hears the id of each job that the endpoint took, so that it can be cancelled by others.
+        on_under_way: hears the endpoint and the ids of its jobs whenever they change, so that others can cancel.
         on_report: hears what the endpoint did, however it ended.
     """
 
@@ -118,14 +125,18 @@ class ServerlessRenderer:
         store: R2Store,
         on_event: Callable[[Event], None],
         on_outcome: Callable[[str, Outcome], None],
-        on_submitted: Callable[[str], None],
+        on_under_way: Callable[[str, list[str]], None],
         on_report: Callable[[EndpointReport], None],
     ) -> None:
         self._context, self._store = context, store
         self._on_event, self._on_outcome = on_event, on_outcome
-        self._on_submitted, self._on_report = on_submitted, on_report
+        self._on_under_way, self._on_report = on_under_way, on_report
         self._limits = project_settings().pods
         self._left: dict[str, Work] = {}
+        self._waiting: deque[tuple[dict[str, Work], int]] = deque()
+        self._running: list[_Submitted] = []
+        self._next_offer = 0.0
+        self._refused_since: float | None = None
 
     def render(self, job: Job, work: Mapping[str, Work]) -> None:
         """Take ``work`` through the endpoint.
@@ -147,32 +158,23 @@ class ServerlessRenderer:
             f"{estimate.seconds:.0f} s of workers, ${estimate.cost:.2f}"
         )
         report = EndpointReport(client.id, estimate.price, estimate.cost)
-        waiting = deque((part, 1) for part in parts)
-        running: list[_Submitted] = []
+        self._waiting.extend((part, 1) for part in parts)
         looked = time.monotonic()
         try:
-            while waiting or running:
-                # Few at a time: a job that waits long for a worker would outlive its addresses.
-                while waiting and len(running) < self._limits.serverless_jobs_at_once:
-                    part, attempt = waiting.popleft()
-                    running.append(self._submit(client, job, part, attempt))
-                    report.jobs.append(running[-1].id)
-                for submitted in list(running):
+            while self._waiting or self._running:
+                self._submit_some(client, job, report)
+                for submitted in list(self._running):
                     state = self._state(client, submitted)
-                    if state is None:
-                        continue
-                    running.remove(submitted)
-                    report.seconds += state.seconds
-                    again = self._settle(job, submitted, state, report)
-                    if again:
-                        waiting.append((again, submitted.attempt + 1))
+                    if state is not None:
+                        self._settle(client, job, submitted, state, report)
                 if time.monotonic() - looked > LOOK_S:
-                    in_work = {k: w for s in running for k, w in s.order.work.items()}
+                    in_work = {k: w for s in self._running for k, w in s.order.work.items()}
                     self._take_finished(job, in_work)
                     looked = time.monotonic()
                 time.sleep(min(1.0, self._limits.poll_interval_s))
         finally:
-            for submitted in running:
+            for submitted in self._running:
+                report.seconds += submitted.lasted
                 self._cancel(client, submitted)
             self._on_report(report)
 
@@ -195,12 +197,21 @@ class ServerlessRenderer:
                 )
                 self._end(key, Outcome(error=reason))
 
-    def _submit(
-        self, client: EndpointClient, job: Job, part: dict[str, Work], attempt: int
-    ) -> _Submitted:
+    def _submit_some(self, client: EndpointClient, job: Job, report: EndpointReport) -> None:
+        """Offer waiting parts to the endpoint; few at a time, as one that waits long would outlive its addresses.
+
+        Raises:
+            RunPodError: it takes none for good, or has taken none for too long.
+        """
         seconds = self._limits.serverless_job_s
-        for number in range(1, SUBMITS + 1):
-            # A new order for each try: a job whose answer was lost may run, and must not share its objects.
+        now = time.monotonic()
+        while (
+            self._waiting
+            and len(self._running) < self._limits.serverless_jobs_at_once
+            and now >= self._next_offer
+        ):
+            part, attempt = self._waiting[0]
+            # A new order for each offer: a job whose answer was lost may run, and must not share its objects.
             order = Order(
                 job=job,
                 work=part,
@@ -212,14 +223,18 @@ class ServerlessRenderer:
                 job_id = client.submit(order.write(self._store, {}, lanes=0), seconds, QUEUE_S)
             except RunPodError as error:
                 order.clear(self._store)  # what runs in spite of it finds no order
-                if number == SUBMITS or not isinstance(error, EndpointBusy):
+                self._refused_since = self._refused_since or now
+                patient = now - self._refused_since < PATIENCE_S
+                if not isinstance(error, EndpointBusy) or not patient:
                     raise
-                time.sleep(1.0)
-                continue
-            self._on_submitted(job_id)
+                self._next_offer = now + OFFER_S
+                return
+            self._refused_since = None
+            self._waiting.popleft()
+            self._running.append(_Submitted(job_id, order, attempt))
+            report.jobs += 1
+            self._on_under_way(client.id, [s.id for s in self._running])
             self._context.log.info(f"endpoint job {job_id}: {', '.join(part)}")
-            return _Submitted(job_id, order, attempt)
-        raise AssertionError("unreachable")
 
     def _state(self, client: EndpointClient, submitted: _Submitted) -> JobState | None:
         """How the job ended; None while it has not."""
@@ -245,9 +260,17 @@ class ServerlessRenderer:
         return state if state.status in ENDED else None
 
     def _settle(
-        self, job: Job, submitted: _Submitted, state: JobState, report: EndpointReport
-    ) -> dict[str, Work]:
-        """After a job's end: what the bucket holds counts; the rest, to be asked for again."""
+        self,
+        client: EndpointClient,
+        job: Job,
+        submitted: _Submitted,
+        state: JobState,
+        report: EndpointReport,
+    ) -> None:
+        """After a job's end: what the bucket holds counts; the rest is asked for again, or ends."""
+        self._running.remove(submitted)
+        self._on_under_way(client.id, [s.id for s in self._running])
+        report.seconds += state.seconds or submitted.lasted
         self._take_finished(job, submitted.order.work)
         submitted.order.clear(self._store)
         missing = {k: w for k, w in submitted.order.work.items() if k in self._left}
@@ -258,7 +281,7 @@ class ServerlessRenderer:
                 del missing[key]
                 self._end(key, Outcome(error=str(reason)[:2000]))
         if not missing:
-            return {}
+            return
         why = str(state.output.get("trouble") or f"its endpoint job: {state.status}")[:2000]
         if submitted.attempt >= ATTEMPTS:
             why = f"{why}, {ATTEMPTS} times; run it again"
@@ -268,12 +291,12 @@ class ServerlessRenderer:
                 check_budget(extra, self._limits, report.planned)
                 report.planned += extra.cost
                 self._context.log.warning(f"{', '.join(missing)}: {why}; asked for once more")
-                return missing
+                self._waiting.append((missing, submitted.attempt + 1))
+                return
             except OverBudget as error:
                 why = f"{why}; not asked for again: {error}"
         for key in missing:
             self._end(key, Outcome(error=f"{key}: {why}"))
-        return {}
 
     def _take_finished(self, job: Job, work: Mapping[str, Work]) -> None:
         left = {k: w for k, w in work.items() if k in self._left}
@@ -286,8 +309,12 @@ class ServerlessRenderer:
         self._on_outcome(key, outcome)
 
     def _cancel(self, client: EndpointClient, submitted: _Submitted) -> None:
+        """End a job; what cannot be done is said, as the others must be ended all the same."""
         try:
             client.cancel(submitted.id)
         except EndpointBusy as error:
             self._context.log.warning(str(error))
-        submitted.order.clear(self._store)
+        try:
+            submitted.order.clear(self._store)
+        except StoreError as error:
+            self._context.log.warning(f"the order of endpoint job {submitted.id} lies on: {error}")
