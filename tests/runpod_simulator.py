@@ -154,10 +154,10 @@ class RunPodSimulator:
         behaviour = self.behaviours.pop(0) if self.behaviours else Behaviour()
         pod = SimulatedPod(pod_id, request, behaviour, workspace, f"rp-pod-{secrets.token_hex(8)}")
         self.pods[pod_id] = pod
-        threading.Thread(target=self._live, args=(pod,), daemon=True).start()
+        threading.Thread(target=self.live, args=(pod,), daemon=True).start()
         return pod
 
-    def _live(self, pod: SimulatedPod) -> None:
+    def live(self, pod: SimulatedPod) -> None:
         how = pod.behaviour
         if self._over.wait(how.provision_s) or how.stuck:
             return
@@ -480,7 +480,7 @@ class _Handler(BaseHTTPRequestHandler):
             pod.status = "EXITED"
         elif request["action"] == "start":
             pod.status = "STARTING"
-            threading.Thread(target=self.simulator._live, args=(pod,), daemon=True).start()  # noqa: SLF001
+            threading.Thread(target=self.simulator.live, args=(pod,), daemon=True).start()
         self._answer(200, self.simulator.describe(pod))
 
     def _listGpuTypes(self, request: Any, pod_id: str, query: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import errno
 import hashlib
 import itertools
 import json
@@ -25,6 +26,7 @@ from posefactory_dagster.blender.record import read_jobs
 from posefactory_dagster.blender.runpod import api as runpod_api
 from posefactory_dagster.blender.runpod import orders, pipes, placing, watching
 from posefactory_dagster.definitions import defs
+from posefactory_dagster.renders import assets as render_assets
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
@@ -345,6 +347,23 @@ def test_what_a_worker_left_damaged_is_refused_once_and_made_again(
     assert set(report.failed) == {"hero"} and "cannot be used" in report.failed["hero"]
     assert rented.rendered("twin") and rented.rendered("hero") is None
     assert not rented.run("hero").failed
+    rented.check()
+
+
+def test_trouble_on_this_machine_keeps_what_was_paid_for(
+    rented: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    rented.add("hero", "twin")
+    with monkeypatch.context() as patch:
+        patch.setattr(render_assets, "contact_strip", full)
+        report = rented.run("hero", "twin")
+    assert set(report.failed) == {"hero", "twin"}
+    assert "rendered, but not taken over" in report.failed["hero"]
+    assert not rented.run("hero", "twin").failed
+    assert len(rented.simulator.pods) == 1
     rented.check()
 
 
