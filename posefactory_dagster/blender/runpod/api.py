@@ -12,7 +12,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
 import pydantic
@@ -116,24 +116,25 @@ class Pod(_Model):
         return self.status in ("EXITED", "ERROR", "TERMINATED")
 
 
-def _readable(model: type[M], items: list[Any]) -> list[M]:
-    """Those of ``items`` that can be read: one strange pod of somebody must not hide all the others."""
-    found = []
-    for item in items:
-        with contextlib.suppress(pydantic.ValidationError):
-            found.append(model.model_validate(item))
-    if items and not found:
-        raise ValueError("not one can be read")
-    return found
+def _readable(model: type[pydantic.BaseModel]) -> pydantic.BeforeValidator:
+    """Leaves out of a list what cannot be read: one strange pod of somebody must not hide all the others."""
+
+    def keep(items: Any) -> Any:
+        if not isinstance(items, list):
+            return items
+        found = []
+        for item in items:
+            with contextlib.suppress(pydantic.ValidationError):
+                found.append(model.model_validate(item))
+        if items and not found:
+            raise ValueError("not one can be read")
+        return found
+
+    return pydantic.BeforeValidator(keep)
 
 
 class _Pods(_Model):
-    pods: list[Any]
-
-    @pydantic.field_validator("pods")
-    @classmethod
-    def _each(cls, items: list[Any]) -> list[Pod]:
-        return _readable(Pod, items)
+    pods: Annotated[list[Pod], _readable(Pod)]
 
 
 class Price(_Model):
@@ -159,12 +160,7 @@ class GpuType(_Model):
 
 
 class _GpuTypes(_Model):
-    gpus: list[Any]
-
-    @pydantic.field_validator("gpus")
-    @classmethod
-    def _each(cls, items: list[Any]) -> list[GpuType]:
-        return _readable(GpuType, items)
+    gpus: Annotated[list[GpuType], _readable(GpuType)]
 
 
 class EndpointGpus(_Model):
