@@ -342,7 +342,7 @@ def end_orphans(instance: dg.DagsterInstance, store: Store) -> Iterator[str]:
     finally:
         api.close()
     if isinstance(store, R2Store):  # nobody renders elsewhere from a folder
-        active()  # marks runs whose process is gone
+        runs_in_progress(instance)  # marks those whose process is gone
         yield from withdraw(store, is_over, cancel)
     if trouble is not None:
         raise trouble
