@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: Raised whenever the meaning of a set's files changes, so that older sets are made again.
-TRUTH_VERSION = 2
+TRUTH_VERSION = 3
 
 VIEW_NAMES_8 = (
     "front",
@@ -92,6 +92,10 @@ BACKGROUNDS = ("plain", *HDRIS)
 
 #: The truth of a set's images: arrays, and what is best read as text.
 TRUTH_ARRAYS, TRUTH_DOCUMENT = "truth.npz", "truth.json"
+
+#: A file of the same name for each image: the picture, the person's mask (0 and 255), and the depth of the
+#: person's surface (16 bits, millimetres along the camera's axis, 0 where there is none).
+IMAGE_FOLDERS = ("images", "masks", "depth")
 
 MAX_IMAGE_SIZE = 8192
 MAX_ANGLES = 360
@@ -196,14 +200,14 @@ def sample_frames(frame_range: tuple[int, int], has_motion: bool, count: int) ->
 
 
 def image_name(frame: int, view: str) -> str:
-    """The file name of an image, and of its mask."""
+    """The file name of an image, of its mask and of its depth."""
     return f"f{frame:05d}_{view}.png"
 
 
 def render_files(frames: Sequence[int], settings: RenderSettings) -> list[str]:
-    """Every file of a render set as it leaves Blender; images and their masks in order of rendering."""
+    """Every file of a render set as it leaves Blender; in order of rendering, each image with what belongs to it."""
     names = [image_name(f, view) for f in frames for view, _ in view_azimuths(settings.num_angles)]
-    return [f"{kind}/{n}" for n in names for kind in ("images", "masks")] + [
+    return [f"{kind}/{n}" for n in names for kind in IMAGE_FOLDERS] + [
         TRUTH_ARRAYS,
         TRUTH_DOCUMENT,
     ]

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from blender_scripts.contract import (
+    IMAGE_FOLDERS,
     LANDMARKS,
     TRUTH_ARRAYS,
     TRUTH_DOCUMENT,
@@ -29,11 +30,11 @@ from blender_scripts.stage.motion import cast
 
 
 def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) -> None:
-    """One character's set: ``images/``, ``masks/``, ``truth.npz`` and ``truth.json``."""
+    """One character's set: ``images/``, ``masks/``, ``depth/``, ``truth.npz`` and ``truth.json``."""
     settings = job.settings
     output = Path(task.output)
-    (output / "images").mkdir(parents=True)
-    (output / "masks").mkdir()
+    for folder in IMAGE_FOLDERS:
+        (output / folder).mkdir(parents=True)
     with watch.stage("import"):
         fbx.clear_scene()
         skin_key, _, motion_key = task.key.partition("__")
@@ -113,6 +114,7 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
                 name = image_name(frame, view)
                 film.save_png(output / "images" / name, picture.over(backdrop))
                 film.save_png(output / "masks" / name, mask)
+                film.save_depth(output / "depth" / name, picture.depth)
             cropped = bool(
                 (lowest < 0).any() or highest[0] > settings.width or highest[1] > settings.height
             )

@@ -18,6 +18,7 @@ from blender_scripts.contract import (
     EVENT_FAILED,
     EVENT_IMAGE,
     EVENT_START,
+    IMAGE_FOLDERS,
     TRUTH_ARRAYS,
     TRUTH_DOCUMENT,
     CharacterTask,
@@ -94,7 +95,7 @@ def carry_out(order: Order, environment: WorkerEnvironment, emit: Emit) -> bool:
 
         def on_event(event: Event) -> None:
             if event["event"] == EVENT_IMAGE:
-                for kind in ("images", "masks"):
+                for kind in IMAGE_FOLDERS:
                     put(event["key"], f"{kind}/{event['name']}")
             if event["event"] in (EVENT_START, EVENT_IMAGE):
                 emit(event)

@@ -119,10 +119,14 @@ def compare_markers(character, anchors, points, cameras, folder: Path) -> dict[s
     return errors
 
 
+def to_linear(srgb: np.ndarray) -> np.ndarray:
+    """Undo sRGB's curve (IEC 61966-2-1)."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
 def compare_parts(character, anchors, points, cameras, folder: Path) -> dict[str, int]:
     """Counts of landmarks that agree, disagree, and lie on an edge between parts."""
     scene = bpy.context.scene
-    scene.view_settings.view_transform = "Raw"
     scene.cycles.pixel_filter_type = "BOX"
     scene.cycles.filter_width = 0.01
     bones = [b.name for b in character.armature.data.bones]
@@ -143,7 +147,7 @@ def compare_parts(character, anchors, points, cameras, folder: Path) -> dict[str
     for pinhole in cameras:
         camera.film(pinhole)
         picture = film.shoot(folder, None)
-        part = np.rint(picture.rgba[..., 0] * 255).astype(int) - 1
+        part = np.rint(to_linear(picture.rgba[..., 0]) * 255).astype(int) - 1
         part[picture.rgba[..., 3] < 0.5] = -2  # nothing there
         seen = truth.visibility(character, anchors, points, pinhole)
         for anchor, point, visible in zip(anchors, points, seen, strict=True):

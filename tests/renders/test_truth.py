@@ -142,3 +142,23 @@ def test_environment_map_lights_and_shows_behind(render: Callable[..., Any]) -> 
         with Image.open(next((folder / "images").iterdir())) as image:
             corner.append(np.asarray(image.convert("RGB"))[:20, :20].reshape(-1, 3))
     assert corner[0].std(axis=0).max() == 0 and corner[1].std(axis=0).max() > 1
+
+
+def test_depth_images_agree_with_the_landmarks_on_the_surface(render: Callable[..., Any]) -> None:
+    _, folder = render(SAMPLES / "ada_walk.fbx", num_angles=4, width=512, height=512)
+    document, a = load(folder)
+    compared = 0
+    for i, image in enumerate(document["images"]):
+        with Image.open(folder / "depth" / image["file"]) as opened:
+            metres = np.asarray(opened) / 1000.0
+        with Image.open(folder / "masks" / image["file"]) as opened:
+            mask = np.asarray(opened) > 127
+        assert ((metres > 0) & ~mask).sum() == 0
+        assert (metres > 0).sum() > 0.99 * mask.sum()
+        if image["view"] != "az_000":
+            continue
+        for name in ("nose", "mouth_left", "mouth_right"):  # seen head-on, far from any outline
+            x, y = a["pixels"][i, INDEX[name]].astype(int)
+            assert metres[y, x] == pytest.approx(a["depth"][i, INDEX[name]], abs=0.01)
+            compared += 1
+    assert compared == 3
