@@ -23,7 +23,7 @@ import numpy as np
 from blender_scripts.contract import CharacterTask, RenderSettings
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.process import run_job
-from posefactory_dagster.labels import landmarker, model
+from posefactory_dagster.quality import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA
 
 SAMPLES = sorted((ASSETS_DATA / "characters").glob("*.fbx"))

@@ -47,7 +47,7 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
     views = view_azimuths(settings.num_angles)
     with watch.stage("scene"):
         film.set_up(settings)
-        light.light(settings, character.rest_facing)
+        shines = light.light(settings, character.rest_facing)
         fronts, boxes = {}, {}
         for frame in frames:
             character.at_frame(frame)
@@ -145,6 +145,7 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
             "frames": frames,
             "frame_range": list(character.frame_range),
             "height_m": character.height,
+            "light": shines,
             "warnings": character.imported.warnings,
             "images": records,
         }

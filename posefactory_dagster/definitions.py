@@ -11,12 +11,21 @@ from posefactory_dagster.labels.assets import label_accuracy, pose_labels
 from posefactory_dagster.renders.assets import multi_angle_renders
 from posefactory_dagster.sensors import carry_on_sensor, pod_janitor, upload_sensor
 from posefactory_dagster.storage.io_manager import CommittedSetIOManager, StoreResource
+from posefactory_dagster.variants.assets import enhanced_variants
 
 # Set in the launchpad or here, the address holds for the assets and for the IO manager alike.
 store = StoreResource.configure_at_launch()
 
 defs = dg.Definitions(
-    assets=[character, multi_angle_renders, pose_labels, label_accuracy, pose_dataset, gpu_prices],
+    assets=[
+        character,
+        multi_angle_renders,
+        pose_labels,
+        label_accuracy,
+        enhanced_variants,
+        pose_dataset,
+        gpu_prices,
+    ],
     jobs=[factory_job],
     sensors=[upload_sensor, carry_on_sensor, pod_janitor],
     resources={

@@ -21,7 +21,7 @@ from posefactory_dagster.blender.runpod import placing
 from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
 from posefactory_dagster.blender.runpod.endpoint import ask_price
-from posefactory_dagster.labels import landmarker, model
+from posefactory_dagster.quality import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA, PodSettings, environment, project_settings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store

@@ -19,7 +19,6 @@ from posefactory_dagster.blender.runpod.pipes import PODS_UNTIL, installation_id
 from posefactory_dagster.characters import intake
 from posefactory_dagster.characters.assets import character
 from posefactory_dagster.datasets.assets import pose_dataset
-from posefactory_dagster.labels import model
 from posefactory_dagster.labels.assets import (
     accuracy_identity,
     label_accuracy,
@@ -27,6 +26,7 @@ from posefactory_dagster.labels.assets import (
     pose_labels,
 )
 from posefactory_dagster.partitions import CHARACTERS, FAILED_KEYS
+from posefactory_dagster.quality import model
 from posefactory_dagster.renders import render_sets
 from posefactory_dagster.renders.assets import multi_angle_renders, wanted_settings
 from posefactory_dagster.settings import environment, project_settings
@@ -35,6 +35,7 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.r2 import R2Store
 from posefactory_dagster.storage.sets import CommittedSets, file_sha256
 from posefactory_dagster.storage.store import Store
+from posefactory_dagster.variants.assets import enhanced_variants, wanted_variants
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -46,7 +47,8 @@ CLOCK_SLACK_S = 600.0
 
 #: The partitioned assets, each after what it needs; the dataset comes last.
 CHAIN = [
-    a.key.to_user_string() for a in (character, multi_angle_renders, pose_labels, label_accuracy)
+    a.key.to_user_string()
+    for a in (character, multi_angle_renders, pose_labels, label_accuracy, enhanced_variants)
 ]
 DATASET = pose_dataset.key.to_user_string()
 
@@ -96,6 +98,7 @@ def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
     found = intake.uploads_by_key(sets.store)
     settings = wanted_settings({})
     model_sha256 = file_sha256(model.model_path())
+    variants_identity = wanted_variants(model_sha256)
 
     def fresh(key: str) -> bool:
         try:
@@ -107,7 +110,7 @@ def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
             return False
         if source.facts["kind"] == "motion":
             return True
-        renders, labels, scores = (sets.current(asset, key) for asset in CHAIN[1:])
+        renders, labels, scores, variants = (sets.current(asset, key) for asset in CHAIN[1:])
         return bool(
             renders
             and renders.ref.identity == render_sets.identity(source, settings)
@@ -116,6 +119,8 @@ def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
             == labels_identity(renders, model_sha256, project_settings().labels)
             and scores
             and scores.ref.identity == accuracy_identity(labels)
+            and variants
+            and variants.ref.identity == variants_identity(renders)
         )
 
     return [key for key in keys if not fresh(key)]

@@ -101,6 +101,29 @@ class LabelSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class GateSettings:
+    """Thresholds of the gate, set from the proof in docs/gate.md. OKS and IoU 0 to 1; joints in torso lengths.
+
+    ``judgeable_oks``: a render with less is not judged by the truth but against MediaPipe's own opinion of it.
+    ``min_silhouette_iou_alone`` is for images whose render shows MediaPipe nobody.
+    """
+
+    judgeable_oks: float = 0.85
+    critical_oks: float = 0.5
+    major_oks: float = 0.85
+    max_oks_loss: float = 0.05
+    max_joint_shift: float = 0.2
+    min_silhouette_iou: float = 0.85
+    min_silhouette_iou_alone: float = 0.9
+    max_silhouette_loss: float = 0.05
+    minor_joint_error: float = 0.2
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _fraction(field.name, getattr(self, field.name))
+
+
+@dataclasses.dataclass(frozen=True)
 class DatasetSettings:
     """How characters are split; fractions add up to 1 with the train split as the rest."""
 
@@ -115,6 +138,41 @@ class DatasetSettings:
             raise SettingsError(f"split_seed is {self.split_seed!r}: give a whole number")
         if self.val_fraction + self.test_fraction > 1:
             raise SettingsError("val_fraction and test_fraction together are at most 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantSettings:
+    """Which variants are made, and what they may cost in US dollars.
+
+    ``styles``: names of files in assets_data/styles; empty makes none. ``skip_unjudgeable``: paid enhancers leave out
+    renders that the gate could not judge by. ``retry_interrupted``: ask once more for an image whose answer
+    was lost and which may have been charged.
+    """
+
+    styles: tuple[str, ...] = ("places",)
+    max_attempts: int = 5
+    skip_unjudgeable: bool = True
+    retry_interrupted: bool = False
+    max_cost_per_job: float = 100.0
+    warn_cost: float = 50.0
+    max_cost_per_day: float = 100.0
+    max_images_per_batch: int = 1000
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "styles", tuple(self.styles))  # TOML gives a list
+        if not all(isinstance(s, str) and s for s in self.styles):
+            raise SettingsError("styles is a list of names of files in assets_data/styles")
+        for name in ("skip_unjudgeable", "retry_interrupted"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name} is {getattr(self, name)!r}: give true or false")
+        for name in ("max_attempts", "max_images_per_batch"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
+                raise SettingsError(f"{name} is {value!r}: give a whole number above zero")
+        for name in ("max_cost_per_job", "warn_cost", "max_cost_per_day"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise SettingsError(f"{name} is {value!r}: give US dollars, zero or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +227,8 @@ class ProjectSettings:
 
     render: RenderSettings = RenderSettings()
     labels: LabelSettings = LabelSettings()
+    variants: VariantSettings = VariantSettings()
+    gate: GateSettings = GateSettings()
     dataset: DatasetSettings = DatasetSettings()
     pods: PodSettings = PodSettings()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -18,14 +19,31 @@ SUN_ELEVATION_DEGREES = 45.0
 SUN_AZIMUTH_DEGREES = 35.0
 
 
-def light(settings: RenderSettings, front: np.ndarray) -> None:
-    """A sun over the character's right shoulder, and ambient light or the named environment map."""
+def light(settings: RenderSettings, front: np.ndarray) -> dict[str, Any]:
+    """A sun over the character's right shoulder, and ambient light or the named environment map.
+
+    Returns:
+        What shines, for the truth: ``sun_direction`` (a world vector towards the sun), ``sun_energy``
+        (W/m²) and ``ambient`` (radiance from everywhere; under a map only its rough measure).
+    """
     scene = bpy.context.scene
     sun = bpy.data.objects.new("sun", bpy.data.lights.new("sun", "SUN"))
     sun.data.energy = settings.sun_energy
     heading = np.arctan2(front[1], front[0]) + np.pi / 2 - np.radians(SUN_AZIMUTH_DEGREES)
     sun.rotation_euler = (np.radians(90 - SUN_ELEVATION_DEGREES), 0.0, heading)
     scene.collection.objects.link(sun)
+
+    azimuth = heading - np.pi / 2
+    level = np.cos(np.radians(SUN_ELEVATION_DEGREES))
+    shines = {
+        "sun_direction": [
+            float(level * np.cos(azimuth)),
+            float(level * np.sin(azimuth)),
+            float(np.sin(np.radians(SUN_ELEVATION_DEGREES))),
+        ],
+        "sun_energy": settings.sun_energy,
+        "ambient": AMBIENT,
+    }
 
     world = bpy.data.worlds.new("world")
     world.use_nodes = True
@@ -34,7 +52,7 @@ def light(settings: RenderSettings, front: np.ndarray) -> None:
     if settings.background == "plain":
         background.inputs["Color"].default_value = (1, 1, 1, 1)
         background.inputs["Strength"].default_value = AMBIENT
-        return
+        return shines
     maps = bpy.utils.system_resource("DATAFILES", path="studiolights/world")
     path = Path(maps) / f"{settings.background}.exr"
     if not path.is_file():
@@ -42,3 +60,4 @@ def light(settings: RenderSettings, front: np.ndarray) -> None:
     texture = world.node_tree.nodes.new("ShaderNodeTexEnvironment")
     texture.image = bpy.data.images.load(str(path))
     world.node_tree.links.new(texture.outputs["Color"], background.inputs["Color"])
+    return shines

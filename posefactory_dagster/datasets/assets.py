@@ -7,16 +7,18 @@ import dagster as dg
 
 from posefactory_dagster import progress
 from posefactory_dagster.datasets import splits
+from posefactory_dagster.datasets.admission import admitted
 from posefactory_dagster.datasets.export import Member, export
 from posefactory_dagster.partitions import CHARACTERS
 from posefactory_dagster.pictures import thumbnail_markdown
+from posefactory_dagster.quality.approval import read_decisions
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
 
 DATASET = "pose_dataset"
-DATASET_VERSION = 2
+DATASET_VERSION = 3
 
 
 def _all() -> dg.AssetIn:
@@ -24,7 +26,12 @@ def _all() -> dg.AssetIn:
 
 
 @dg.asset(
-    ins={"multi_angle_renders": _all(), "pose_labels": _all(), "label_accuracy": _all()},
+    ins={
+        "multi_angle_renders": _all(),
+        "pose_labels": _all(),
+        "label_accuracy": _all(),
+        "enhanced_variants": _all(),
+    },
     group_name="datasets",
     kinds={"coco", "parquet"},
     description="Images, COCO keypoints (17 and 33), one Parquet, splits by character, contact sheet, card.",
@@ -34,9 +41,10 @@ def pose_dataset(
     multi_angle_renders: dict[str, CommittedSet],
     pose_labels: dict[str, CommittedSet],
     label_accuracy: dict[str, CommittedSet],
+    enhanced_variants: dict[str, CommittedSet],
     store: StoreResource,
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
-    """Export every character whose renders, labels and accuracy belong together."""
+    """Export every character whose renders, labels and accuracy belong together, with its locked variants."""
     sets = store.sets()
     settings = project_settings().dataset
     registered = context.instance.get_dynamic_partitions(str(CHARACTERS.name))
@@ -55,12 +63,27 @@ def pose_dataset(
             allow_retries=False,
         )
     split = splits.assign({k: m[0].inputs["skin_sha256"] for k, m in complete.items()}, settings)
-    members = [Member(key, split[key], *complete[key]) for key in sorted(complete)]
+    decisions = read_decisions(sets.store)
+    for error in decisions.errors.values():
+        context.log.error(error)
+    members = []
+    for key in sorted(complete):
+        made = enhanced_variants.get(key)
+        if made is not None and not made_from(made, complete[key][0]):
+            context.log.warning(
+                f"{key}: its variants are left out, they are not of its present renders"
+            )
+            made = None
+        variants = admitted(sets.store, made, decisions) if made else []
+        members.append(Member(key, split[key], *complete[key], tuple(variants)))
     inputs = {
         "sets": [
             dataclasses.astuple(s.ref) for m in members for s in (m.renders, m.labels, m.accuracy)
         ],
         "splits": {m.key: m.split for m in members},
+        "variants": [
+            [m.key, v.variant, v.image.sha256] for m in members for v in m.variants if v.image
+        ],
     }
     values = {"version": DATASET_VERSION, **dataclasses.asdict(settings)}
     ref = SetRef(DATASET, layout.UNPARTITIONED, identity_of(DATASET, inputs, values))
@@ -68,7 +91,10 @@ def pose_dataset(
     if committed is None:
         with sets.scratch() as scratch:
             figures = export(
-                members, scratch, lambda done, total: progress.tell("export", done, total)
+                members,
+                sets.store,
+                scratch,
+                lambda done, total: progress.tell("export", done, total),
             )
             committed = sets.commit(ref, scratch, inputs=inputs, settings=values, facts=figures)
     else:
@@ -76,10 +102,12 @@ def pose_dataset(
     return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=_metadata(committed))
 
 
-def _belong_together(renders: CommittedSet, labels: CommittedSet, scores: CommittedSet) -> bool:
-    def made_from(made: CommittedSet, source: CommittedSet) -> bool:
-        return list(dataclasses.astuple(source.ref)) in [list(r) for r in made.inputs["sets"]]
+def made_from(made: CommittedSet, source: CommittedSet) -> bool:
+    """Whether one set is made from another."""
+    return list(dataclasses.astuple(source.ref)) in [list(r) for r in made.inputs["sets"]]
 
+
+def _belong_together(renders: CommittedSet, labels: CommittedSet, scores: CommittedSet) -> bool:
     return made_from(labels, renders) and made_from(scores, labels) and made_from(scores, renders)
 
 

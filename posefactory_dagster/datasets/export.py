@@ -15,9 +15,12 @@ from PIL import Image, ImageDraw
 
 from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
 from posefactory_dagster.datasets import coco
+from posefactory_dagster.datasets.admission import locked_images
 from posefactory_dagster.datasets.splits import SPLITS
+from posefactory_dagster.quality.records import Variant
 from posefactory_dagster.slugs import split_key
 from posefactory_dagster.storage.sets import CommittedSet
+from posefactory_dagster.storage.store import Store
 from posefactory_dagster.truth import Truth, read_truth
 
 COCO_FILES = {"person_keypoints_17.json": COCO_KEYPOINTS, "person_keypoints_33.json": LANDMARKS}
@@ -28,20 +31,28 @@ SHEET_ROWS = 12
 
 @dataclass(frozen=True)
 class Member:
-    """One character of a dataset: its three committed sets, all made from each other."""
+    """One character of a dataset: its three committed sets, all made from each other, and its locked variants."""
 
     key: str
     split: str
     renders: CommittedSet
     labels: CommittedSet
     accuracy: CommittedSet
+    variants: tuple[Variant, ...] = ()
 
 
-def export(members: list[Member], folder: Path, tell: Callable[[int, int], None]) -> dict[str, Any]:
+def export(
+    members: list[Member], store: Store, folder: Path, tell: Callable[[int, int], None]
+) -> dict[str, Any]:
     """Write all files of a dataset under ``folder`` and return its numbers.
 
-    ``images/`` and ``masks/`` hold ``<key>__f<frame>_<view>.png``; ``annotations/`` the COCO files, all and by split;
-    ``landmarks.parquet`` truth and MediaPipe side by side, a row per image and landmark.
+    ``images/`` and ``masks/`` hold ``<key>__f<frame>_<view>.png``, and beside the images
+    ``<key>__f<frame>_<view>__<style>_<variant>.<ending>``; ``annotations/`` the COCO files, all and by split;
+    ``landmarks.parquet`` truth and MediaPipe side by side, a row per image and landmark; ``variants.json`` how
+    each variant was made and judged.
+
+    Raises:
+        StoreError: a file of a set, or a locked image, is not what it was.
     """
     for name in ("images", "masks", "annotations"):
         (folder / name).mkdir()
@@ -55,41 +66,62 @@ def export(members: list[Member], folder: Path, tell: Callable[[int, int], None]
         files = member.renders.paths(
             f"{kind}/{i['file']}" for i in truth.images for kind in ("images", "masks")
         )
+        locked = locked_images(store, list(member.variants))
+        by_file: dict[str, list[Variant]] = {}
+        for variant in member.variants:
+            by_file.setdefault(variant.source.file, []).append(variant)
         for index, record in enumerate(truth.images):
-            image_id += 1
-            name = f"{member.key}__{record['file']}"
-            shutil.copyfile(files[f"images/{record['file']}"], folder / "images" / name)
+            render = f"{member.key}__{record['file']}"
+            shutil.copyfile(files[f"images/{record['file']}"], folder / "images" / render)
             mask_path = files[f"masks/{record['file']}"]
-            shutil.copyfile(mask_path, folder / "masks" / name)
+            shutil.copyfile(mask_path, folder / "masks" / render)
             with Image.open(mask_path) as opened:
                 mask = np.asarray(opened.convert("L")) > 127
-            image = {
-                "id": image_id,
-                "file_name": f"images/{name}",
-                "width": truth.document["settings"]["width"],
-                "height": truth.document["settings"]["height"],
-                "character": member.key,
-                "view": record["view"],
-                "frame": record["frame"],
-                "split": member.split,
-                **{
-                    name: truth.arrays[name][index].tolist()
-                    for name in ("intrinsics", "rotation", "translation")
-                },
-            }
-            for file, keypoints in COCO_FILES.items():
-                annotation = coco.annotation(
-                    image_id,
-                    keypoints,
-                    truth.arrays["pixels"][index],
-                    truth.arrays["visibility"][index],
-                    truth.arrays["bbox"][index],
-                    mask,
-                )
-                for split in ("all", member.split):
-                    documents[file][split]["images"].append(image)
-                    documents[file][split]["annotations"].append(annotation)
+            # A variant is another picture of the same scene, so all that is true of the render is true of it.
+            pictures: list[tuple[str, dict[str, Any]]] = [(render, {})]
+            for variant in by_file.get(record["file"], []):
+                name = variant_name(member.key, variant)
+                shutil.copyfile(locked[variant.variant], folder / "images" / name)
+                origin = {
+                    "variant": variant.variant,
+                    "variant_of": f"images/{render}",
+                    "style": variant.style_name,
+                    "provider": variant.enhancer["provider"],
+                }
+                pictures.append((name, origin))
+            for name, origin in pictures:
+                image_id += 1
+                image = {
+                    "id": image_id,
+                    "file_name": f"images/{name}",
+                    "width": truth.document["settings"]["width"],
+                    "height": truth.document["settings"]["height"],
+                    "character": member.key,
+                    "view": record["view"],
+                    "frame": record["frame"],
+                    "split": member.split,
+                    "mask": f"masks/{render}",
+                    **origin,
+                    **{
+                        matrix: truth.arrays[matrix][index].tolist()
+                        for matrix in ("intrinsics", "rotation", "translation")
+                    },
+                }
+                for file, keypoints in COCO_FILES.items():
+                    annotation = coco.annotation(
+                        image_id,
+                        keypoints,
+                        truth.arrays["pixels"][index],
+                        truth.arrays["visibility"][index],
+                        truth.arrays["bbox"][index],
+                        mask,
+                    )
+                    for split in ("all", member.split):
+                        documents[file][split]["images"].append(image)
+                        documents[file][split]["annotations"].append(annotation)
         tables.append(_table(member, truth))
+        if member.variants:
+            tables.append(_variants_table(member, truth))
         tell(done + 1, len(members))
     for file, by_split in documents.items():
         for split, document in by_split.items():
@@ -99,10 +131,17 @@ def export(members: list[Member], folder: Path, tell: Callable[[int, int], None]
     table.to_parquet(folder / "landmarks.parquet", index=False)
     splits = {m.key: m.split for m in members}
     (folder / "splits.json").write_text(json.dumps(splits, indent=1), "utf-8")
+    records = {
+        f"images/{variant_name(m.key, v)}": v.model_dump(mode="json")
+        for m in members
+        for v in m.variants
+    }
+    (folder / "variants.json").write_text(json.dumps(records), "utf-8")
     _contact_sheet(members, folder / "contact_sheet.jpg")
     figures = {
         "characters": len(members),
         "images": image_id,
+        "variants": len(records),
         "labels": image_id * len(LANDMARKS),
         "splits": {s: sum(m.split == s for m in members) for s in SPLITS},
         **_agreement(members),
@@ -133,6 +172,8 @@ def _table(member: Member, truth: Truth) -> pd.DataFrame:
         "character": member.key,
         "split": member.split,
         "file": np.repeat([f"images/{member.key}__{i['file']}" for i in truth.images], width),
+        "variant": "",
+        "style": "",
         "frame": repeated("frame"),
         "view": repeated("view"),
         "landmark": np.tile(np.arange(width), count),
@@ -154,6 +195,32 @@ def _table(member: Member, truth: Truth) -> pd.DataFrame:
         columns={c: f"mediapipe_{c}" for c in labels.columns if c not in ("file", "landmark")}
     )
     return table.merge(labels, on=["file", "landmark"], how="left")
+
+
+def variant_name(key: str, variant: Variant) -> str:
+    """The file name of a variant in a dataset."""
+    assert variant.image is not None
+    ending = variant.image.key.rpartition(".")[2]
+    stem = variant.source.file.removesuffix(".png")
+    return f"{key}__{stem}__{variant.style_name}_{variant.variant[:8]}.{ending}"
+
+
+def _variants_table(member: Member, truth: Truth) -> pd.DataFrame:
+    """Rows like those of the renders; of MediaPipe's values x, y and visibility in the variant, as the gate saw them."""
+    plain = _table(member, truth)
+    truths = {file: rows for file, rows in plain.groupby("file", sort=False)}
+    tables = []
+    for variant in member.variants:
+        rows = truths[f"images/{member.key}__{variant.source.file}"].copy()
+        rows["file"] = f"images/{variant_name(member.key, variant)}"
+        rows["variant"], rows["style"] = variant.variant, variant.style_name
+        for column in (c for c in rows.columns if c.startswith("mediapipe_")):
+            rows[column] = np.nan
+        seen = ((variant.verdict or {}).get("enhanced") or {}).get("landmarks")
+        if seen is not None:
+            rows[["mediapipe_x", "mediapipe_y", "mediapipe_visibility"]] = np.array(seen)
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _agreement(members: list[Member]) -> dict[str, float]:
@@ -213,6 +280,19 @@ def _look(settings: Mapping[str, Any]) -> str:
     )
 
 
+def _style_lines(members: list[Member]) -> str:
+    """What made the variants, a line for each style."""
+    counts: dict[tuple[str, str, str, str], int] = {}
+    for variant in (v for m in members for v in m.variants):
+        maker = variant.enhancer
+        name = (variant.style_name, maker["provider"], maker["model"], maker["version"])
+        counts[name] = counts.get(name, 0) + 1
+    return "\n".join(
+        f"- style `{style}`: {count} images by {provider}, {model} {version}"
+        for (style, provider, model, version), count in sorted(counts.items())
+    )
+
+
 def _card(members: list[Member], figures: Mapping[str, Any]) -> str:
     empty = [s for s in SPLITS if not figures["splits"][s]]
     agreement = ", ".join(
@@ -237,9 +317,10 @@ def _card(members: list[Member], figures: Mapping[str, Any]) -> str:
         )
     same = [", ".join(keys) for keys in by_file.values() if len(keys) > 1]
     twins = f"\n**The same file under several keys: {'; '.join(same)}.**\n" if same else ""
+    styles = _style_lines(members)
     return f"""# Pose dataset
 
-{figures["characters"]} characters, {figures["images"]} images, {figures["labels"]} landmark labels.
+{figures["characters"]} characters, {figures["images"]} images ({figures["variants"]} of them variants), {figures["labels"]} landmark labels.
 Splits by character (never by image): {", ".join(f"{s} {figures['splits'][s]}" for s in SPLITS)}.
 {warning}{twins}
 ![contact sheet](contact_sheet.jpg)
@@ -247,8 +328,10 @@ Splits by character (never by image): {", ".join(f"{s} {figures['splits'][s]}" f
 ## How it was made
 
 Rigged 3D characters rendered with Blender; every label is computed from the scene that made the image.
-MediaPipe PoseLandmarker is measured against these labels and is not a label itself: {agreement},
-{figures["swaps"]} whole-body left/right swaps.
+MediaPipe PoseLandmarker is measured against these labels on the renders and is not a label itself: {agreement},
+{figures["swaps"]} whole-body left/right swaps. A variant carries the labels of its render: each was judged against them
+and locked before it came here, by a gate whose recall and false rejections are published with Pose Factory (docs/gate.md).
+{styles}
 
 | character | split | images | MediaPipe PCK@0.2 | settings | cropped |
 |---|---|---|---|---|---|
@@ -256,7 +339,9 @@ MediaPipe PoseLandmarker is measured against these labels and is not a label its
 
 ## Files
 
-- `images/`, `masks/`: PNG, one person an image; masks are 0 and 255.
+- `images/`: renders as PNG, one person an image; and variants of them, named `<render>__<style>_<variant>`, in other
+  places or looks. `masks/`: of the renders, 0 and 255; each image's COCO entry names its mask.
+- `variants.json`: for each variant the render, prompts, parameters, seed, model and verdicts that made it what it is.
 - `annotations/person_keypoints_17.json`, `…_33.json`: COCO keypoints, all images; `train_…`, `val_…`, `test_…` by split.
   Each image carries its camera: `intrinsics` (3 x 3, pixels), `rotation` (3 x 3) and `translation` (3, metres), so that
   `x_camera = rotation · x_world + translation`.

@@ -11,9 +11,9 @@ import pandas as pd
 
 from blender_scripts.contract import LANDMARKS, SettingsError
 from posefactory_dagster import progress
-from posefactory_dagster.labels import accuracy, landmarker, model
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
+from posefactory_dagster.quality import accuracy, landmarker, model
 from posefactory_dagster.settings import LabelSettings, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import (

@@ -6,6 +6,10 @@ sets/<asset>/<partition>/<identity>/<attempt>/<file>    what one attempt to make
 current/<asset>/<partition>.json                        which identity readers get
 jobs/<job>/job.json, status.json                        what a renderer was asked, and how it went
 jobs/<job>/order-<attempt>.json, messages-<attempt>/…   while a machine elsewhere works on it
+variants/<character>/<variant>/<file>                   images made from renders, and the record of paid calls
+locks/<character>/<variant>.json                        an approved variant; written once
+decisions/<name>.json                                   what people decided; dropped or written by `review`
+ledger/<day>/<entry>.json                               money that was spent; written once
 doctor/<name>                                           written and removed by `posefactory doctor`
 
 Each attempt writes to a folder of its own, so that two runs that race for one set cannot mix their files.
@@ -16,6 +20,10 @@ from __future__ import annotations
 import re
 
 UPLOADS = "uploads/"
+VARIANTS = "variants/"
+LOCKS = "locks/"
+DECISIONS = "decisions/"
+LEDGER = "ledger/"
 SETS = "sets/"
 CURRENT = "current/"
 JOBS = "jobs/"
@@ -64,6 +72,47 @@ def parse_job_traffic(key: str) -> str | None:
     parts = key.split("/")
     is_traffic = len(parts) >= 3 and parts[2].startswith(("order-", "messages-"))
     return parts[1] if is_traffic else None
+
+
+def variant_prefix(character: str, variant: str) -> str:
+    """Where what was made for one variant lies; ends with a slash."""
+    return f"{VARIANTS}{_part(character)}/{_part(variant)}/"
+
+
+def variant_file(character: str, variant: str, name: str) -> str:
+    """A file of one variant."""
+    return variant_prefix(character, variant) + _part(name)
+
+
+def locks(character: str) -> str:
+    """Where a character's locks lie; ends with a slash."""
+    return f"{LOCKS}{_part(character)}/"
+
+
+def lock(character: str, variant: str) -> str:
+    """The lock of an approved variant."""
+    return f"{locks(character)}{_part(variant)}.json"
+
+
+def parse_lock(key: str) -> tuple[str, str] | None:
+    """(character, variant) if ``key`` is a lock's."""
+    parts = key.removesuffix(".json").split("/")
+    return (parts[1], parts[2]) if len(parts) == 3 and parts[0] + "/" == LOCKS else None
+
+
+def decision(name: str) -> str:
+    """A file of people's decisions."""
+    return f"{DECISIONS}{_part(name)}.json"
+
+
+def ledger_day(day: str) -> str:
+    """Where the entries of a day (ISO 8601) lie; ends with a slash."""
+    return f"{LEDGER}{_part(day)}/"
+
+
+def ledger_entry(day: str, entry: str) -> str:
+    """One entry of the ledger."""
+    return f"{ledger_day(day)}{_part(entry)}.json"
 
 
 def doctor(name: str) -> str:

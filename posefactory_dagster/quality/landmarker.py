@@ -1,4 +1,4 @@
-"""MediaPipe's landmarks for single, unrelated images."""
+"""MediaPipe's landmarks and silhouettes for single, unrelated images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import queue
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,55 +28,103 @@ SKELETON = (
     ("left_ankle", "left_heel"), ("left_heel", "left_foot_index"),
     ("right_ankle", "right_heel"), ("right_heel", "right_foot_index"),
 )  # fmt: skip
+#: MediaPipe's segmentation is a confidence from 0 to 1.
+SILHOUETTE_THRESHOLD = 0.5
 #: Each holds its own copy of the model in memory.
 MOST_LANDMARKERS = 8
 VALUES = ("x", "y", "z", "visibility", "presence", "world_x", "world_y", "world_z")
 
 
+@dataclass(frozen=True)
+class Person:
+    """One person that MediaPipe found.
+
+    ``values`` (33, 8), columns as ``VALUES``: x and y are fractions of the image's width and height, z is
+    MediaPipe's relative depth (not metric), world coordinates are metres from between the hips, y down.
+    ``silhouette`` (H, W) bool, or None where none was asked for.
+    """
+
+    values: np.ndarray
+    silhouette: np.ndarray | None
+
+
+class Landmarkers:
+    """As many landmarkers as there are cores, as each uses only one; to be shared by threads.
+
+    Args:
+        model: the ``.task`` bundle.
+        min_confidence: of the detection, 0 to 1.
+        people: how many are looked for at most.
+        silhouettes: whether each person's silhouette is wanted.
+    """
+
+    def __init__(
+        self, model: Path, min_confidence: float, people: int = 1, silhouettes: bool = False
+    ) -> None:
+        from mediapipe.tasks.python import BaseOptions, vision  # 3 s to import: only where used
+
+        self._options = vision.PoseLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(model)),
+            running_mode=vision.RunningMode.IMAGE,
+            num_poses=people,
+            min_pose_detection_confidence=min_confidence,
+            output_segmentation_masks=silhouettes,
+        )
+        self.count = min(os.cpu_count() or 1, MOST_LANDMARKERS)
+        self._stack = contextlib.ExitStack()
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def __enter__(self) -> Landmarkers:
+        from mediapipe.tasks.python import vision
+
+        for _ in range(self.count):
+            landmarker = vision.PoseLandmarker.create_from_options(self._options)
+            self._idle.put(self._stack.enter_context(landmarker))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def look(self, pixels: np.ndarray) -> list[Person]:
+        """The people in an image (H, W, 3) uint8, the surest first."""
+        import mediapipe as mp
+
+        image = mp.Image(mp.ImageFormat.SRGB, np.ascontiguousarray(pixels))
+        landmarker = self._idle.get()
+        try:
+            result = landmarker.detect(image)
+        finally:
+            self._idle.put(landmarker)
+        people = []
+        for i, (points, world) in enumerate(
+            zip(result.pose_landmarks, result.pose_world_landmarks, strict=True)
+        ):
+            values = np.array(
+                [
+                    (p.x, p.y, p.z, p.visibility, p.presence, w.x, w.y, w.z)
+                    for p, w in zip(points, world, strict=True)
+                ]
+            )
+            masks = result.segmentation_masks
+            silhouette = masks[i].numpy_view() > SILHOUETTE_THRESHOLD if masks else None
+            people.append(Person(values, silhouette))
+        return people
+
+
 def detect(
     model: Path, images: Sequence[Path], min_confidence: float
 ) -> Iterator[tuple[Path, np.ndarray | None]]:
-    """Each image with its (33, 8) values, columns as ``VALUES``, or None where no person is found.
-
-    x and y are fractions of the image's width and height, z is MediaPipe's relative depth (not
-    metric); world coordinates are metres from between the hips, y down. Images are looked at by one
-    landmarker per core, as each uses only one, and come in the order given.
-    """
-    import mediapipe as mp  # 3 s to import, so only where it is used
-    from mediapipe.tasks.python import BaseOptions, vision
-
-    options = vision.PoseLandmarkerOptions(
-        base_options=BaseOptions(model_asset_path=str(model)),
-        running_mode=vision.RunningMode.IMAGE,
-        num_poses=1,
-        min_pose_detection_confidence=min_confidence,
-    )
+    """Each image with its person's values (33, 8), or None where nobody is found; in the order given."""
 
     def look(path: Path) -> np.ndarray | None:
         with Image.open(path) as image:
-            pixels = np.ascontiguousarray(image.convert("RGB"))
-        landmarker = idle.get()
-        try:
-            result = landmarker.detect(mp.Image(mp.ImageFormat.SRGB, pixels))
-        finally:
-            idle.put(landmarker)
-        if not result.pose_landmarks:
-            return None
-        return np.array(
-            [
-                (p.x, p.y, p.z, p.visibility, p.presence, w.x, w.y, w.z)
-                for p, w in zip(
-                    result.pose_landmarks[0], result.pose_world_landmarks[0], strict=True
-                )
-            ]
-        )
+            people = landmarkers.look(np.asarray(image.convert("RGB")))
+        return people[0].values if people else None
 
-    workers = min(os.cpu_count() or 1, MOST_LANDMARKERS, len(images))
-    idle: queue.SimpleQueue[vision.PoseLandmarker] = queue.SimpleQueue()
-    with contextlib.ExitStack() as stack:
-        for _ in range(workers):
-            idle.put(stack.enter_context(vision.PoseLandmarker.create_from_options(options)))
-        pool = stack.enter_context(ThreadPoolExecutor(max(workers, 1)))
+    with (
+        Landmarkers(model, min_confidence) as landmarkers,
+        ThreadPoolExecutor(landmarkers.count) as pool,
+    ):
         yield from zip(images, pool.map(look, images), strict=True)
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
-from posefactory_dagster.labels import accuracy
-from posefactory_dagster.labels.accuracy import INDEX
+from posefactory_dagster.quality import accuracy
+from posefactory_dagster.quality.accuracy import INDEX
 
 
 def scene() -> dict[str, np.ndarray]:

@@ -1,0 +1,47 @@
+"""Which variants enter a dataset: the dataset reads verdicts and locks itself, and refuses anything without."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from posefactory_dagster.quality.approval import Decisions, locks_of, may_enter, parse_variants
+from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.storage.sets import CommittedSet
+from posefactory_dagster.storage.store import Store, StoreError
+
+RECORDS = "variants.json"
+
+
+def admitted(store: Store, variants: CommittedSet, decisions: Decisions) -> list[Variant]:
+    """The variants of a committed set that are locked as they are and that no person has rejected."""
+    character = variants.ref.partition
+    locks = locks_of(store, character)
+    return [
+        v
+        for v in parse_variants(variants.path(RECORDS).read_text("utf-8"))
+        if may_enter(v, locks.get(v.variant), decisions.of(character, v.variant))
+    ]
+
+
+def locked_images(store: Store, variants: list[Variant]) -> dict[str, Path]:
+    """The images of admitted variants, by variant.
+
+    Raises:
+        StoreError: an image is gone, or is not what its lock says.
+    """
+    images = {v.variant: v.image for v in variants if v.image is not None}
+    try:
+        paths = store.local_paths({i.key: i.sha256 for i in images.values()})
+        found = {name: paths[image.key] for name, image in images.items()}
+        for name, path in found.items():
+            if hashlib.sha256(path.read_bytes()).hexdigest() != images[name].sha256:
+                raise StoreError(
+                    f"{store.address(images[name].key)}: not the image that was locked; restore it, or reject it: "
+                    f"posefactory review reject {name}"
+                )
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{error.filename or error}: a locked image is missing; restore it, or reject it with posefactory review"
+        ) from error
+    return found

@@ -1,0 +1,1 @@
+"""How good an image is: what MediaPipe sees, how that compares with the truth, and whether a pose survived."""

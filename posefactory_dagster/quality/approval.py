@@ -1,0 +1,229 @@
+"""Who may enter a dataset: locks, people's decisions, and the one rule that joins them.
+
+A lock is written once, when the gate or a person approves, and holds the variant's whole record with the
+sha256 of its image. Nothing changes it. A person's rejection wins over it and leaves it where it is.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from posefactory_dagster.quality.records import Image, State, Variant
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.store import Store
+
+PARALLEL = 16
+BY_GATE = "gate"
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,200}$")]
+
+
+class ApprovalError(ValueError):
+    """A decision that cannot be followed; the text says why and what to do."""
+
+
+class Lock(BaseModel):
+    """An approved variant. ``image`` is what was approved; ``variant`` how it came about."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: Image
+    approved_by: str
+    approved_at: datetime.datetime
+    reason: str = ""
+    variant: Variant
+
+
+class Decision(BaseModel):
+    """What a person decided of one variant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    character: _Name
+    variant: _Name
+    decision: Literal["approve", "reject"]
+    sha256: str | None = None
+    reviewer: str = Field(default="", max_length=200)
+    reason: str = Field(default="", max_length=2000)
+    at: datetime.datetime
+
+
+class DecisionFile(BaseModel):
+    """A file under `decisions/`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    decisions: list[Decision]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """All decisions there are: the latest of each variant, and what is wrong with which file."""
+
+    latest: Mapping[tuple[str, str], Decision] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, character: str, variant: str) -> Decision | None:
+        """The latest decision on a variant."""
+        return self.latest.get((character, variant))
+
+
+def now() -> datetime.datetime:
+    """The time, to the second, in UTC."""
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+
+
+def lock_all(store: Store, locks: Sequence[Lock]) -> None:
+    """Write locks; one that is there already stays as it is."""
+
+    def create(lock: Lock) -> None:
+        key = layout.lock(lock.variant.character, lock.variant.variant)
+        store.create_bytes(key, lock.model_dump_json(indent=1).encode())
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        list(pool.map(create, locks))
+
+
+def read_lock(store: Store, character: str, variant: str) -> Lock | None:
+    """A variant's lock.
+
+    Raises:
+        ApprovalError: what is there is no lock.
+    """
+    key = layout.lock(character, variant)
+    data = store.get_bytes(key)
+    if data is None:
+        return None
+    try:
+        return Lock.model_validate_json(data)
+    except ValidationError as error:
+        raise ApprovalError(
+            f"{store.address(key)}: not a lock ({error.error_count()} faults)"
+        ) from error
+
+
+def locks_of(store: Store, character: str) -> dict[str, Lock]:
+    """A character's locks, by variant."""
+    found = [layout.parse_lock(item.key) for item in store.list(layout.locks(character))]
+    names = sorted(place[1] for place in found if place)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        locks = pool.map(lambda name: read_lock(store, character, name), names)
+        return {name: lock for name, lock in zip(names, locks, strict=True) if lock}
+
+
+def read_decisions(store: Store) -> Decisions:
+    """All decision files; a file that is none is told of and stops nothing."""
+    keys = sorted(item.key for item in store.list(layout.DECISIONS))
+    latest: dict[tuple[str, str], Decision] = {}
+    errors = {}
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        for key, data in zip(keys, pool.map(store.get_bytes, keys), strict=True):
+            try:
+                file = DecisionFile.model_validate_json(data or b"")
+            except ValidationError as error:
+                first = error.errors()[0]
+                place = ".".join(str(p) for p in first["loc"])
+                errors[key] = (
+                    f"{store.address(key)}: {place or 'file'}: {first['msg']}; remove or mend it"
+                )
+                continue
+            for decision in file.decisions:
+                name = (decision.character, decision.variant)
+                if name not in latest or decision.at >= latest[name].at:
+                    latest[name] = decision
+    return Decisions(latest, errors)
+
+
+def write_decisions(store: Store, decisions: Sequence[Decision]) -> str:
+    """Keep decisions in a file of their own; its key."""
+    key = layout.decision(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}")
+    store.create_bytes(
+        key, DecisionFile(decisions=list(decisions)).model_dump_json(indent=1).encode()
+    )
+    return key
+
+
+def check_decision(decision: Decision, variant: Variant) -> None:
+    """Whether a decision can be followed.
+
+    Raises:
+        ApprovalError: there is no image to approve, it is of another image, or a reason is wanted.
+    """
+    if decision.decision == "reject":
+        return
+    name = f"{variant.character} {variant.variant}"
+    if variant.image is None:
+        raise ApprovalError(f"{name}: there is no image to approve")
+    if decision.sha256 not in (None, variant.image.sha256):
+        raise ApprovalError(f"{name}: the approval is of another image; look at it again")
+    critical = (variant.verdict or {}).get("severity") == "critical"
+    if critical and not decision.reason.strip():
+        raise ApprovalError(f"{name}: a critical failure is approved only with a written reason")
+
+
+def settle(
+    store: Store, decisions: Iterable[Decision], variants: Mapping[tuple[str, str], Variant]
+) -> Iterator[tuple[Decision, str]]:
+    """Let approvals become locks; yields each decision that cannot be followed, with the reason.
+
+    Args:
+        variants: those that the decisions may speak of, by (character, variant).
+    """
+    locks = []
+    for decision in decisions:
+        variant = variants.get((decision.character, decision.variant))
+        if variant is None:
+            yield (
+                decision,
+                f"{decision.character} {decision.variant}: no such variant in its present set",
+            )
+            continue
+        try:
+            check_decision(decision, variant)
+        except ApprovalError as error:
+            yield decision, str(error)
+            continue
+        if decision.decision == "approve" and variant.image:
+            approved = variant.model_copy(update={"state": "locked_approved"})
+            who = decision.reviewer or "a person"
+            locks.append(
+                Lock(
+                    image=variant.image,
+                    approved_by=who,
+                    approved_at=decision.at,
+                    reason=decision.reason,
+                    variant=approved,
+                )
+            )
+    lock_all(store, locks)
+
+
+def state_of(variant: Variant, lock: Lock | None, decision: Decision | None) -> State:
+    """How a variant stands now: a person's rejection wins, then the lock, then what the batch said."""
+    if decision is not None and decision.decision == "reject":
+        return "qa_rejected"
+    if lock is not None:
+        return "locked_approved"
+    return variant.state if variant.state != "locked_approved" else "qa_approved"
+
+
+def may_enter(variant: Variant, lock: Lock | None, decision: Decision | None) -> bool:
+    """Whether a variant's image may enter a dataset: it is locked as it is, and nobody rejected it."""
+    return (
+        lock is not None
+        and variant.image is not None
+        and lock.image.sha256 == variant.image.sha256
+        and state_of(variant, lock, decision) == "locked_approved"
+    )
+
+
+def parse_variants(text: str) -> list[Variant]:
+    """The records of a set's `variants.json`."""
+    return [Variant.model_validate(v) for v in json.loads(text)]

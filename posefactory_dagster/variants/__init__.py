@@ -1,0 +1,1 @@
+"""Variants of renders that look otherwise and keep their pose: enhancers, the batch, review."""

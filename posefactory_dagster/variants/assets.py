@@ -1,0 +1,241 @@
+"""The asset `enhanced_variants`: images of another look, each with proof that it kept its pose."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from blender_scripts.contract import SettingsError
+from posefactory_dagster import progress
+from posefactory_dagster.costs.estimates import OverBudget
+from posefactory_dagster.costs.ledger import Purse
+from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
+from posefactory_dagster.pictures import thumbnail_markdown
+from posefactory_dagster.quality import model
+from posefactory_dagster.quality.approval import locks_of
+from posefactory_dagster.quality.gate import Gate, open_landmarkers
+from posefactory_dagster.settings import VariantSettings, project_settings
+from posefactory_dagster.storage.io_manager import StoreResource
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
+from posefactory_dagster.storage.store import LocalStore
+from posefactory_dagster.variants import variant_sets
+from posefactory_dagster.variants.batch import Batch, Unfinished, plan
+from posefactory_dagster.variants.enhancers.base import Enhancer, EnhancerError
+from posefactory_dagster.variants.enhancers.opening import open_enhancer
+from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.styles import Style, read_styles
+
+#: Of a run, before anything is spent.
+ESTIMATE_TAG = "posefactory/variants_estimate_usd"
+#: A week, for the review page of a bucket.
+PAGE_SECONDS = 7 * 24 * 3600
+
+
+class VariantConfig(dg.Config):
+    """What to make differently from posefactory.toml in this run."""
+
+    styles: list[str] | None = None
+    max_attempts: int | None = None
+    skip_unjudgeable: bool | None = None
+    retry_interrupted: bool | None = None
+
+
+@dg.asset(
+    partitions_def=CHARACTERS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="variants",
+    kinds={"python", "mediapipe"},
+    description="Images of another look, each judged against the exact pose; approved ones are locked.",
+)
+def enhanced_variants(
+    context: dg.AssetExecutionContext,
+    config: VariantConfig,
+    multi_angle_renders: dict[str, CommittedSet],
+    store: StoreResource,
+) -> dg.MaterializeResult[dict[str, SetRef]]:
+    """Make what is not made yet, and judge it."""
+    overrides = {k: v for k, v in config.model_dump().items() if v is not None}
+    sets = store.sets()
+    with contextlib.ExitStack() as stack:
+        try:
+            settings = dataclasses.replace(project_settings().variants, **overrides)
+            gate_settings = project_settings().gate
+            styles = read_styles(settings.styles)
+            task = model.model_path()
+            enhancers = {
+                s.name: stack.enter_context(contextlib.closing(open_enhancer(s))) for s in styles
+            }
+        except (SettingsError, EnhancerError, model.ModelError) as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        sha256 = file_sha256(task)
+        ledger = CharacterLedger(context, sets)
+        todo: dict[str, tuple[SetRef, CommittedSet]] = {}
+        for key in ledger.keys:
+            renders = multi_angle_renders.get(key)
+            if renders is None:
+                ledger.bad(key, f"{key}: not rendered yet; materialize `multi_angle_renders` first")
+                continue
+            names = {s: e.name for s, e in enhancers.items()}
+            identity = variant_sets.identity(
+                renders, styles, names, sha256, settings, gate_settings
+            )
+            ref = SetRef(variant_sets.ASSET, key, identity)
+            if (committed := sets.find(ref)) is not None:
+                context.log.info(f"{key}: found committed")
+                ledger.good(key, ref, _metadata(sets, committed))
+            else:
+                todo[key] = (ref, renders)
+        if not todo:
+            return ledger.close()
+        purse = Purse(sets.store, settings.max_cost_per_job, settings.max_cost_per_day)
+        _check_costs(context, sets, todo, styles, enhancers, settings, purse)
+        landmarkers = stack.enter_context(
+            open_landmarkers(task, project_settings().labels.min_detection_confidence)
+        )
+        gate = Gate(landmarkers, gate_settings)
+        batch = Batch(sets.store, gate, enhancers, settings, purse, context.run_id)
+        for key, (ref, renders) in todo.items():
+            try:
+                committed = _make(sets, ref, renders, batch, styles, enhancers, settings)
+            except (Unfinished, EnhancerError) as error:
+                ledger.bad(key, f"{key}: {error}")
+                continue
+            context.log.info(
+                f"{key}: {committed.facts['states']}, ${committed.facts['cost_usd']:.4f}"
+            )
+            ledger.good(key, ref, _metadata(sets, committed))
+        return ledger.close()
+
+
+def wanted_variants(model_sha256: str) -> Callable[[CommittedSet], str]:
+    """The identity of the variants that a render set would get with the present settings.
+
+    Raises:
+        SettingsError, EnhancerError: a style is none, or who makes it is not at hand.
+    """
+    settings, gate_settings = project_settings().variants, project_settings().gate
+    styles = read_styles(settings.styles)
+    names = {}
+    for style in styles:
+        with contextlib.closing(open_enhancer(style)) as enhancer:
+            names[style.name] = enhancer.name
+
+    def identity(renders: CommittedSet) -> str:
+        return variant_sets.identity(renders, styles, names, model_sha256, settings, gate_settings)
+
+    return identity
+
+
+def _check_costs(
+    context: dg.AssetExecutionContext,
+    sets: CommittedSets,
+    todo: Mapping[str, tuple[SetRef, CommittedSet]],
+    styles: Sequence[Style],
+    enhancers: Mapping[str, Enhancer],
+    settings: VariantSettings,
+    purse: Purse,
+) -> None:
+    """Say what the run will cost before anything is spent, and refuse what is too much."""
+    estimate, paid = 0.0, 0
+    for key, (_, renders) in todo.items():
+        shots = Shots.of(renders)
+        locked = locks_of(sets.store, key)
+        for style in styles:
+            enhancer = enhancers[style.name]
+            try:
+                enhancer.check(shots.size)
+            except EnhancerError as error:
+                raise dg.Failure(
+                    description=f"style {style.name}: {error}", allow_retries=False
+                ) from error
+            if enhancer.paid:
+                items = [i for i in plan(key, shots, [style], enhancers) if i.variant not in locked]
+                paid += len(items)
+                estimate += len(items) * enhancer.price()
+    if not paid:
+        return
+    context.instance.add_run_tags(context.run_id, {ESTIMATE_TAG: f"{estimate:.4f}"})
+    context.log_event(
+        dg.AssetObservation(
+            context.asset_key,
+            description="What the run will cost, before anything is spent",
+            metadata={
+                "images": paid,
+                "estimate_usd": estimate,
+                "at_most_usd": estimate * settings.max_attempts,
+            },
+        )
+    )
+    try:
+        if paid > settings.max_images_per_batch:
+            raise OverBudget(
+                f"{paid} images are asked for, over max_images_per_batch = {settings.max_images_per_batch}; nothing was "
+                "started. Take fewer characters or styles, or raise it in posefactory.toml, [variants]"
+            )
+        purse.check(estimate)
+    except OverBudget as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    if estimate >= settings.warn_cost:
+        context.log.warning(
+            f"{paid} images are estimated at ${estimate:.2f}, over warn_cost = ${settings.warn_cost:.2f}"
+        )
+
+
+def _make(
+    sets: CommittedSets,
+    ref: SetRef,
+    renders: CommittedSet,
+    batch: Batch,
+    styles: Sequence[Style],
+    enhancers: Mapping[str, Enhancer],
+    settings: VariantSettings,
+) -> CommittedSet:
+    shots = Shots.of(renders)
+    items = plan(ref.partition, shots, styles, enhancers)
+    variants = batch.make(
+        ref.partition,
+        shots,
+        items,
+        lambda done, total: progress.tell(f"enhance {ref.partition} image", done, total),
+    )
+    with sets.scratch() as scratch:
+        facts = variant_sets.write(scratch, sets.store, shots, variants)
+        return sets.commit(
+            ref,
+            scratch,
+            inputs={"sets": [dataclasses.astuple(renders.ref)]},
+            settings={
+                **dataclasses.asdict(settings),
+                "gate": dataclasses.asdict(project_settings().gate),
+            },
+            facts=facts,
+        )
+
+
+def _metadata(sets: CommittedSets, committed: CommittedSet) -> dict[str, Any]:
+    facts = committed.facts
+    return {
+        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(variant_sets.STRIP), 192)),
+        "review": _page(sets, committed),
+        "variants": facts["variants"],
+        **{state: count for state, count in facts["states"].items()},
+        "not_judgeable": facts["not_judgeable"],
+        "severities": dg.MetadataValue.json(facts["severities"]),
+        "attempts": facts["attempts"],
+        "styles": ", ".join(facts["styles"]),
+        "cost_usd": float(facts["cost_usd"]),
+        "identity": committed.ref.identity,
+    }
+
+
+def _page(sets: CommittedSets, committed: CommittedSet) -> dg.MetadataValue:
+    """Where the review page is: a file to open, or an address that works for a week."""
+    if isinstance(sets.store, LocalStore):
+        return dg.MetadataValue.path(committed.address(variant_sets.PAGE))
+    from posefactory_dagster.storage.r2 import R2Store
+
+    assert isinstance(sets.store, R2Store)
+    key = committed.key(variant_sets.PAGE)
+    return dg.MetadataValue.url(sets.store.presigned(key, "GET", PAGE_SECONDS))

@@ -1,0 +1,377 @@
+"""A character's variants: each made, judged, corrected and made again until it passes or a person must look."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from posefactory_dagster.costs.estimates import OverBudget
+from posefactory_dagster.costs.ledger import Entry, Purse
+from posefactory_dagster.quality.approval import BY_GATE, Lock, lock_all, locks_of, now
+from posefactory_dagster.quality.gate import Gate, Measurement, Reason, Verdict
+from posefactory_dagster.quality.records import Attempt, Image, Parameters, State, Variant
+from posefactory_dagster.settings import VariantSettings
+from posefactory_dagster.storage.sets import identity_of
+from posefactory_dagster.storage.store import Store
+from posefactory_dagster.variants.corrections import correct
+from posefactory_dagster.variants.enhancers.base import (
+    CannotEnhance,
+    Enhanced,
+    Enhancer,
+    EnhancerError,
+    OutcomeUnknown,
+    Refused,
+    Shot,
+)
+from posefactory_dagster.variants.journal import Journal, image_of
+from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.styles import Style
+
+#: Flags of a variant.
+NOT_JUDGEABLE = "not_judgeable"
+INTERRUPTED = (
+    "it was asked for and no answer was kept, so it may have been charged; "
+    "retry_interrupted = true in posefactory.toml, [variants], asks once more"
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One variant to be: the ``index`` of its shot, its style, and which copy it is."""
+
+    variant: str
+    index: int
+    style: Style
+    copy_number: int
+
+
+def plan(
+    character: str, shots: Shots, styles: Sequence[Style], enhancers: Mapping[str, Enhancer]
+) -> list[Item]:
+    """All variants of a character. The name of one is a digest of its render, its style's content and its enhancer."""
+    items = []
+    for style in styles:
+        for index, source in enumerate(shots.sources()):
+            for copy in range(style.count):
+                made_from = {
+                    "character": character,
+                    "renders": shots.renders.ref.identity,
+                    "image": source.sha256,
+                }
+                made_by = {
+                    "style": style.content,
+                    "enhancer": enhancers[style.name].name,
+                    "copy": copy,
+                }
+                items.append(Item(identity_of("variant", made_from, made_by), index, style, copy))
+    return items
+
+
+class Unfinished(RuntimeError):
+    """Some variants could not be made now; what is paid for is kept, and the next run goes on from there."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    variant: Variant
+    data: bytes | None = None  # of the image that is kept, where the store does not have it yet
+
+
+class Batch:
+    """Makes variants; one for all characters of a run.
+
+    Args:
+        enhancers: by style name, each open.
+        purse: what may be spent.
+        run_id: for the records.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        gate: Gate,
+        enhancers: Mapping[str, Enhancer],
+        settings: VariantSettings,
+        purse: Purse,
+        run_id: str,
+    ) -> None:
+        self._store = store
+        self._gate = gate
+        self._enhancers = enhancers
+        self._settings = settings
+        self._purse = purse
+        self._run_id = run_id
+        self._stopped = threading.Event()
+
+    def make(
+        self,
+        character: str,
+        shots: Shots,
+        items: Sequence[Item],
+        tell: Callable[[int, int], None],
+    ) -> list[Variant]:
+        """Take each item to an end, lock what the gate approves, and return all in the order of ``items``.
+
+        Raises:
+            Unfinished: an enhancer or the budget gave out; the text says what is left and why.
+        """
+        locks = locks_of(self._store, character)
+        todo = [i for i in items if i.variant not in locks]
+        raws = self._look(shots, sorted({i.index for i in todo}))
+        made: dict[str, _Made] = {v: _Made(lock.variant) for v, lock in locks.items()}
+        troubles: list[str] = []
+        done = len(items) - len(todo)
+
+        def work(item: Item) -> None:
+            if self._stopped.is_set():
+                troubles.append("not begun")
+                return
+            try:
+                result = self._make(character, shots, item, raws[item.index])
+            except (CannotEnhance, OverBudget) as error:  # so would the others
+                self._stopped.set()
+                troubles.append(str(error))
+                return
+            except EnhancerError as error:
+                troubles.append(str(error))
+                return
+            made[item.variant] = result
+
+        for style_name in dict.fromkeys(i.style.name for i in todo):
+            mine = [i for i in todo if i.style.name == style_name]
+            with ThreadPoolExecutor(self._enhancers[style_name].parallel) as pool:
+                try:
+                    for _ in pool.map(work, mine):
+                        done += 1
+                        tell(done, len(items))
+                except BaseException:
+                    self._stopped.set()  # an interrupted run begins nothing more
+                    raise
+        self._keep(made)
+        if troubles:
+            why = next((t for t in troubles if t != "not begun"), troubles[0])
+            raise Unfinished(
+                f"{len(troubles)} of {len(items)} variants could not be made now ({why}); "
+                "run it again to go on, nothing is paid for twice"
+            )
+        locked = {m.variant.variant: m.variant for m in made.values()}
+        return [locked[i.variant] for i in items]
+
+    def _look(self, shots: Shots, indices: Sequence[int]) -> dict[int, Measurement]:
+        """The gate's opinion of the renders themselves."""
+
+        def look(index: int) -> Measurement:
+            return self._gate.look(shots.read(index).subject)
+
+        with ThreadPoolExecutor(self._gate.parallel) as pool:
+            return dict(zip(indices, pool.map(look, indices), strict=True))
+
+    def _keep(self, made: dict[str, _Made]) -> None:
+        """Put images of free enhancers in the store, then lock what is approved, in this order."""
+        new = {v: m for v, m in made.items() if m.data is not None}
+        scratch = self._store.scratch()
+        files = {}
+        for name, one in new.items():
+            assert one.data is not None and one.variant.image is not None
+            path = scratch / name
+            path.write_bytes(one.data)
+            files[one.variant.image.key] = path
+        self._store.put_files(files)
+        shutil.rmtree(scratch, ignore_errors=True)
+        locks = []
+        for name, one in made.items():
+            if one.variant.state == "qa_approved":
+                locked = one.variant.model_copy(update={"state": "locked_approved"})
+                assert locked.image is not None
+                locks.append(
+                    Lock(image=locked.image, approved_by=BY_GATE, approved_at=now(), variant=locked)
+                )
+                made[name] = _Made(locked)
+        lock_all(self._store, locks)
+
+    def _make(self, character: str, shots: Shots, item: Item, raw: Measurement) -> _Made:
+        enhancer = self._enhancers[item.style.name]
+        source = shots.sources()[item.index]
+        judgeable = self._gate.judgeable(raw)
+        variant = Variant(
+            variant=item.variant,
+            character=character,
+            source=source,
+            style_name=item.style.name,
+            style=item.style.content,
+            copy_number=item.copy_number,
+            enhancer=enhancer.name,
+            flags=() if judgeable else (NOT_JUDGEABLE,),
+        )
+        if enhancer.paid and not judgeable and self._settings.skip_unjudgeable:
+            return _Made(variant)
+        shot = shots.read(item.index)
+        parameters = item.style.parameters(item.variant)
+        attempts: list[Attempt] = []
+        images: list[bytes | None] = []
+        state: State = "blocked"
+        correction = ""
+        while len(attempts) < self._settings.max_attempts:
+            number = len(attempts) + 1
+            attempt, data, verdict = self._attempt(
+                variant, item.style, number, shot, raw, parameters
+            )
+            attempts.append(attempt.model_copy(update={"correction": correction}))
+            images.append(data)
+            if verdict is None:
+                if self._settings.retry_interrupted and attempt.error == INTERRUPTED:
+                    correction = "asked once more, as the answer was lost"
+                    continue
+                state = "failed"
+                break
+            if verdict.passes:
+                state = "qa_approved"
+                break
+            if verdict.severity == "critical":
+                break
+            parameters, correction = correct(parameters, verdict, source.view)
+        kept = _best(attempts)
+        finished = variant.model_copy(
+            update={"attempts": tuple(attempts), "kept": kept, "state": state}
+        )
+        return _Made(finished, None if enhancer.paid or not kept else images[kept - 1])
+
+    def _attempt(
+        self,
+        variant: Variant,
+        style: Style,
+        number: int,
+        shot: Shot,
+        raw: Measurement,
+        parameters: Parameters,
+    ) -> tuple[Attempt, bytes | None, Verdict | None]:
+        """One try: the record, the image's bytes, and the verdict; no verdict where there is no image."""
+        enhancer = self._enhancers[style.name]
+        attempt = Attempt(number=number, parameters=parameters, seed=parameters.seed)
+        if enhancer.paid:
+            answer, data = self._paid(variant, style, number, shot, parameters)
+            attempt = attempt.model_copy(
+                update={
+                    # An image that is there already was made with what was asked then.
+                    "parameters": Parameters(**answer["parameters"]),
+                    "seed": answer.get("seed", parameters.seed),
+                    "image": Image(**answer["image"]) if answer.get("image") else None,
+                    "error": answer.get("error", ""),
+                    "cost_usd": answer.get("cost_usd", 0.0),
+                    "estimate_usd": answer.get("estimate_usd", 0.0),
+                    "seconds": answer.get("seconds", 0.0),
+                    "answer": answer.get("answer", {}),
+                }
+            )
+            filtered = answer.get("filtered", False)
+        else:
+            started = time.perf_counter()
+            enhanced = enhancer.enhance(shot, style, parameters)
+            data, filtered = enhanced.data, enhanced.filtered
+            update = {
+                "seed": enhanced.seed,
+                "image": image_of(variant.character, variant.variant, number, enhanced),
+                "seconds": round(time.perf_counter() - started, 3),
+                "answer": enhanced.answer,
+            }
+            attempt = attempt.model_copy(update=update)
+        if filtered:
+            reason = Reason(
+                "content_filter", "critical", "the provider's content filter spoiled or refused it"
+            )
+            verdict = self._gate.refuse(raw, reason)
+        elif data is None:
+            return attempt, None, None
+        else:
+            verdict = self._gate.judge(shot.subject, raw, data)
+        return attempt.model_copy(update={"verdict": verdict.to_dict()}), data, verdict
+
+    def _paid(
+        self, variant: Variant, style: Style, number: int, shot: Shot, parameters: Parameters
+    ) -> tuple[dict[str, Any], bytes | None]:
+        """A paid call, made once for all time: what is in the journal is not asked for again."""
+        enhancer = self._enhancers[style.name]
+        journal = Journal(self._store, variant.character, variant.variant)
+        name = f"{variant.variant}-{number}"
+        price = enhancer.price()
+        entry = Entry(
+            at=now(), provider=style.provider, model=style.model, style=style.name,
+            character=variant.character, what=name, cost_usd=price, estimate_usd=price, run_id=self._run_id,
+        )  # fmt: skip
+
+        def lost() -> tuple[dict[str, Any], None]:
+            unknown = entry.model_copy(update={"outcome": "unknown"})
+            self._purse.paid(name, unknown, 0.0)
+            answer = {
+                "parameters": parameters.model_dump(),
+                "error": INTERRUPTED,
+                "cost_usd": price,
+                "estimate_usd": price,
+            }
+            return journal.close(number, answer), None
+
+        call = journal.call(number)
+        answer = journal.answer(number)
+        if answer is not None:
+            if not answer.get("image"):
+                return answer, None
+            key = answer["image"]["key"]
+            path = self._store.local_paths({key: answer["image"]["sha256"]})[key]
+            return answer, path.read_bytes()
+        if call is not None:
+            parameters = Parameters(**call["parameters"])
+            return lost()
+        self._purse.set_aside(price)
+        if not journal.begin(number, parameters, price, self._run_id):
+            self._purse.give_back(price)
+            raise EnhancerError(f"{name}: another run is making it")
+        started = time.perf_counter()
+        try:
+            enhanced: Enhanced = enhancer.enhance(shot, style, parameters)
+        except OutcomeUnknown:
+            self._purse.give_back(price)
+            return lost()
+        except Refused as error:
+            self._purse.give_back(price)
+            refused = {"parameters": parameters.model_dump(), "error": str(error), "filtered": True}
+            return journal.close(number, refused), None
+        except EnhancerError:
+            self._purse.give_back(price)
+            journal.take_back(number)
+            raise
+        answer = journal.keep(number, parameters, enhanced, time.perf_counter() - started, price)
+        outcome = "filtered" if enhanced.filtered else "done"
+        self._purse.paid(name, entry.model_copy(update={"outcome": outcome}), price)
+        return answer, enhanced.data
+
+
+def _best(attempts: Sequence[Attempt]) -> int:
+    """The number of the attempt whose image counts: the one that passed, else the nearest to it; 0 without any."""
+
+    def rank(attempt: Attempt) -> tuple[bool, float]:
+        verdict = attempt.verdict or {}
+        measured = verdict.get("enhanced") or {}
+        return bool(verdict.get("passes")), measured.get("oks") or -1.0
+
+    made = [a for a in attempts if a.image is not None]
+    return max(made, key=rank).number if made else 0
+
+
+def states(variants: Sequence[Variant]) -> dict[str, int]:
+    """How many variants stand how."""
+    counts: dict[str, int] = {}
+    for variant in variants:
+        counts[variant.state] = counts.get(variant.state, 0) + 1
+    return counts
+
+
+def settings_identity(settings: VariantSettings) -> dict[str, Any]:
+    """The settings that change how variants end, and not what they may cost."""
+    values = dataclasses.asdict(settings)
+    return {k: values[k] for k in ("max_attempts", "skip_unjudgeable", "retry_interrupted")}

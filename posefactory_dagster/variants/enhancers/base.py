@@ -1,0 +1,87 @@
+"""The interface of an enhancer, and how it says what went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from posefactory_dagster.quality.gate import Subject
+from posefactory_dagster.quality.records import Parameters
+from posefactory_dagster.variants.styles import Style
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One exact render with all that enhancers are held to.
+
+    ``subject`` has pixels, mask and the truth's row; ``depth`` (H, W) float32 metres, 0 where the person is not;
+    ``light`` the truth's record of what shone; ``png`` the render's file as it is.
+    """
+
+    subject: Subject
+    depth: np.ndarray
+    light: dict[str, Any]
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """An enhancer's answer: an encoded image with its file ending, the seed that was used, and what it says of it.
+
+    ``filtered``: a content filter spoiled the image; it may have cost money all the same.
+    """
+
+    data: bytes
+    ending: str
+    seed: int
+    answer: dict[str, Any] = field(default_factory=dict)
+    filtered: bool = False
+
+
+class Enhancer(Protocol):
+    """Makes images. Safe to be called by ``parallel`` threads."""
+
+    #: Provider, model and version, for the record.
+    name: dict[str, str]
+    #: Whether each image costs money, so that it is asked for once and never again.
+    paid: bool
+    #: How many calls at once are of use.
+    parallel: int
+
+    def price(self) -> float:
+        """US dollars an image, expected."""
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Whether images of (width, height) can be made now; costs nothing.
+
+        Raises:
+            CannotEnhance: a key, a model or a package is missing, or the size does not fit.
+        """
+
+    def enhance(self, shot: Shot, style: Style, parameters: Parameters) -> Enhanced:
+        """One image of the same size, in the look of ``style``.
+
+        Raises:
+            EnhancerError: no image; the kind says whether to go on and whether it may have cost money.
+        """
+
+    def close(self) -> None:
+        """Let go of connections and memory."""
+
+
+class EnhancerError(RuntimeError):
+    """No image came; nothing was charged, and the next image may do better."""
+
+
+class Refused(EnhancerError):
+    """The provider will not make this image, however often it is asked; nothing was charged."""
+
+
+class CannotEnhance(EnhancerError):
+    """Nothing can be made at all: a key, credit, a model or a package is missing; nothing was charged."""
+
+
+class OutcomeUnknown(EnhancerError):
+    """The request went out and no answer came: it may have been charged, so it is not repeated unasked."""

@@ -1,0 +1,72 @@
+"""The exact renders of a set, as enhancers and the gate take them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from blender_scripts.contract import IMAGE_FOLDERS
+from posefactory_dagster.quality.gate import Subject
+from posefactory_dagster.quality.records import Source
+from posefactory_dagster.storage.sets import CommittedSet
+from posefactory_dagster.truth import Truth, read_truth
+from posefactory_dagster.variants.enhancers.base import Shot
+
+#: Depth images hold whole millimetres.
+MILLIMETRE = np.float32(0.001)
+
+
+@dataclass(frozen=True)
+class Shots:
+    """A render set's shots; images are read when they are asked for, and not kept."""
+
+    renders: CommittedSet
+    truth: Truth
+
+    @classmethod
+    def of(cls, renders: CommittedSet) -> Shots:
+        """The shots of a committed render set."""
+        return cls(renders, read_truth(renders))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of every image."""
+        settings = self.truth.document["settings"]
+        return settings["width"], settings["height"]
+
+    @functools.cached_property
+    def paths(self) -> dict[str, Path]:
+        """All image files here, by their names in the set; fetched at once where the store is elsewhere."""
+        return self.renders.paths(
+            f"{kind}/{i['file']}" for i in self.truth.images for kind in IMAGE_FOLDERS
+        )
+
+    def sources(self) -> list[Source]:
+        """Where each image comes from, in the truth's order."""
+        ref = self.renders.ref
+        return [
+            Source(
+                set=(ref.asset, ref.partition, ref.identity),
+                file=image["file"],
+                sha256=self.renders.files[f"images/{image['file']}"]["sha256"],
+                frame=image["frame"],
+                view=image["view"],
+            )
+            for image in self.truth.images
+        ]
+
+    def read(self, index: int) -> Shot:
+        """The shot with that place in the truth's order."""
+        name = self.truth.images[index]["file"]
+        png = self.paths[f"images/{name}"]
+        with Image.open(png) as image, Image.open(self.paths[f"masks/{name}"]) as mask:
+            pixels = np.asarray(image.convert("RGB"))
+            person = np.asarray(mask.convert("L")) > 127
+        with Image.open(self.paths[f"depth/{name}"]) as image:
+            depth = np.asarray(image).astype(np.float32) * MILLIMETRE
+        subject = Subject.of(self.truth.arrays, index, pixels, person)
+        return Shot(subject, depth, self.truth.document["light"], png.read_bytes())

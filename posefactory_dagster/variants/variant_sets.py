@@ -1,0 +1,129 @@
+"""What a set of variants holds: the records, the figures of the gate, a picture and the review page."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from posefactory_dagster.quality.approval import parse_variants
+from posefactory_dagster.quality.gate import GATE_VERSION
+from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.settings import GateSettings, VariantSettings
+from posefactory_dagster.storage.sets import CommittedSet, identity_of
+from posefactory_dagster.storage.store import Store
+from posefactory_dagster.variants.batch import NOT_JUDGEABLE, settings_identity, states
+from posefactory_dagster.variants.review_page import page
+from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.styles import Style
+
+ASSET = "enhanced_variants"
+VERSION = 1
+RECORDS, GATE_TABLE, STRIP, PAGE = "variants.json", "gate.parquet", "strip.jpg", "review.html"
+STRIP_CELL = 128
+STRIP_COLUMNS = 8
+
+
+def identity(
+    renders: CommittedSet,
+    styles: Sequence[Style],
+    enhancers: Mapping[str, Mapping[str, str]],
+    model_sha256: str,
+    settings: VariantSettings,
+    gate_values: GateSettings,
+) -> str:
+    """What a set of variants is made from: the renders, the styles and who makes them, and how they are judged."""
+    return identity_of(
+        ASSET,
+        {"renders": renders.ref.identity, "model": model_sha256},
+        {
+            "version": VERSION,
+            "gate_version": GATE_VERSION,
+            "styles": [{**s.content, "name": s.name, "count": s.count} for s in styles],
+            "enhancers": {name: dict(e) for name, e in enhancers.items()},
+            "gate": gate_values.__dict__,
+            **settings_identity(settings),
+        },
+    )
+
+
+def read_variants(committed: CommittedSet) -> list[Variant]:
+    """The records of a committed set."""
+    return parse_variants(committed.path(RECORDS).read_text("utf-8"))
+
+
+def write(folder: Path, store: Store, shots: Shots, variants: Sequence[Variant]) -> dict[str, Any]:
+    """Write a set's files under ``folder`` and return its numbers."""
+    records = [v.model_dump(mode="json") for v in variants]
+    (folder / RECORDS).write_text(json.dumps(records), "utf-8")
+    table(variants).to_parquet(folder / GATE_TABLE, index=False)
+    images = {v.image.key: v.image.sha256 for v in variants if v.image is not None}
+    paths: dict[str, Path] = store.local_paths(dict(images))
+    _strip(shots, variants, paths).save(folder / STRIP, quality=85)
+    (folder / PAGE).write_text(page(shots, variants, paths), "utf-8")
+    return figures(variants)
+
+
+def figures(variants: Sequence[Variant]) -> dict[str, Any]:
+    """The numbers of a set."""
+    severities: dict[str, int] = {}
+    for v in variants:
+        word = v.verdict["severity"] if v.verdict else "not made"
+        severities[word] = severities.get(word, 0) + 1
+    return {
+        "variants": len(variants),
+        "states": states(variants),
+        "severities": severities,
+        "not_judgeable": sum(NOT_JUDGEABLE in v.flags for v in variants),
+        "attempts": sum(len(v.attempts) for v in variants),
+        "styles": sorted({v.style_name for v in variants}),
+        "cost_usd": round(sum(v.cost_usd for v in variants), 6),
+    }
+
+
+def table(variants: Sequence[Variant]) -> pd.DataFrame:
+    """A row per attempt: what was tried, and what the gate measured."""
+    rows = []
+    for v in variants:
+        for a in v.attempts:
+            verdict = a.verdict or {}
+            enhanced, raw = verdict.get("enhanced") or {}, verdict.get("raw") or {}
+            rows.append(
+                {
+                    "variant": v.variant, "file": v.source.file, "view": v.source.view, "style": v.style_name,
+                    "provider": v.enhancer["provider"], "attempt": a.number, "kept": a.number == v.kept,
+                    "state": v.state, "severity": verdict.get("severity"), "judgeable": verdict.get("judgeable"),
+                    "reasons": ", ".join(r["code"] for r in verdict.get("reasons", [])),
+                    "strength": a.parameters.strength, "control": a.parameters.control, "seed": a.seed,
+                    "oks_raw": raw.get("oks"), "oks": enhanced.get("oks"), "pck": enhanced.get("pck"),
+                    "agreement": verdict.get("agreement"), "moved": verdict.get("moved"),
+                    "iou_raw": raw.get("iou"), "iou": enhanced.get("iou"), "people": enhanced.get("people"),
+                    "seconds": a.seconds, "cost_usd": a.cost_usd,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _strip(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path]) -> Image.Image:
+    """Renders above, what was made of them below."""
+    shown = [v for v in variants if v.image is not None]
+    chosen = np.unique(np.linspace(0, len(shown) - 1, min(len(shown), STRIP_COLUMNS)).round())
+    strip = Image.new("RGB", (STRIP_CELL * max(len(chosen), 1), STRIP_CELL * 2), "white")
+    for column, index in enumerate(chosen.astype(int)):
+        variant = shown[index]
+        assert variant.image is not None
+        pair = (shots.paths[f"images/{variant.source.file}"], paths[variant.image.key])
+        for row, path in enumerate(pair):
+            try:
+                with Image.open(io.BytesIO(path.read_bytes())) as image:
+                    image.thumbnail((STRIP_CELL, STRIP_CELL))
+                    strip.paste(image.convert("RGB"), (column * STRIP_CELL, row * STRIP_CELL))
+            except OSError:  # what a provider sent need not be an image; the gate has said so
+                continue
+    return strip
