@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # What Blender and OpenCV load; the GL ones are for EEVEE.
 LIBRARIES := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 libgomp1 libxkbcommon0 libsm6 libxi6 libxrender1 libxxf86vm1 libxfixes3
 
-.PHONY: setup system-packages demo test soak dev bench bench-remote lint test-packages clean
+.PHONY: setup system-packages demo test soak dev bench bench-remote prove-gate lint test-packages clean
 
 setup: system-packages $(STAMP)
 
@@ -47,6 +47,9 @@ soak: setup test-packages
 
 bench: setup
 	$(BIN)/python benchmarks/run.py
+
+prove-gate: setup
+	$(BIN)/python benchmarks/gate/prove.py --seed 1
 
 bench-remote: setup
 	$(BIN)/python benchmarks/remote.py

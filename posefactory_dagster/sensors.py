@@ -18,9 +18,12 @@ from posefactory_dagster.jobs import (
     range_tags,
 )
 from posefactory_dagster.partitions import CHARACTERS
+from posefactory_dagster.quality.approval import read_decisions, settle
 from posefactory_dagster.settings import environment
+from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.store import StoreError
+from posefactory_dagster.variants.variant_sets import current_sets, index
 
 
 @dg.sensor(
@@ -101,6 +104,35 @@ def carry_on_sensor(
             asset_selection=[dg.AssetKey(a) for a in left.assets],
             tags=range_tags(group),
         )
+
+
+@dg.sensor(
+    job=factory_job,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="People's decisions on variants become locks, and a new version of the dataset.",
+)
+def review_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
+    """Take up new and changed files under `decisions/`."""
+    sets = store.sets()
+    seen = hash_text(
+        "\n".join(
+            sorted(f"{i.key} {i.size} {i.modified}" for i in sets.store.list(layout.DECISIONS))
+        )
+    )
+    if seen == (context.cursor or hash_text("")):
+        return dg.SensorResult(skip_reason="no new decision", cursor=seen)
+    decisions = read_decisions(sets.store)
+    faults = list(decisions.errors.values())
+    characters = sorted({character for character, _ in decisions.latest})
+    variants = index(current_sets(sets, characters)) if characters else {}
+    faults += [fault for _, fault in settle(sets.store, decisions.latest.values(), variants)]
+    for fault in faults:
+        context.log.error(fault)
+    if not decisions.latest:
+        return dg.SensorResult(skip_reason="; ".join(faults), cursor=seen)
+    request = dg.RunRequest(run_key=f"decisions-{seen}", asset_selection=[dg.AssetKey(DATASET)])
+    return dg.SensorResult(run_requests=[request], cursor=seen)
 
 
 @dg.sensor(

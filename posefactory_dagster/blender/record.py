@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from blender_scripts.contract import Job
+from posefactory_dagster.costs import ledger
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import SetRef
 from posefactory_dagster.storage.store import Store
@@ -66,6 +67,17 @@ class JobRecord:
         """Say how it ended: completed only if every character came through."""
         missing = [t.key for t in self.job.tasks if t.key not in self.results]
         self.tell("failed" if missing else "completed")
+        for number, rented in enumerate(self.rented):
+            entry = ledger.Entry(
+                at=datetime.datetime.now(datetime.UTC),
+                provider="runpod",
+                model=str(rented.get("gpu", "endpoint")),
+                what=self.job.job_id,
+                cost_usd=rented["cost_usd"],
+                estimate_usd=rented["estimate_usd"],
+                run_id=self.run_id,
+            )
+            ledger.enter(self.store, f"{self.job.job_id}-{number}", entry)
 
 
 def read_jobs(store: Store) -> Iterator[dict[str, Any]]:

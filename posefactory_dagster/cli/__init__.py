@@ -10,7 +10,7 @@ import typer
 
 from blender_scripts.contract import SettingsError
 from posefactory_dagster.characters.intake import UploadError
-from posefactory_dagster.cli import characters, rented, running, store
+from posefactory_dagster.cli import characters, rented, review, running, spending, store
 from posefactory_dagster.cli.terminal import CommandError, print_error
 from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage.store import StoreError
@@ -26,7 +26,10 @@ app.add_typer(characters.app, name="characters")
 app.add_typer(store.app, name="store")
 app.add_typer(rented.pods_app, name="pods")
 app.add_typer(rented.jobs_app, name="jobs")
+app.add_typer(review.app, name="review")
+app.add_typer(spending.app, name="costs")
 app.command()(characters.cast)
+app.command()(review.trace)
 app.command("upload-url")(store.upload_url)
 app.command()(running.run)
 app.command()(running.demo)

@@ -1,14 +1,16 @@
-"""The asset `gpu_prices`: RunPod's catalogue as a table and a chart."""
+"""The assets `gpu_prices` and `spending`: what machines cost, and what was paid."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
 from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import GpuType, RunPodError
-from posefactory_dagster.costs.charts import draw_prices
+from posefactory_dagster.costs import ledger
+from posefactory_dagster.costs.charts import draw_prices, draw_spending
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.settings import environment
 from posefactory_dagster.storage import layout
@@ -72,3 +74,47 @@ def _table(gpus: list[GpuType]) -> dg.TableMetadataValue:
             for g in gpus
         ]
     )
+
+
+SPENDING = "spending"
+
+
+@dg.asset(
+    group_name="costs",
+    kinds={"parquet"},
+    description="The ledger by day, provider and style: what was estimated and what was paid.",
+)
+def spending(
+    context: dg.AssetExecutionContext, store: StoreResource
+) -> dg.MaterializeResult[dict[str, SetRef]]:
+    """Read the ledger; the same entries are the same set."""
+    sets = store.sets()
+    rows = [e.model_dump(mode="json") for e in ledger.entries(sets.store)]
+    ref = SetRef(SPENDING, layout.UNPARTITIONED, identity_of(SPENDING, {"entries": rows}, {}))
+    table = pd.DataFrame(rows, columns=list(ledger.Entry.model_fields))
+    table.insert(0, "day", table["at"].str.slice(0, 10) if rows else pd.Series(dtype=str))
+    groups = table.groupby(["day", "provider", "style"], as_index=False)[
+        ["estimate_usd", "cost_usd"]
+    ].sum()
+    committed = sets.find(ref)
+    if committed is None:
+        with sets.scratch() as scratch:
+            table.to_parquet(scratch / "ledger.parquet", index=False)
+            draw_spending(groups, scratch / "spending.png")
+            committed = sets.commit(
+                ref, scratch, inputs={"sets": []}, settings={}, facts={"entries": len(rows)}
+            )
+    records = [
+        dg.TableRecord({str(k): round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
+        for row in groups.to_dict("records")
+    ]
+    metadata: dict[str, Any] = {
+        "chart": dg.MetadataValue.md(thumbnail_markdown(committed.path("spending.png"), 320)),
+        "entries": len(rows),
+        "cost_usd": float(table["cost_usd"].sum()),
+        "estimate_usd": float(table["estimate_usd"].sum()),
+        "unknown_outcomes": int((table["outcome"] == "unknown").sum()),
+    }
+    if records:
+        metadata["by_day"] = dg.MetadataValue.table(records)
+    return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=metadata)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from posefactory_dagster.settings import ASSETS_DATA
+from posefactory_dagster.settings import ASSETS_DATA, project_settings
 
 DEFAULT_STEPS = 30
 #: Counts and steps beyond this are a slip of the keyboard.
@@ -49,20 +49,10 @@ class Provider(_Priced):
     models: dict[str, ModelPrice]
 
 
-class Limits(BaseModel):
-    """US dollars, and images."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    max_cost_per_job: PositiveFloat
-    warn_cost: PositiveFloat
-    max_images_per_batch: PositiveInt
-
-
 class PriceTable(BaseModel):
     """The content of ``assets_data/prices.yaml``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    limits: Limits
     providers: dict[str, Provider]
     resolutions: dict[str, PositiveFloat]
 
@@ -165,8 +155,8 @@ def estimate_cost(
 
 
 def validate_cost(total: float, max_cost: float | None = None) -> tuple[bool, str]:
-    """Whether a sum may be spent on one job, and in words why not or what to heed; limits are the table's."""
-    limits = price_table().limits
+    """Whether a sum may be spent on one job, and in words why not or what to heed; limits are the project's."""
+    limits = project_settings().variants
     most = limits.max_cost_per_job if max_cost is None else max_cost
     if not math.isfinite(total) or total < 0:
         return False, f"{total} is no sum of money"

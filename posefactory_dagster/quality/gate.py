@@ -228,9 +228,16 @@ class Gate:
             note("oks_lost", "major", "OKS lost", raw.oks - enhanced.oks, limits.max_oks_loss, ">")
         if judgeable and enhanced.swapped:
             reasons.append(Reason("swapped", "major", "left and right are exchanged"))
-        if moved > limits.max_joint_shift:
-            what = "a limb's joint moved by torso lengths"
-            note("joint_moved", "major", what, moved, limits.max_joint_shift, ">")
+        furthest = limits.max_joint_shift if judgeable else limits.max_joint_shift_unjudged
+        if moved > furthest:
+            note(
+                "joint_moved",
+                "major",
+                "torso lengths that a limb's joint moved",
+                moved,
+                furthest,
+                ">",
+            )
         return reasons
 
     def _silhouette_reasons(self, raw: Measurement, enhanced: Measurement) -> list[Reason]:

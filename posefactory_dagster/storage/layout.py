@@ -152,6 +152,11 @@ def parse_current(key: str) -> tuple[str, str] | None:
     return (parts[1], parts[2]) if len(parts) == 3 and parts[0] + "/" == CURRENT else None
 
 
+def current_prefix(asset: str) -> str:
+    """Where the pointers of an asset lie; ends with a slash."""
+    return f"{CURRENT}{_part(asset)}/"
+
+
 def current(asset: str, partition: str) -> str:
     """The pointer to the set that readers get."""
     return f"{CURRENT}{_part(asset)}/{_part(partition)}.json"

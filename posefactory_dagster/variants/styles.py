@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -144,16 +145,26 @@ def parse_style(path: Path) -> Style:
     if not isinstance(values, dict):
         raise SettingsError(f"{path.name}: not a style; provider, model and options are wanted")
     try:
-        kind = OPTIONS.get(values.get("provider"))  # type: ignore[arg-type]
-        if kind is not None:  # by provider, so that faults are told of the right options
-            values["options"] = kind.model_validate(values.get("options") or {})
-        return Style(**{**values, "name": path.stem})
+        return style_of(path.stem, values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"])
         raise SettingsError(
             f"{path.name}: {place}: {first['msg']} (it is {first['input']!r})"
         ) from error
+
+
+def style_of(name: str, values: Mapping[str, Any]) -> Style:
+    """The style with this content.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    kind = OPTIONS.get(str(values.get("provider")))
+    options = values.get("options") or {}
+    if kind is not None:  # by provider, so that faults are told of the right options
+        options = kind.model_validate(options)
+    return Style(**{**values, "name": name, "options": options})
 
 
 def read_styles(names: tuple[str, ...]) -> list[Style]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from posefactory_dagster.quality.approval import parse_variants
 from posefactory_dagster.quality.gate import GATE_VERSION
 from posefactory_dagster.quality.records import Variant
 from posefactory_dagster.settings import GateSettings, VariantSettings
-from posefactory_dagster.storage.sets import CommittedSet, identity_of
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, identity_of
 from posefactory_dagster.storage.store import Store
 from posefactory_dagster.variants.batch import NOT_JUDGEABLE, settings_identity, states
 from posefactory_dagster.variants.review_page import page
@@ -56,6 +57,22 @@ def identity(
 def read_variants(committed: CommittedSet) -> list[Variant]:
     """The records of a committed set."""
     return parse_variants(committed.path(RECORDS).read_text("utf-8"))
+
+
+def current_sets(sets: CommittedSets, characters: Sequence[str] = ()) -> Iterator[CommittedSet]:
+    """The present set of each character that has one, or of those named."""
+    names = [layout.parse_current(i.key) for i in sets.store.list(layout.current_prefix(ASSET))]
+    for character in sorted(name[1] for name in names if name):
+        if characters and character not in characters:
+            continue
+        committed = sets.current(ASSET, character)
+        if committed is not None:
+            yield committed
+
+
+def index(found: Iterable[CommittedSet]) -> dict[tuple[str, str], Variant]:
+    """The variants of some sets, by (character, variant)."""
+    return {(v.character, v.variant): v for committed in found for v in read_variants(committed)}
 
 
 def write(folder: Path, store: Store, shots: Shots, variants: Sequence[Variant]) -> dict[str, Any]:

@@ -1,0 +1,331 @@
+"""Variants as people look at them: list, show, approve, reject, trace, make again."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import hashlib
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+from rich.tree import Tree
+
+from posefactory_dagster.cli.terminal import (
+    WORK_FAILED,
+    CommandError,
+    JsonOption,
+    err,
+    open_sets,
+    out,
+    print_error,
+    show,
+)
+from posefactory_dagster.quality.approval import (
+    Decision,
+    DecisionFile,
+    locks_of,
+    now,
+    read_decisions,
+    settle,
+    state_of,
+    write_decisions,
+)
+from posefactory_dagster.quality.records import State, Variant
+from posefactory_dagster.storage.sets import CommittedSets
+
+app = typer.Typer(no_args_is_help=True, help="Variants: look, approve, reject.")
+
+LEAST_LETTERS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class _Standing:
+    variant: Variant
+    state: State
+
+
+def _standings(sets: CommittedSets, characters: Sequence[str]) -> list[_Standing]:
+    from posefactory_dagster.variants.variant_sets import current_sets, read_variants
+
+    decisions = read_decisions(sets.store)
+    for fault in decisions.errors.values():
+        print_error(fault)
+    result = []
+    for committed in current_sets(sets, characters):
+        locks = locks_of(sets.store, committed.ref.partition)
+        for v in read_variants(committed):
+            state = state_of(v, locks.get(v.variant), decisions.of(v.character, v.variant))
+            result.append(_Standing(v, state))
+    if not result:
+        raise CommandError(
+            "no variants yet; posefactory run --all --until enhanced_variants makes them"
+        )
+    return result
+
+
+@app.command("list")
+def list_variants(
+    characters: Annotated[
+        list[str] | None, typer.Argument(help="Character keys; all without.")
+    ] = None,
+    state: Annotated[str, typer.Option(help="Only of this state, such as blocked.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Variants, how they stand, and why."""
+    found = _standings(open_sets(), characters or [])
+    rows: list[dict[str, Any]] = [
+        {
+            "character": s.variant.character,
+            "variant": s.variant.variant,
+            "file": s.variant.source.file,
+            "style": s.variant.style_name,
+            "state": s.state,
+            "severity": (s.variant.verdict or {}).get("severity"),
+            "flags": list(s.variant.flags),
+            "attempts": len(s.variant.attempts),
+            "cost_usd": s.variant.cost_usd,
+            "reasons": s.variant.reasons,
+        }
+        for s in found
+        if state in ("", s.state)
+    ]
+
+    def print_it() -> None:
+        table = Table("character", "variant", "image", "style", "state", "gate", "tries", "why")
+        for row in rows:
+            table.add_row(
+                row["character"], row["variant"][:10], row["file"], row["style"], row["state"],
+                row["severity"] or "", str(row["attempts"]), "; ".join(row["reasons"]),
+            )  # fmt: skip
+        out.print(table)
+        counts: dict[str, int] = {}
+        for row in rows:
+            counts[row["state"]] = counts.get(row["state"], 0) + 1
+        out.print(", ".join(f"{n} {name}" for name, n in counts.items()) or "none")
+
+    show(as_json, rows, print_it)
+
+
+@app.command("show")
+def show_page(
+    character: Annotated[str, typer.Argument(help="A character key.")],
+    browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The page on which a character's variants are looked at, with keys to approve and reject."""
+    from posefactory_dagster.variants.variant_sets import PAGE, current_sets
+
+    committed = next(current_sets(open_sets(), [character]), None)
+    if committed is None:
+        raise CommandError(
+            f"{character}: no variants yet; posefactory run {character} --until enhanced_variants makes them"
+        )
+    page = committed.path(PAGE)
+    show(as_json, {"page": str(page)}, lambda: out.print(str(page), soft_wrap=True))
+    if browser and not webbrowser.open(page.as_uri()):
+        err.print("no browser could be opened; open the file yourself")
+
+
+def _find(sets: CommittedSets, names: Sequence[str]) -> list[Variant]:
+    """Variants by their numbers or the beginnings of these."""
+    everything = [s.variant for s in _standings(sets, [])]
+    result = []
+    for name in names:
+        found = [v for v in everything if v.variant.startswith(name)]
+        if len(name) < LEAST_LETTERS or len(found) != 1:
+            how = "no such variant" if not found else f"{len(found)} variants begin so"
+            raise CommandError(
+                f"{name}: {how}; posefactory review list shows them ({LEAST_LETTERS} letters at least)"
+            )
+        result.append(found[0])
+    return result
+
+
+def _decide(names: Sequence[str], word: str, reason: str, reviewer: str, as_json: bool) -> None:
+    sets = open_sets()
+    decisions = [
+        Decision(
+            character=v.character,
+            variant=v.variant,
+            decision=word,  # type: ignore[arg-type]
+            sha256=v.image.sha256 if v.image else None,
+            reviewer=reviewer or getpass.getuser(),
+            reason=reason,
+            at=now(),
+        )
+        for v in _find(sets, names)
+    ]
+    _take(sets, decisions, as_json)
+
+
+def _take(sets: CommittedSets, decisions: Sequence[Decision], as_json: bool) -> None:
+    """Keep what can be followed, lock what is approved, and say what cannot be."""
+    from posefactory_dagster.variants.variant_sets import current_sets, index
+
+    variants = index(current_sets(sets, sorted({d.character for d in decisions})))
+    faults = list(settle(sets.store, decisions, variants))
+    refused = [decision for decision, _ in faults]
+    taken = [d for d in decisions if d not in refused]
+    key = write_decisions(sets.store, taken) if taken else None
+    document = {
+        "decided": [{"variant": d.variant, "decision": d.decision} for d in taken],
+        "refused": [text for _, text in faults],
+        "file": sets.store.address(key) if key else None,
+    }
+
+    def print_it() -> None:
+        for _, text in faults:
+            print_error(text)
+        if taken:
+            words = ", ".join(
+                f"{d.variant[:10]} {d.decision}d"
+                if d.decision == "approve"
+                else f"{d.variant[:10]} rejected"
+                for d in taken
+            )
+            out.print(
+                f"{words}; the next dataset version heeds it: posefactory run --all, or the sensor while `make dev` runs"
+            )
+
+    show(as_json, document, print_it)
+    if faults:
+        raise typer.Exit(WORK_FAILED)
+
+
+ReasonOption = Annotated[str, typer.Option(help="Why; needed to approve a critical failure.")]
+ReviewerOption = Annotated[str, typer.Option(help="Who decides; the user of this machine without.")]
+
+
+@app.command("approve")
+def approve(
+    variants: Annotated[
+        list[str], typer.Argument(help="Numbers of variants, or their beginnings.")
+    ],
+    reason: ReasonOption = "",
+    reviewer: ReviewerOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Approve and lock variants: they enter the next dataset version."""
+    _decide(variants, "approve", reason, reviewer, as_json)
+
+
+@app.command("reject")
+def reject(
+    variants: Annotated[
+        list[str], typer.Argument(help="Numbers of variants, or their beginnings.")
+    ],
+    reason: ReasonOption = "",
+    reviewer: ReviewerOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Take variants out of the next dataset version, whatever the gate says; their images stay where they are."""
+    _decide(variants, "reject", reason, reviewer, as_json)
+
+
+@app.command("import")
+def import_decisions(
+    file: Annotated[Path, typer.Argument(help="What the review page saved.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take the decisions of a review page."""
+    try:
+        decisions = DecisionFile.model_validate_json(file.read_bytes()).decisions
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror or error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first["loc"])
+        raise CommandError(
+            f"{file}: not a file of decisions: {place or 'file'}: {first['msg']}"
+        ) from error
+    _take(open_sets(), decisions, as_json)
+
+
+@app.command("remake")
+def remake(
+    variant: Annotated[str, typer.Argument(help="A variant's number, or its beginning.")],
+    target: Annotated[Path, typer.Argument(help="The file to write.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Pay without asking.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a variant once more from its record, with the same provider and seed. It replaces nothing."""
+    from posefactory_dagster.variants.enhancers.base import EnhancerError
+    from posefactory_dagster.variants.enhancers.opening import open_enhancer
+    from posefactory_dagster.variants.remaking import kept_attempt, style_of_record
+    from posefactory_dagster.variants.remaking import remake as make_again
+
+    sets = open_sets()
+    (found,) = _find(sets, [variant])
+    if target.exists():
+        raise CommandError(f"{target} is there already; name another file")
+    try:
+        image = kept_attempt(found).image
+        enhancer = open_enhancer(style_of_record(found))
+        price, paid = enhancer.price(), enhancer.paid
+        enhancer.close()
+        if paid and not yes and not typer.confirm(f"it costs ${price:.3f}; go on?"):
+            raise CommandError("nothing was asked for")
+        made = make_again(sets, found)
+    except EnhancerError as error:
+        raise CommandError(str(error)) from error
+    target.write_bytes(made.data)
+    sha256 = hashlib.sha256(made.data).hexdigest()
+    same = image is not None and sha256 == image.sha256
+    document = {"file": str(target), "sha256": sha256, "same": same, "cost_usd": price}
+    words = "the same bytes" if same else "other bytes; its provider does not repeat itself exactly"
+    show(as_json, document, lambda: out.print(f"{target}: {words}", soft_wrap=True))
+
+
+def trace(
+    image: Annotated[
+        str, typer.Argument(help="An image file, a variant's number, or a file name in a dataset.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """The chain behind an image, back to the FBX."""
+    from posefactory_dagster.tracing import Untraceable
+    from posefactory_dagster.tracing import trace as follow
+
+    sets = open_sets()
+    try:
+        chain = follow(sets, image)
+    except Untraceable as error:
+        raise CommandError(str(error)) from error
+
+    def print_it() -> None:
+        tree = place = Tree(image)
+        for link in chain:
+            place = place.add(link["link"])
+            for name, value in link.items():
+                if name != "link" and value not in (None, "", [], {}):
+                    _branch(place, name, value)
+        out.print(tree)
+
+    show(as_json, chain, print_it)
+
+
+def _branch(place: Tree, name: str, value: Any) -> None:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        branch = place.add(name)
+        for number, entry in enumerate(value, 1):
+            twig = branch.add(str(number))
+            for key, inner in entry.items():
+                if inner not in (None, "", [], {}):
+                    twig.add(f"{key}: {_words(inner)}")
+    else:
+        place.add(f"{name}: {_words(value)}")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{k} {_words(v)}" for k, v in value.items() if v not in (None, "", [], {})
+        )
+    if isinstance(value, list | tuple):
+        return " ".join(str(v) for v in value)
+    return str(value)

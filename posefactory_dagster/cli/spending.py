@@ -1,0 +1,119 @@
+"""What things cost: estimates before, the ledger after."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from posefactory_dagster.cli.terminal import (
+    WORK_FAILED,
+    CommandError,
+    JsonOption,
+    open_sets,
+    out,
+    print_error,
+    show,
+)
+from posefactory_dagster.costs import ledger, prices
+from posefactory_dagster.settings import project_settings
+
+app = typer.Typer(no_args_is_help=True, help="Prices, estimates, and what was spent.")
+
+
+@app.command("estimate")
+def estimate(
+    provider: Annotated[str, typer.Argument(help="As `costs list` shows them.")] = "",
+    model: Annotated[str, typer.Option(help="A model of that provider.")] = "sd_1_5",
+    style: Annotated[str, typer.Option(help="A style, in place of provider and model.")] = "",
+    count: Annotated[int, typer.Option(help="How many images.")] = 1,
+    resolution: Annotated[str, typer.Option(help="Of legacy models.")] = "512x512",
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = prices.DEFAULT_STEPS,
+    as_json: JsonOption = False,
+) -> None:
+    """What images would cost, and whether one job may cost that much."""
+    if style:
+        from posefactory_dagster.variants.styles import read_style
+
+        chosen = read_style(style)
+        provider, model, steps = chosen.provider, chosen.model, chosen.steps
+    if not provider:
+        raise CommandError(
+            f"name a provider ({', '.join(prices.list_providers())}) or give --style"
+        )
+    try:
+        found = prices.estimate_cost(provider, resolution, steps, model, count)
+    except prices.PriceError as error:
+        raise CommandError(str(error)) from error
+    limits = project_settings().variants
+    allowed, words = prices.validate_cost(found["total"], limits.max_cost_per_job)
+    if provider != "relight" and count > limits.max_images_per_batch:
+        allowed = False
+        words = f"{count} images are over max_images_per_batch = {limits.max_images_per_batch}"
+
+    def print_it() -> None:
+        out.print(
+            f"{found['count']} images by {found['provider_name']}, {model}: ${found['total']:.4f} (${found['per_image']:.5f} each)"
+        )
+        out.print(words) if allowed else print_error(words)
+
+    show(as_json, {**found, "allowed": allowed, "message": words}, print_it)
+    if not allowed:
+        raise typer.Exit(WORK_FAILED)
+
+
+@app.command("list")
+def list_prices(as_json: JsonOption = False) -> None:
+    """Providers and models with their prices, and where these are from."""
+    document = {name: prices.get_provider_info(name) for name in prices.list_providers()}
+
+    def print_it() -> None:
+        table = Table("provider", "model", "an image", "source", "date")
+        for name in document:
+            for model in prices.get_models(name):
+                each = prices.estimate_cost(name, model=model)["per_image"]
+                info = document[name]["models"][model]
+                source = info["source"] or document[name]["source"]
+                table.add_row(
+                    name,
+                    model,
+                    f"${each:.4f}",
+                    source,
+                    str(info["date"] or document[name]["date"] or ""),
+                )
+        out.print(table)
+
+    show(as_json, document, print_it)
+
+
+@app.command("spent")
+def spent(
+    day: Annotated[str, typer.Option(help="A day (2026-11-21, UTC); all without.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """What the ledger says was paid, beside what was estimated."""
+    try:
+        chosen = datetime.date.fromisoformat(day) if day else None
+    except ValueError as error:
+        raise CommandError(f"--day {day}: give it as 2026-11-21") from error
+    sums: dict[tuple[str, str, str], list[float]] = {}
+    for entry in ledger.entries(open_sets().store, chosen):
+        name = (entry.at.date().isoformat(), entry.provider, entry.style)
+        total = sums.setdefault(name, [0.0, 0.0, 0])
+        total[0] += entry.estimate_usd
+        total[1] += entry.cost_usd
+        total[2] += 1
+    rows: list[dict[str, Any]] = [
+        {"day": d, "provider": p, "style": s, "payments": int(n), "estimate_usd": round(e, 4), "cost_usd": round(c, 4)}
+        for (d, p, s), (e, c, n) in sorted(sums.items())
+    ]  # fmt: skip
+
+    def print_it() -> None:
+        table = Table("day", "provider", "style", "payments", "estimate", "paid")
+        for row in rows:
+            table.add_row(row["day"], row["provider"], row["style"], str(row["payments"]), f"${row['estimate_usd']:.4f}", f"${row['cost_usd']:.4f}")  # fmt: skip
+        out.print(table if rows else "nothing was spent")
+
+    show(as_json, rows, print_it)
