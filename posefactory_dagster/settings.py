@@ -50,6 +50,13 @@ class Environment(BaseSettings):
         default=None, validation_alias="RUNPOD_ENDPOINT_BASE_URL"
     )
     endpoint_id: str | None = Field(default=None, validation_alias="POSEFACTORY_ENDPOINT_ID")
+    stability_api_key: SecretStr | None = Field(default=None, validation_alias="STABILITY_API_KEY")
+    dreamstudio_api_key: SecretStr | None = Field(
+        default=None, validation_alias="DREAMSTUDIO_API_KEY"
+    )
+    stability_api_base_url: str = Field(
+        default="https://api.stability.ai", validation_alias="STABILITY_API_BASE_URL"
+    )
     blender_path: Path | None = Field(default=None, validation_alias="BLENDER_PATH")
     pose_landmarker_model: Path | None = Field(
         default=None, validation_alias="POSE_LANDMARKER_MODEL"

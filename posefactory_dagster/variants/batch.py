@@ -324,11 +324,11 @@ class Batch:
             key = answer["image"]["key"]
             path = self._store.local_paths({key: answer["image"]["sha256"]})[key]
             return answer, path.read_bytes()
-        if call is not None:
+        if call is not None and not enhancer.repeatable:
             parameters = Parameters(**call["parameters"])
             return lost()
         self._purse.set_aside(price)
-        if not journal.begin(number, parameters, price, self._run_id):
+        if not journal.begin(number, parameters, price, self._run_id) and not enhancer.repeatable:
             self._purse.give_back(price)
             raise EnhancerError(f"{name}: another run is making it")
         started = time.perf_counter()

@@ -45,8 +45,10 @@ class Enhancer(Protocol):
 
     #: Provider, model and version, for the record.
     name: dict[str, str]
-    #: Whether each image costs money, so that it is asked for once and never again.
+    #: Whether each image costs money or minutes, so that it is asked for once and kept at once.
     paid: bool
+    #: Whether an image whose answer was lost may simply be asked for again: it was not charged to anybody.
+    repeatable: bool
     #: How many calls at once are of use.
     parallel: int
 

@@ -12,6 +12,14 @@ def open_enhancer(style: Style) -> Enhancer:
     Raises:
         CannotEnhance: a key or a package is missing.
     """
-    from posefactory_dagster.variants.enhancers.relight import Relight
+    if style.provider == "relight":
+        from posefactory_dagster.variants.enhancers.relight import Relight
 
-    return Relight()
+        return Relight()
+    if style.provider == "diffusers":
+        from posefactory_dagster.variants.enhancers.diffusion import Diffusion
+
+        return Diffusion(style)
+    from posefactory_dagster.variants.enhancers.stability import Stability
+
+    return Stability(style.provider, style.model)

@@ -74,6 +74,7 @@ class Relight:
     """See the module. Free, offline, and repeatable from its seed."""
 
     paid = False
+    repeatable = True
 
     def __init__(self) -> None:
         digest = hashlib.sha256((SHIPPED / "backgrounds.json").read_bytes()).hexdigest()[:8]
