@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # What Blender and OpenCV load; the GL ones are for EEVEE.
 LIBRARIES := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 libgomp1 libxkbcommon0 libsm6 libxi6 libxrender1 libxxf86vm1 libxfixes3
 
-.PHONY: setup system-packages demo test soak dev bench bench-remote prove-gate lint test-packages clean
+.PHONY: setup system-packages demo test soak dev bench bench-remote bench-variants prove-gate test-diffusers lint test-packages clean
 
 setup: system-packages $(STAMP)
 
@@ -42,11 +42,20 @@ lint: setup
 test: setup test-packages lint
 	$(BIN)/pytest -n 2 -m 'not soak'
 
+# In an environment of its own, as torch is large.
+test-diffusers: setup
+	test -x $(VENV)-diffusers/bin/python || $(PYTHON) -m venv $(VENV)-diffusers
+	$(VENV)-diffusers/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,diffusers]'
+	$(VENV)-diffusers/bin/pytest tests/variants/test_diffusion.py
+
 soak: setup test-packages
 	$(BIN)/pytest -m soak -s
 
 bench: setup
 	$(BIN)/python benchmarks/run.py
+
+bench-variants: setup
+	$(BIN)/python benchmarks/variants.py
 
 prove-gate: setup
 	$(BIN)/python benchmarks/gate/prove.py --seed 1

@@ -89,7 +89,7 @@ class Factory:
         settings = root / "posefactory.toml"
         settings.write_text(
             "[render]\nnum_angles = 2\nframes_per_clip = 1\nwidth = 96\nheight = 96\nsamples = 1\n"
-            "engine = 'cycles'\n"
+            "engine = 'cycles'\n[variants]\nmax_attempts = 1\n"
         )
         self.environment = {
             **{

@@ -54,17 +54,26 @@ def test_the_graph() -> None:
         "multi_angle_renders",
         "pose_labels",
         "label_accuracy",
+        "enhanced_variants",
         "pose_dataset",
         "gpu_prices",
+        "spending",
     }
     for name, node in specs.items():
         assert node.description and node.group_name != "default" and node.kinds
-        assert (node.partitions_def is None) == (name in ("pose_dataset", "gpu_prices"))
+        assert (node.partitions_def is None) == (name in ("pose_dataset", "gpu_prices", "spending"))
     upstream = {n: {k.to_user_string() for k in node.parent_keys} for n, node in specs.items()}
     assert upstream["multi_angle_renders"] == {"character"}
-    assert upstream["pose_dataset"] == {"multi_angle_renders", "pose_labels", "label_accuracy"}
+    assert upstream["pose_dataset"] == {
+        "multi_angle_renders",
+        "pose_labels",
+        "label_accuracy",
+        "enhanced_variants",
+    }
+    assert upstream["enhanced_variants"] == {"multi_angle_renders"}
     assert {s.name for s in defs.sensors or []} == {
         "upload_sensor",
         "carry_on_sensor",
+        "review_sensor",
         "pod_janitor",
     }

@@ -30,7 +30,7 @@ from posefactory_dagster.blender.record import read_jobs
 from posefactory_dagster.settings import PROJECT_ROOT
 from tests.conftest import SAMPLES, SMALL, Factory
 
-CHAIN = ("character", "multi_angle_renders", "pose_labels", "label_accuracy")
+CHAIN = ("character", "multi_angle_renders", "pose_labels", "label_accuracy", "enhanced_variants")
 
 
 def dataset_of(factory: Factory) -> Path:
@@ -43,7 +43,11 @@ def check_dataset(folder: Path, images: int) -> None:
     for name, count in (("person_keypoints_17.json", 17), ("person_keypoints_33.json", 33)):
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO(str(folder / "annotations" / name))
-        assert len(coco.getImgIds()) == images
+        records = coco.loadImgs(coco.getImgIds())
+        assert sum("variant" not in r for r in records) == images
+        names = {r["file_name"] for r in records}
+        assert all(r["variant_of"] in names for r in records if "variant" in r)
+        assert all((folder / r["mask"]).is_file() for r in records)
         for annotation in coco.loadAnns(coco.getAnnIds()):
             assert len(annotation["keypoints"]) == 3 * count
             assert coco.annToMask(annotation).sum() == annotation["area"] > 0
@@ -53,7 +57,8 @@ def check_dataset(folder: Path, images: int) -> None:
                 np.eye(3)
             )
     table = pd.read_parquet(folder / "landmarks.parquet")
-    assert len(table) == images * 33
+    assert (table["variant"] == "").sum() == images * 33
+    assert set(table["file"]) == names
     assert {"x_px", "mediapipe_x", "visibility", "origin", "split"} <= set(table.columns)
     assert (folder / "contact_sheet.jpg").stat().st_size > 1000
 
@@ -78,7 +83,7 @@ def test_sample_to_dataset_and_nothing_is_made_twice(factory: Factory) -> None:
     settings.write_text(settings.read_text() + "seed = 5\n")
     assert json.loads(factory.cli("run", "--stale", "--json"))["keys"] == ["ada_walk"]
     made = {r.asset for r in set(factory.sets.all()) - set(before)}
-    assert made == {"multi_angle_renders", "pose_labels", "label_accuracy", "pose_dataset"}
+    assert made == {*CHAIN[1:], "pose_dataset"}
     assert all(factory.sets.find(r).created_at == t for r, t in before.items())
     assert json.loads(factory.cli("store", "verify", "--json"))["damaged"] == []
 
@@ -143,7 +148,7 @@ def test_x_bot_and_a_cast_kick(factory: Factory, mixamo: Path) -> None:
     rows = {r["key"]: r for r in json.loads(factory.cli("characters", "list", "--json"))}
     assert rows["kick"]["kind"] == "motion" and rows["kick"]["done"] == ["character"]
     assert rows["xbot"]["height_m"] == pytest.approx(1.81, abs=0.02)
-    assert all(len(rows[k]["done"]) == 4 for k in ("xbot", "ybot", "ybot__kick"))
+    assert all(rows[k]["done"] == list(CHAIN) for k in ("xbot", "ybot", "ybot__kick"))
     assert factory.sets.current("multi_angle_renders", "ybot").facts["frames"] == [1]
     check_dataset(dataset_of(factory), 6)
     text = factory.cli("run", "kick", "--until", "multi_angle_renders", expect=1)
@@ -204,9 +209,12 @@ def test_a_crash_ends_one_character_and_the_rest_go_on(tmp_path: Path) -> None:
     def kill_b(event: dict[str, Any]) -> None:
         if event["event"] == "start" and event["key"] == "b":
             for child in psutil.Process().children(recursive=True):
-                if "render_character" in " ".join(child.cmdline()):
-                    os.kill(child.pid, signal.SIGSEGV)
-                    killed.append(child.pid)
+                with contextlib.suppress(
+                    psutil.NoSuchProcess
+                ):  # one of an earlier test, just ending
+                    if "render_character" in " ".join(child.cmdline()):
+                        os.kill(child.pid, signal.SIGSEGV)
+                        killed.append(child.pid)
 
     outcomes = run_job(new_job("render", tasks, SMALL), tmp_path, on_event=kill_b)
     assert killed and "crashed on it (signal 11)" in outcomes["b"].error

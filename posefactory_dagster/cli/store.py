@@ -20,6 +20,7 @@ from posefactory_dagster.cli.terminal import (
     print_error,
     show,
 )
+from posefactory_dagster.quality.approval import damaged_locks
 from posefactory_dagster.settings import environment
 from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
@@ -36,7 +37,7 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every file of every committed set against its manifest, and every pointer."""
+    """Check every file of every committed set against its manifest, every pointer, and every locked image."""
     sets = open_sets()
     damages, count = [], 0
     with err.status("verifying") as status:
@@ -46,6 +47,7 @@ def verify(
             damages += found
             if found and repair:
                 sets.drop(ref)
+    locks = list(damaged_locks(sets.store))
     rows = [
         {"asset": d.ref.asset, "partition": d.ref.partition, "identity": d.ref.identity, "file": d.file, "fault": d.fault}
         for d in damages
@@ -58,12 +60,16 @@ def verify(
                 soft_wrap=True,
             )
         out.print(f"{count} sets checked, {len(rows)} faults found")
+        for text in locks:
+            print_error(
+                f"{text}; restore it from a copy, or take it out with posefactory review reject"
+            )
         if rows:
             todo = "posefactory run --stale makes them again"
             out.print(f"dropped; {todo}" if repair else f"posefactory store verify --repair drops these sets, and {todo}")  # fmt: skip
 
-    show(as_json, {"sets": count, "damaged": rows, "repaired": repair}, print_it)
-    if rows and not repair:
+    show(as_json, {"sets": count, "damaged": rows, "locks": locks, "repaired": repair}, print_it)
+    if locks or (rows and not repair):
         raise typer.Exit(WORK_FAILED)
 
 
@@ -97,7 +103,7 @@ def copy(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy uploads and committed sets to another store; run it again to go on where it was cut off."""
+    """Copy uploads, committed sets and variants to another store; run it again to go on where it was cut off."""
     from posefactory_dagster.storage.copying import Copied, copy_store
 
     copied = Copied()

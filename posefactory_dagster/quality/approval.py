@@ -118,6 +118,26 @@ def locks_of(store: Store, character: str) -> dict[str, Lock]:
         return {name: lock for name, lock in zip(names, locks, strict=True) if lock}
 
 
+def damaged_locks(store: Store) -> Iterator[str]:
+    """What is wrong with locks and their images, a line for each."""
+    for item in sorted(store.list(layout.LOCKS), key=lambda i: i.key):
+        place = layout.parse_lock(item.key)
+        if place is None:
+            continue
+        try:
+            lock = read_lock(store, *place)
+        except ApprovalError as error:
+            yield str(error)
+            continue
+        if lock is None:
+            continue
+        found = store.digest(lock.image.key)
+        if found is None:
+            yield f"{store.address(lock.image.key)}: a locked image is missing"
+        elif found.sha256 != lock.image.sha256:
+            yield f"{store.address(lock.image.key)}: not the image that was locked"
+
+
 def read_decisions(store: Store) -> Decisions:
     """All decision files; a file that is none is told of and stops nothing."""
     keys = sorted(item.key for item in store.list(layout.DECISIONS))

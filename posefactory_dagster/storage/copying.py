@@ -12,6 +12,8 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import REPAIR, CommittedSets, SetRef
 from posefactory_dagster.storage.store import Store, StoreError
 
+#: Written once and never changed, so that what is there is right: images before the locks that name them.
+WRITTEN_ONCE = (layout.VARIANTS, layout.LOCKS, layout.DECISIONS, layout.LEDGER)
 #: Files of one set on the way at a time.
 BATCH = 64
 
@@ -25,6 +27,7 @@ class Copied:
 
     sets: int = 0
     uploads: int = 0
+    variants: int = 0
     found: int = 0
     bytes: int = 0
     clashes: list[str] = field(default_factory=list)
@@ -32,7 +35,7 @@ class Copied:
 
 
 def copy_store(source: Store, target: Store, replace: bool = False) -> Iterator[tuple[str, Copied]]:
-    """Copy uploads, committed sets and pointers; yields what is being copied, and the count so far.
+    """Copy uploads, variants with their locks, committed sets and pointers; yields what is being copied, and the count so far.
 
     A set goes over files first and manifest last, so one that was cut off does not exist at the target;
     a second copy finds what is there and takes the rest. No set and no upload at the target is
@@ -58,6 +61,17 @@ def copy_store(source: Store, target: Store, replace: bool = False) -> Iterator[
         _carry(source, target, {item.key: None})
         done.uploads += 1
         done.bytes += item.size
+    for prefix in WRITTEN_ONCE:
+        have_keys = {item.key for item in target.list(prefix)}
+        new = sorted(
+            (i for i in source.list(prefix) if i.key not in have_keys), key=lambda i: i.key
+        )
+        for start in range(0, len(new), BATCH):
+            yield new[start].key, done
+            part = new[start : start + BATCH]
+            _carry(source, target, {item.key: None for item in part})
+            done.variants += len(part)
+            done.bytes += sum(item.size for item in part)
     sets, theirs = CommittedSets(source), CommittedSets(target)
     have = set(theirs.all())
     for ref in sorted(sets.all(), key=lambda r: (r.asset, r.partition, r.identity)):

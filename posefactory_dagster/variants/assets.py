@@ -19,7 +19,6 @@ from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.settings import VariantSettings, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
-from posefactory_dagster.storage.store import LocalStore
 from posefactory_dagster.variants import variant_sets
 from posefactory_dagster.variants.batch import Batch, Unfinished, plan
 from posefactory_dagster.variants.enhancers.base import Enhancer, EnhancerError
@@ -29,8 +28,6 @@ from posefactory_dagster.variants.styles import Style, read_styles
 
 #: Of a run, before anything is spent.
 ESTIMATE_TAG = "posefactory/variants_estimate_usd"
-#: A week, for the review page of a bucket.
-PAGE_SECONDS = 7 * 24 * 3600
 
 
 class VariantConfig(dg.Config):
@@ -84,7 +81,7 @@ def enhanced_variants(
             ref = SetRef(variant_sets.ASSET, key, identity)
             if (committed := sets.find(ref)) is not None:
                 context.log.info(f"{key}: found committed")
-                ledger.good(key, ref, _metadata(sets, committed))
+                ledger.good(key, ref, _metadata(committed))
             else:
                 todo[key] = (ref, renders)
         if not todo:
@@ -105,7 +102,7 @@ def enhanced_variants(
             context.log.info(
                 f"{key}: {committed.facts['states']}, ${committed.facts['cost_usd']:.4f}"
             )
-            ledger.good(key, ref, _metadata(sets, committed))
+            ledger.good(key, ref, _metadata(committed))
         return ledger.close()
 
 
@@ -214,11 +211,11 @@ def _make(
         )
 
 
-def _metadata(sets: CommittedSets, committed: CommittedSet) -> dict[str, Any]:
+def _metadata(committed: CommittedSet) -> dict[str, Any]:
     facts = committed.facts
     return {
         "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(variant_sets.STRIP), 192)),
-        "review": _page(sets, committed),
+        "review": _page(committed),
         "variants": facts["variants"],
         **{state: count for state, count in facts["states"].items()},
         "not_judgeable": facts["not_judgeable"],
@@ -230,12 +227,6 @@ def _metadata(sets: CommittedSets, committed: CommittedSet) -> dict[str, Any]:
     }
 
 
-def _page(sets: CommittedSets, committed: CommittedSet) -> dg.MetadataValue:
-    """Where the review page is: a file to open, or an address that works for a week."""
-    if isinstance(sets.store, LocalStore):
-        return dg.MetadataValue.path(committed.address(variant_sets.PAGE))
-    from posefactory_dagster.storage.r2 import R2Store
-
-    assert isinstance(sets.store, R2Store)
-    key = committed.key(variant_sets.PAGE)
-    return dg.MetadataValue.url(sets.store.presigned(key, "GET", PAGE_SECONDS))
+def _page(committed: CommittedSet) -> dg.MetadataValue:
+    """Where the review page is. No signed address: the event log would keep it, and `review show` fetches it."""
+    return dg.MetadataValue.path(committed.address(variant_sets.PAGE))

@@ -162,7 +162,7 @@ def test_a_motion_is_only_inspected_and_takes_its_casts_along(sensor: Sensor, mi
     sensor.tick()
     requests = {r.tags[RANGE_START]: r for r in sensor.tick().run_requests}
     assert [k.to_user_string() for k in requests["kick"].asset_selection] == ["character"]
-    assert len(requests["hero"].asset_selection) == 5
+    assert len(requests["hero"].asset_selection) == 6
     sensor.instance.add_dynamic_partitions("character", ["hero__kick"])
     shutil.copyfile(mixamo / "sitting.fbx", sensor.uploads / "kick.fbx")
     sensor.tick()
@@ -212,5 +212,6 @@ def test_good_characters_of_a_failed_run_are_carried_on(
         "multi_angle_renders",
         "pose_labels",
         "label_accuracy",
+        "enhanced_variants",
         "pose_dataset",
     ]

@@ -1,0 +1,119 @@
+"""The original's cost functions, the ledger and the purse."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from posefactory_dagster.costs import prices
+from posefactory_dagster.costs.estimates import OverBudget
+from posefactory_dagster.costs.ledger import Entry, Purse, enter, entries, spent_today
+from posefactory_dagster.storage.opening import open_store
+from tests.conftest import Factory
+
+
+def test_the_contract_of_an_estimate() -> None:
+    found = prices.estimate_cost("stability", "1024x1024", steps=50, model="sdxl", count=10)
+    assert set(found) == {"total", "per_image", "count", "provider", "provider_name", "breakdown"}
+    assert found["total"] == pytest.approx(10 * found["per_image"])
+    assert set(found["breakdown"]) == {
+        "type", "base_cost", "resolution", "resolution_multiplier", "model", "model_multiplier", "steps", "steps_cost",
+    }  # fmt: skip
+    assert 0.002 <= found["per_image"] <= 0.008
+    assert prices.estimate_cost("stability")["per_image"] == 0.002
+    local = prices.estimate_cost("local", model="render")
+    assert local["breakdown"]["type"] == "local"
+    assert local["per_image"] == pytest.approx(0.42 / 3600 * 5)
+    assert prices.estimate_cost("local", model="render", per_hour=0.84)["total"] == pytest.approx(2 * local["total"])  # fmt: skip
+
+
+def test_every_endpoint_that_is_called_has_its_own_price_with_source_and_date() -> None:
+    for provider in ("stability", "dreamstudio"):
+        info = prices.get_provider_info(provider)
+        called = {k: m for k, m in info["models"].items() if m["endpoint"]}
+        assert set(called) == {"structure", "sketch", "sdxl_1_0"}
+        for model in called.values():
+            assert model["per_image"] > 0 and model["source"] and model["date"]
+    assert prices.estimate_cost("stability", model="structure")["per_image"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ({"provider": "nobody"}, "relight, stability"),
+        ({"model": "gpt"}, "sketch, structure"),
+        ({"resolution": "7x7"}, "512x512, 768x768, 1024x1024"),
+        ({"count": 0}, "count is 0: give a whole number from 1"),
+        ({"count": -3}, "count is -3"),
+        ({"count": 10**9}, "from 1 to 1000000"),
+        ({"count": float("nan")}, "count is nan"),
+        ({"count": True}, "count is True"),
+        ({"count": 1.5}, "count is 1.5"),
+        ({"steps": 0}, "steps is 0"),
+        ({"per_hour": float("inf")}, "per_hour is inf"),
+    ],
+)
+def test_what_has_no_price_is_an_error_that_names_what_is_allowed(words: dict, names: str) -> None:
+    with pytest.raises(prices.PriceError, match=names):
+        prices.estimate_cost(**{"provider": "stability", **words})
+
+
+def test_validate_cost_has_a_limit_and_a_warning() -> None:
+    assert prices.validate_cost(10)[0] and "within" in prices.validate_cost(10)[1]
+    assert prices.validate_cost(50)[0] and "warning" in prices.validate_cost(50)[1]
+    assert not prices.validate_cost(100.01)[0]
+    assert not prices.validate_cost(5, max_cost=4)[0]
+    for nonsense in (-1, math.nan, math.inf):
+        assert not prices.validate_cost(nonsense)[0]
+
+
+def entry(cost: float, **values: object) -> Entry:
+    base = {
+        "at": datetime.datetime.now(datetime.UTC), "provider": "stability", "model": "structure",
+        "what": "x", "cost_usd": cost, "estimate_usd": cost,
+    }  # fmt: skip
+    return Entry(**{**base, **values})  # type: ignore[arg-type]
+
+
+def test_the_ledger_only_grows_and_counts_nothing_twice(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    enter(store, "a-1", entry(0.05))
+    enter(store, "a-1", entry(99.0))  # written once
+    enter(store, "b-1", entry(0.03))
+    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    enter(store, "c-1", entry(1.0, at=yesterday))
+    assert spent_today(store) == pytest.approx(0.08)
+    assert [e.cost_usd for e in entries(store)] == [1.0, 0.05, 0.03]
+
+
+def test_a_purse_refuses_before_the_money_is_gone(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    purse = Purse(store, max_job=0.1, max_day=10)
+    purse.check(0.1)
+    with pytest.raises(OverBudget, match=r"max_cost_per_job = \$0\.10"):
+        purse.check(0.11)
+    purse.set_aside(0.06)
+    with pytest.raises(OverBudget):
+        purse.set_aside(0.06)
+    purse.give_back(0.06)
+    purse.set_aside(0.06)
+    purse.paid("x", entry(0.04), 0.06)
+    assert purse.spent == pytest.approx(0.04)
+    with pytest.raises(OverBudget, match=r"max_cost_per_day = \$0\.05"):
+        Purse(store, max_job=1, max_day=0.05).set_aside(0.02)
+
+
+def test_the_command_line_says_prices_and_refuses_too_much(factory: Factory) -> None:
+    found = json.loads(factory.cli("costs", "estimate", "--style", "stability_structure", "--count", "100", "--json"))  # fmt: skip
+    assert found["total"] == pytest.approx(5.0) and found["allowed"]
+    text = factory.cli("costs", "estimate", "stability", "--model", "structure", "--count", "1001", expect=1)  # fmt: skip
+    assert "max_images_per_batch = 1000" in text
+    assert "choose one of" in factory.cli("costs", "estimate", "nobody", expect=2)
+    assert "choose from" in factory.cli("costs", "estimate", "--style", "nope", expect=2)
+    assert "stability" in json.loads(factory.cli("costs", "list", "--json"))
+    assert json.loads(factory.cli("costs", "spent", "--json")) == []
+    assert "give it as 2026-11-21" in factory.cli("costs", "spent", "--day", "tomorrow", expect=2)

@@ -1,0 +1,146 @@
+"""Locks are written once; people win over the gate; what is no decision is told and stops nothing."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from posefactory_dagster.quality.approval import (
+    ApprovalError,
+    Decision,
+    Lock,
+    lock_all,
+    locks_of,
+    may_enter,
+    now,
+    read_decisions,
+    read_lock,
+    settle,
+    state_of,
+    write_decisions,
+)
+from posefactory_dagster.quality.records import Attempt, Image, Parameters, Source, Variant
+from posefactory_dagster.storage.opening import open_store
+from posefactory_dagster.storage.store import Store
+
+IMAGE = Image(key="variants/ada/v1/1-aaaa.png", sha256="a" * 64, size=10)
+
+
+def variant(severity: str = "none", image: Image | None = IMAGE, state: str = "blocked") -> Variant:
+    attempt = Attempt(
+        number=1, parameters=Parameters(strength=0.5, control=0.5, seed=1), seed=1, image=image,
+        verdict={"severity": severity, "reasons": []},
+    )  # fmt: skip
+    source = Source(set=("multi_angle_renders", "ada", "x"), file="f.png", sha256="b" * 64, frame=1, view="front")  # fmt: skip
+    return Variant(
+        variant="v1", character="ada", source=source, style_name="s", style={}, copy_number=0,
+        enhancer={"provider": "relight"}, attempts=(attempt,), kept=1 if image else 0, state=state,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def decision(word: str, reason: str = "", later: int = 0, **values: object) -> Decision:
+    at = now() + datetime.timedelta(seconds=later)
+    return Decision(character="ada", variant="v1", decision=word, reason=reason, at=at, **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path))
+
+
+def the_lock(approved_by: str = "gate") -> Lock:
+    return Lock(image=IMAGE, approved_by=approved_by, approved_at=now(), variant=variant())
+
+
+def test_a_lock_is_written_once(store: Store) -> None:
+    lock_all(store, [the_lock()])
+    lock_all(store, [the_lock("somebody else")])
+    assert locks_of(store, "ada")["v1"].approved_by == "gate"
+    assert locks_of(store, "bruno") == {} and read_lock(store, "ada", "v2") is None
+
+
+def test_what_is_no_lock_is_refused(store: Store) -> None:
+    store.put_bytes("locks/ada/v1.json", b'{"approved_by": "me"}')
+    with pytest.raises(ApprovalError, match=r"v1\.json: not a lock"):
+        locks_of(store, "ada")
+
+
+def test_only_a_locked_image_as_it_is_may_enter() -> None:
+    locked, other = the_lock(), variant(image=IMAGE.model_copy(update={"sha256": "c" * 64}))
+    assert may_enter(variant(state="locked_approved"), locked, None)
+    assert not may_enter(variant(state="locked_approved"), None, None)  # a record is no lock
+    assert not may_enter(other, locked, None)
+    assert not may_enter(variant(), locked, decision("reject"))
+    assert may_enter(variant(), locked, decision("approve"))
+
+
+def test_states_follow_people_then_locks_then_the_batch() -> None:
+    assert state_of(variant(), None, None) == "blocked"
+    assert state_of(variant(), the_lock(), None) == "locked_approved"
+    assert state_of(variant(), the_lock(), decision("reject")) == "qa_rejected"
+    assert state_of(variant(state="locked_approved"), None, None) == "qa_approved"
+
+
+def test_the_latest_decision_counts_whatever_the_files_are_called(store: Store) -> None:
+    write_decisions(store, [decision("reject", later=10)])
+    write_decisions(store, [decision("approve")])
+    found = read_decisions(store).of("ada", "v1")
+    assert found is not None and found.decision == "reject"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "file"),
+        (b"no json", "Invalid JSON"),
+        (b"[]", "file"),
+        (b'{"decisions": [{"character": "../x", "variant": "v", "decision": "approve", "at": "2026-01-01T00:00:00Z"}]}', "character"),
+        (b'{"decisions": [{"character": "x", "variant": "v", "decision": "maybe", "at": "2026-01-01T00:00:00Z"}]}', "'approve' or 'reject'"),
+        (b'{"decisions": [{"character": "x", "variant": "v", "decision": "reject"}]}', "at: Field required"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_decision_is_told_and_stops_nothing(
+    store: Store, content: bytes, words: str
+) -> None:
+    store.put_bytes("decisions/bad.json", content)
+    write_decisions(store, [decision("reject")])
+    found = read_decisions(store)
+    assert found.of("ada", "v1") is not None
+    (error,) = found.errors.values()
+    assert "bad.json" in error and words in error and "remove or mend it" in error
+
+
+def test_an_approval_becomes_a_lock(store: Store) -> None:
+    faults = list(
+        settle(store, [decision("approve", reviewer="kim")], {("ada", "v1"): variant("major")})
+    )
+    lock = read_lock(store, "ada", "v1")
+    assert not faults and lock is not None and lock.approved_by == "kim"
+    assert lock.variant.state == "locked_approved"
+
+
+@pytest.mark.parametrize(
+    ("word", "made", "fault"),
+    [
+        (decision("approve"), variant("critical"), "only with a written reason"),
+        (decision("approve", reason="  "), variant("critical"), "only with a written reason"),
+        (decision("approve", reason="the hat hides the face"), variant("critical"), None),
+        (decision("approve", sha256="d" * 64), variant("major"), "of another image"),
+        (decision("approve"), variant("critical", image=None), "no image to approve"),
+        (decision("reject"), variant("critical", image=None), None),
+    ],
+)
+def test_approvals_that_cannot_be_followed_say_why(
+    store: Store, word: Decision, made: Variant, fault: str | None
+) -> None:
+    faults = [text for _, text in settle(store, [word], {("ada", "v1"): made})]
+    assert len(faults) == (fault is not None)
+    if fault:
+        assert fault in faults[0] and read_lock(store, "ada", "v1") is None
+
+
+def test_a_decision_on_nothing_is_told(store: Store) -> None:
+    ((_, text),) = settle(store, [decision("approve")], {})
+    assert "no such variant" in text

@@ -1,0 +1,190 @@
+"""From a render to a locked variant: attempts, corrections, states; nothing is paid twice, nothing is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from posefactory_dagster.costs.ledger import entries
+from posefactory_dagster.quality.approval import locks_of
+from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.storage.sets import CommittedSets
+from posefactory_dagster.variants.batch import INTERRUPTED, NOT_JUDGEABLE, Unfinished
+from posefactory_dagster.variants.enhancers import stability as module
+from posefactory_dagster.variants.styles import Style, read_style
+from tests.stability_simulator import StabilitySimulator
+from tests.variants.conftest import Make
+
+PAID = read_style("stability_structure")
+ALL_VIEWS = ("az_000", "az_090", "az_180", "az_270")
+
+
+def bytes_of(sets: CommittedSets, variant: Variant) -> bytes:
+    assert variant.image is not None
+    data = sets.store.get_bytes(variant.image.key)
+    assert data is not None and hashlib.sha256(data).hexdigest() == variant.image.sha256
+    return data
+
+
+def test_what_passes_is_locked_with_its_whole_record(
+    make: Make, sets: CommittedSets, simulator: StabilitySimulator
+) -> None:
+    (variant,) = make(PAID)
+    assert variant.state == "locked_approved" and variant.kept == 1
+    lock = locks_of(sets.store, "ada")[variant.variant]
+    assert lock.variant == variant and lock.approved_by == "gate"
+    assert lock.image.sha256 == hashlib.sha256(bytes_of(sets, variant)).hexdigest()
+    (attempt,) = variant.attempts
+    assert attempt.verdict["passes"] and attempt.cost_usd == attempt.estimate_usd == 0.05
+    assert variant.enhancer == {"provider": "stability", "model": "structure", "version": "v2beta"}
+    (paid,) = entries(sets.store)
+    assert paid.cost_usd == 0.05 and paid.style == PAID.name and paid.run_id == "run-1"
+
+
+def test_nothing_is_asked_for_again(
+    make: Make, sets: CommittedSets, simulator: StabilitySimulator
+) -> None:
+    first = make(PAID)
+    again = make(PAID)
+    assert again == first and len(simulator.charges) == 1
+    # Even if the lock is gone: the image that was paid for is judged once more.
+    sets.store.delete([i.key for i in sets.store.list("locks/")])
+    third = make(PAID)
+    assert third[0].image == first[0].image and len(simulator.charges) == 1
+
+
+def test_a_locked_image_is_changed_by_no_setting_and_no_other_style(
+    make: Make, sets: CommittedSets, simulator: StabilitySimulator
+) -> None:
+    (first,) = make(PAID)
+    before = bytes_of(sets, first)
+    lock = sets.store.get_bytes(f"locks/ada/{first.variant}.json")
+    simulator.behaviour = "mirror"
+    (same,) = make(PAID, max_attempts=1)
+    (other,) = make(PAID.model_copy(update={"strength": 0.9}), max_attempts=1)
+    assert same == first and other.variant != first.variant
+    assert bytes_of(sets, first) == before
+    assert sets.store.get_bytes(f"locks/ada/{first.variant}.json") == lock
+
+
+def test_a_lost_pose_is_corrected_by_why_and_blocked_in_the_end(
+    make: Make, sets: CommittedSets, simulator: StabilitySimulator
+) -> None:
+    simulator.behaviour = "shift"
+    (variant,) = make(PAID, max_attempts=3)
+    assert variant.state == "blocked" and not locks_of(sets.store, "ada")
+    severities = [a.verdict["severity"] for a in variant.attempts]
+    if "critical" not in severities:
+        assert len(variant.attempts) == 3
+        one, two, _ = (a.parameters for a in variant.attempts)
+        assert (
+            two.seed == one.seed + 1 and two.strength < one.strength and two.control > one.control
+        )
+        assert (
+            "exactly the same pose" in two.prompt and "strength" in variant.attempts[1].correction
+        )
+    assert len(simulator.charges) == len(variant.attempts) == len(list(entries(sets.store)))
+    assert variant.image is not None  # for a person to look at
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [("blank", "nobody"), ("small", "size")])
+def test_a_critical_failure_is_not_paid_for_again(
+    make: Make, simulator: StabilitySimulator, behaviour: str, code: str
+) -> None:
+    simulator.behaviour = behaviour
+    (variant,) = make(PAID)
+    assert variant.state == "blocked" and len(simulator.charges) == 1
+    assert code in [r["code"] for r in variant.verdict["reasons"]]
+
+
+def test_content_filters_are_verdicts(make: Make, simulator: StabilitySimulator, sets: CommittedSets) -> None:  # fmt: skip
+    simulator.faults.extend(["filtered", "moderated"])
+    (spoiled,) = make(PAID)
+    assert spoiled.state == "blocked" and "content filter" in spoiled.reasons[0]
+    assert next(iter(entries(sets.store))).outcome == "filtered"
+    (refused,) = make(PAID.model_copy(update={"prompt": "another"}))
+    assert refused.state == "blocked" and refused.image is None
+    assert "content_moderation" in " ".join(refused.reasons)
+    assert len(simulator.charges) == 1 and len(list(entries(sets.store))) == 1
+    make(PAID.model_copy(update={"prompt": "another"}))
+    assert simulator.calls == 2  # a refusal is remembered
+
+
+def test_paid_enhancers_leave_out_what_cannot_be_judged(
+    make: Make, simulator: StabilitySimulator
+) -> None:
+    made = make(PAID, ALL_VIEWS)
+    skipped = [v for v in made if v.state == "pending"]
+    assert skipped and all(NOT_JUDGEABLE in v.flags and not v.attempts for v in skipped)
+    assert len(simulator.charges) == len(made) - len(skipped) > 0
+    everything = make(PAID, ALL_VIEWS, skip_unjudgeable=False)
+    assert all(v.attempts for v in everything)
+
+
+def test_an_answer_that_was_lost_is_counted_and_not_asked_for_again_unasked(
+    make: Make, simulator: StabilitySimulator, sets: CommittedSets
+) -> None:
+    simulator.faults.append("drop")
+    (lost,) = make(PAID)
+    assert lost.state == "failed" and lost.reasons == [INTERRUPTED] and lost.cost_usd == 0.05
+    assert [e.outcome for e in entries(sets.store)] == ["unknown"]
+    assert make(PAID)[0].state == "failed" and len(simulator.charges) == 1
+    (asked,) = make(PAID, retry_interrupted=True)
+    assert asked.state == "locked_approved" and asked.kept == 2 and len(simulator.charges) == 2
+    assert "asked once more" in asked.attempts[1].correction
+
+
+def test_a_batch_that_was_cut_short_goes_on_where_it_was(
+    make: Make, simulator: StabilitySimulator, sets: CommittedSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    style = PAID.model_copy(update={"count": 6})
+    monkeypatch.setattr(module.Stability, "parallel", 1)
+    simulator.faults.extend(["", "", "no_credit"])
+    with pytest.raises(
+        Unfinished, match=r"4 of 6 variants .*no credit is left.*nothing is paid for twice"
+    ):
+        make(style)
+    assert len(simulator.charges) == 2 == len(locks_of(sets.store, "ada")) and simulator.calls == 3
+    made = make(style)
+    assert [v.state for v in made] == ["locked_approved"] * 6
+    assert len(simulator.charges) == 6 == len({c.fingerprint for c in simulator.charges})
+
+
+def test_the_budget_holds_inside_a_batch(make: Make, simulator: StabilitySimulator) -> None:
+    style = PAID.model_copy(update={"count": 6})
+    with pytest.raises(Unfinished, match=r"max_cost_per_job = \$0\.12"):
+        make(style, max_cost_per_job=0.12)
+    assert len(simulator.charges) == 2
+    with pytest.raises(Unfinished, match=r"max_cost_per_day = \$0\.16"):
+        make(style, max_cost_per_day=0.16)
+    assert len(simulator.charges) == 3
+
+
+def test_as_many_calls_at_once_as_are_of_use(make: Make, simulator: StabilitySimulator) -> None:
+    simulator.latency_s = 0.3
+    make(PAID.model_copy(update={"count": 16}), max_cost_per_job=10)
+    assert simulator.most_at_once >= 8 and not simulator.violations
+
+
+def test_garbage_that_was_paid_for_is_kept_and_blocked(
+    make: Make, simulator: StabilitySimulator, sets: CommittedSets
+) -> None:
+    simulator.faults.append("garbage")
+    (variant,) = make(PAID)
+    assert variant.state == "blocked" and bytes_of(sets, variant) == b"no image"
+    assert "cannot be decoded" in variant.reasons[0]
+
+
+def test_relight_is_free_and_repeatable(make: Make, sets: CommittedSets) -> None:
+    style: Style = read_style("places")
+    made = make(style, ALL_VIEWS)
+    assert {v.state for v in made} <= {"locked_approved", "blocked"}
+    assert any(v.state == "locked_approved" for v in made)
+    for variant in made:
+        if variant.image is not None:
+            bytes_of(sets, variant)
+    assert not list(entries(sets.store))
+    records = [json.loads(v.model_dump_json()) for v in made]
+    assert [Variant.model_validate(r) for r in records] == made

@@ -1,0 +1,102 @@
+"""kill -9 in the middle of a paid batch: nothing is paid twice, nothing is lost, nothing unlocked gets into the dataset."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from posefactory_dagster.costs.ledger import entries
+from posefactory_dagster.quality.approval import locks_of
+from posefactory_dagster.variants.batch import INTERRUPTED
+from posefactory_dagster.variants.variant_sets import read_variants
+from tests.conftest import Factory
+from tests.stability_simulator import StabilitySimulator, stability
+
+SETTINGS = (
+    "[render]\nnum_angles = 8\nframes_per_clip = 1\nwidth = 256\nheight = 256\nsamples = 4\nengine = 'cycles'\n"
+    "[variants]\nstyles = ['stability_structure']\nskip_unjudgeable = false\nmax_attempts = 2\n"
+)
+
+
+def killed_after(factory: Factory, server: StabilitySimulator, images: int) -> None:
+    """Start a run, and kill it with all its children once so many images are paid for."""
+    process = subprocess.Popen(
+        factory.command("run", "ada", "--until", "enhanced_variants"),
+        env={**factory.environment, **server.environment}, cwd=factory.root, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while len(server.charges) < images:
+        assert process.poll() is None, "the run ended by itself"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_a_killed_batch_goes_on_without_paying_twice(factory: Factory, images: int) -> None:
+    (factory.root / "posefactory.toml").write_text(SETTINGS)
+    factory.add_sample("ada_walk", "ada")
+    factory.cli("run", "ada", "--until", "label_accuracy")
+    with stability() as server:
+        server.stagger_s = 0.4
+        killed_after(factory, server, images)
+        time.sleep(0.5)  # calls that were under way are charged all the same
+        while server.at_once:
+            time.sleep(0.05)
+        before = len(server.charges)
+        server.stagger_s = 0
+        done = json.loads(factory.cli("run", "ada", "--json", **server.environment))
+        assert done["done"] == ["ada"], done
+        again = len(server.charges)
+        factory.cli("run", "ada", **server.environment)
+        assert len(server.charges) == again  # and a third run asks for nothing
+    fingerprints = [c.fingerprint for c in server.charges]
+    assert len(set(fingerprints)) == len(fingerprints) >= before
+    variants = read_variants(factory.sets.current("enhanced_variants", "ada"))
+    assert len(variants) == 8
+    lost = [v for v in variants if any(a.error == INTERRUPTED for a in v.attempts)]
+    kept = [a for v in variants for a in v.attempts if a.image]
+    for attempt in kept:
+        assert factory.sets.store.get_bytes(attempt.image.key)
+    # Every charge is an image that is kept, or an attempt that says that its answer was lost.
+    assert len(kept) <= len(fingerprints) <= len(kept) + len(lost)
+    paid = list(entries(factory.sets.store))
+    assert len(paid) == len(kept) + len(lost)
+    assert sum(e.outcome == "unknown" for e in paid) == len(lost)
+    dataset = factory.sets.current("pose_dataset", "all")
+    inside = {v["variant"] for v in json.loads(dataset.path("variants.json").read_text()).values()}
+    assert inside == set(locks_of(factory.sets.store, "ada"))
+    assert not any(v.variant in inside for v in lost)
+
+    # Who says so gets the lost ones too, and only those.
+    assert lost and (kept or images == 1)
+    with (factory.root / "posefactory.toml").open("a") as file:
+        file.write("retry_interrupted = true\n")
+    with stability() as server:
+        factory.cli("run", "ada", **server.environment)
+    variants = read_variants(factory.sets.current("enhanced_variants", "ada"))
+    assert all(v.image for v in variants)
+    assert {c.fingerprint for c in server.charges} <= set(fingerprints)
+    assert len(server.charges) == len(lost)
+
+
+def test_too_much_is_refused_before_the_first_call(factory: Factory) -> None:
+    factory.add_sample("ada_walk", "ada")
+    with stability() as server:
+        for setting, words in (
+            ("max_cost_per_job = 0.2", "max_cost_per_job = $0.20"),
+            ("max_cost_per_day = 0.3", "max_cost_per_day = $0.30"),
+            ("max_images_per_batch = 7", "8 images are asked for, over max_images_per_batch = 7"),
+        ):
+            (factory.root / "posefactory.toml").write_text(SETTINGS + setting + "\n")
+            text = factory.cli("run", "ada", expect=1, **server.environment)
+            assert words in " ".join(text.split()), text
+        assert server.calls == 0
+        (factory.root / "posefactory.toml").write_text(SETTINGS)
+        text = factory.cli("run", "ada", expect=1)
+        assert "STABILITY_API_KEY is not set" in text
