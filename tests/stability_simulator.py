@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import threading
 import time
 import uuid
@@ -72,15 +73,16 @@ class StabilitySimulator:
         """What one call gets."""
         with self._lock:
             self.calls += 1
+            number = self.calls
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            return self._answer(f"/{path}")
+            return self._answer(f"/{path}", number)
         finally:
             with self._lock:
                 self.at_once -= 1
 
-    def _answer(self, path: str) -> Response:
+    def _answer(self, path: str, number: int) -> Response:
         endpoint = API["endpoints"].get(path)
         if endpoint is None:
             return self._fault("not_found", ["id", "name", "errors"])
@@ -100,7 +102,7 @@ class StabilitySimulator:
             return self._fault(fault, body)
         if fault == "html":
             return Response("<html>bad gateway</html>", 502, content_type="text/html")
-        time.sleep(self.latency_s + self.stagger_s * self.calls)
+        time.sleep(self.latency_s + self.stagger_s * number)
         sent = request.files[endpoint["image_field"]].read()
         seed = int(request.form.get("seed", "0")) or int(uuid.uuid4().int % 2**32)
         text = repr(sorted(request.form.items())).encode()
@@ -226,6 +228,7 @@ def make(sent: bytes, behaviour: str) -> bytes:
 def stability() -> Iterator[StabilitySimulator]:
     """A simulator for the length of the block."""
     state = StabilitySimulator()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each call says nothing
     app = Flask("stability")
     app.config["PROPAGATE_EXCEPTIONS"] = (
         True  # a fault that cuts the connection must not become an answer
