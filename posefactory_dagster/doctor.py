@@ -76,6 +76,7 @@ def examine(scratch: Path) -> Iterator[Finding]:
         yield Finding("settings", True, True, name if there else f"defaults (no {name})")
     except ValueError as error:
         yield Finding("settings", False, True, str(error))
+    yield from _try_styles()
     yield from _try_runpod(limits)
 
 
@@ -96,6 +97,28 @@ def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -
             what, False, needed, f"{outcome.error}\nOn Debian/Ubuntu: make system-packages"
         )
     return Finding(what, True, needed, f"renders ({outcome.seconds['render']:.1f} s for 64 x 64)")
+
+
+def _try_styles() -> Iterator[Finding]:
+    """Whether each chosen style has what it needs; costs nothing."""
+    from posefactory_dagster.variants.enhancers.base import EnhancerError
+    from posefactory_dagster.variants.enhancers.opening import open_enhancer
+    from posefactory_dagster.variants.styles import read_style
+
+    try:
+        size = (project_settings().render.width, project_settings().render.height)
+        for name in project_settings().variants.styles:
+            style = read_style(name)
+            try:
+                enhancer = open_enhancer(style)
+                enhancer.check(size)
+                says = f"{style.provider}, {style.model}, ${enhancer.price():.3f} an image"
+                enhancer.close()
+                yield Finding(f"style {name}", True, True, says)
+            except EnhancerError as error:
+                yield Finding(f"style {name}", False, True, str(error))
+    except ValueError as error:
+        yield Finding("styles", False, True, str(error))
 
 
 def _try_runpod(settings: PodSettings) -> Iterator[Finding]:

@@ -51,6 +51,8 @@ CHAIN = [
     for a in (character, multi_angle_renders, pose_labels, label_accuracy, enhanced_variants)
 ]
 DATASET = pose_dataset.key.to_user_string()
+#: All that a dataset cannot do without; variants are a gain.
+SCORES = label_accuracy.key.to_user_string()
 
 factory_job = dg.define_asset_job(
     "factory",
@@ -267,7 +269,7 @@ def run_characters(
         wants_dataset
         and wanting
         and not dataset_done
-        and any(sets.current(CHAIN[-1], k) for k in registered)
+        and any(sets.current(SCORES, k) for k in registered)
     ):
         run = _execute(job, instance, [DATASET], {})
         report.runs.append(run.run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ from posefactory_dagster.cli.terminal import (
 )
 from posefactory_dagster.costs import ledger, prices
 from posefactory_dagster.settings import project_settings
+from posefactory_dagster.storage import layout
 
 app = typer.Typer(no_args_is_help=True, help="Prices, estimates, and what was spent.")
 
@@ -43,8 +45,9 @@ def estimate(
         raise CommandError(
             f"name a provider ({', '.join(prices.list_providers())}) or give --style"
         )
+    hourly, gpu = _hourly() if provider in ("local", "diffusers") else (None, "")
     try:
-        found = prices.estimate_cost(provider, resolution, steps, model, count)
+        found = prices.estimate_cost(provider, resolution, steps, model, count, hourly)
     except prices.PriceError as error:
         raise CommandError(str(error)) from error
     limits = project_settings().variants
@@ -57,11 +60,30 @@ def estimate(
         out.print(
             f"{found['count']} images by {found['provider_name']}, {model}: ${found['total']:.4f} (${found['per_image']:.5f} each)"
         )
+        if gpu:
+            out.print(
+                f"${hourly:.2f} an hour: the cheapest allowed GPU of the last gpu_prices, {gpu}"
+            )
         out.print(words) if allowed else print_error(words)
 
     show(as_json, {**found, "allowed": allowed, "message": words}, print_it)
     if not allowed:
         raise typer.Exit(WORK_FAILED)
+
+
+def _hourly() -> tuple[float | None, str]:
+    """US dollars an hour of the GPU that would be rented, and its name; as `gpu_prices` last saw them."""
+    catalogue = open_sets().current("gpu_prices", layout.UNPARTITIONED)
+    if catalogue is None:
+        return None, ""
+    wanted = project_settings().pods
+    kind = wanted.cloud.lower()
+    rows = [
+        (g["price"][kind], g["id"])
+        for g in json.loads(catalogue.path("gpu_prices.json").read_text("utf-8"))
+        if g["price"].get(kind) and (not wanted.gpu_types or g["id"] in wanted.gpu_types)
+    ]
+    return min(rows, default=(None, ""))
 
 
 @app.command("list")

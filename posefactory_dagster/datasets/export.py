@@ -137,7 +137,7 @@ def export(
         for v in m.variants
     }
     (folder / "variants.json").write_text(json.dumps(records), "utf-8")
-    _contact_sheet(members, folder / "contact_sheet.jpg")
+    _contact_sheet(members, folder, folder / "contact_sheet.jpg")
     figures = {
         "characters": len(members),
         "images": image_id,
@@ -237,39 +237,54 @@ def _agreement(members: list[Member]) -> dict[str, float]:
     return result
 
 
-def _contact_sheet(members: list[Member], target: Path) -> None:
-    """A row per character: its views with the true landmarks drawn on."""
-    rows = members[:SHEET_ROWS]
-    sheet = Image.new(
-        "RGB", (SHEET_CELL * SHEET_COLUMNS, 18 + (SHEET_CELL + 18) * len(rows)), "white"
-    )
-    draw = ImageDraw.Draw(sheet)
-    draw.text((4, 3), "true landmarks: green = visible, orange = occluded", fill="black")
-    for r, member in enumerate(rows):
+def _contact_sheet(members: list[Member], folder: Path, target: Path) -> None:
+    """A row per character, its views with the true landmarks drawn on; and below it variants of these views.
+
+    Args:
+        folder: the dataset's, with its images.
+    """
+    rows: list[tuple[str, Truth, list[tuple[int, Path]]]] = []
+    for member in members[:SHEET_ROWS]:
         truth = read_truth(member.renders)
-        top = 18 + r * (SHEET_CELL + 18)
-        draw.text((4, top + 3), f"{member.key} ({member.split})", fill="black")
         count = len(truth.images)
         chosen = np.unique(np.linspace(0, count - 1, min(count, SHEET_COLUMNS)).round().astype(int))
-        for c, index in enumerate(chosen):
-            with Image.open(member.renders.path(f"images/{truth.images[index]['file']}")) as opened:
-                scale = SHEET_CELL / max(opened.size)
-                cell = opened.convert("RGB").resize(
-                    (round(opened.width * scale), round(opened.height * scale))
-                )
-            dots = ImageDraw.Draw(cell)
-            for (x, y), seen in zip(
-                truth.arrays["pixels"][index] * scale,
-                truth.arrays["visibility"][index],
-                strict=True,
-            ):
-                if seen:
-                    colour = (20, 140, 60) if seen == 2 else (230, 140, 0)
-                    dots.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=colour)
-            view = truth.images[index]["view"]
-            ImageDraw.Draw(cell).text((3, cell.height - 13), view, fill=(90, 90, 90))
-            sheet.paste(cell, (c * SHEET_CELL, top + 18))
+        files = [truth.images[i]["file"] for i in chosen]
+        renders = [folder / "images" / f"{member.key}__{file}" for file in files]
+        rows.append((f"{member.key} ({member.split})", truth, list(zip(chosen.tolist(), renders, strict=True))))  # fmt: skip
+        by_file = {v.source.file: v for v in reversed(member.variants)}
+        shown = [
+            (int(i), folder / "images" / variant_name(member.key, by_file[file]))
+            for i, file in zip(chosen, files, strict=True)
+            if file in by_file
+        ]
+        if shown:
+            rows.append((f"{member.key}: variants", truth, shown))
+    size = (SHEET_CELL * SHEET_COLUMNS, 18 + (SHEET_CELL + 18) * len(rows))
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((4, 3), "true landmarks: green = visible, orange = occluded", fill="black")
+    for r, (title, truth, cells) in enumerate(rows):
+        top = 18 + r * (SHEET_CELL + 18)
+        draw.text((4, top + 3), title, fill="black")
+        for c, (index, path) in enumerate(cells):
+            sheet.paste(_cell(path, truth, index), (c * SHEET_CELL, top + 18))
     sheet.save(target, quality=88)
+
+
+def _cell(path: Path, truth: Truth, index: int) -> Image.Image:
+    """A small picture of one image with its true landmarks."""
+    with Image.open(path) as opened:
+        scale = SHEET_CELL / max(opened.size)
+        size = (round(opened.width * scale), round(opened.height * scale))
+        cell = opened.convert("RGB").resize(size)
+    draw = ImageDraw.Draw(cell)
+    points = truth.arrays["pixels"][index] * scale
+    for (x, y), seen in zip(points, truth.arrays["visibility"][index], strict=True):
+        if seen:
+            colour = (20, 140, 60) if seen == 2 else (230, 140, 0)
+            draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=colour)
+    draw.text((3, cell.height - 13), truth.images[index]["view"], fill=(90, 90, 90))
+    return cell
 
 
 def _look(settings: Mapping[str, Any]) -> str:

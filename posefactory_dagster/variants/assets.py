@@ -110,14 +110,17 @@ def wanted_variants(model_sha256: str) -> Callable[[CommittedSet], str]:
     """The identity of the variants that a render set would get with the present settings.
 
     Raises:
-        SettingsError, EnhancerError: a style is none, or who makes it is not at hand.
+        SettingsError: a style is none, or who makes it is not at hand.
     """
     settings, gate_settings = project_settings().variants, project_settings().gate
     styles = read_styles(settings.styles)
     names = {}
     for style in styles:
-        with contextlib.closing(open_enhancer(style)) as enhancer:
-            names[style.name] = enhancer.name
+        try:
+            with contextlib.closing(open_enhancer(style)) as enhancer:
+                names[style.name] = enhancer.name
+        except EnhancerError as error:
+            raise SettingsError(f"style {style.name}: {error}") from error
 
     def identity(renders: CommittedSet) -> str:
         return variant_sets.identity(renders, styles, names, model_sha256, settings, gate_settings)

@@ -18,6 +18,7 @@ import pytest
 
 from posefactory_dagster.blender.runpod.api import RunPodApi
 from posefactory_dagster.blender.runpod.janitor import sweep
+from posefactory_dagster.costs.ledger import entries
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.sensors import pod_janitor
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -112,6 +113,8 @@ def test_the_whole_job_from_the_command_line(rented: RentedFactory) -> None:
 
     (job,) = json.loads(rented.cli("jobs", "list", "--json"))
     assert job["status"] == "completed" and job["where"] == "pod" and job["cost_usd"] > 0
+    (paid,) = entries(rented.sets.store)
+    assert paid.provider == "runpod" and paid.cost_usd == job["cost_usd"]
     text = rented.cli("jobs", "show", job["job_id"])
     assert "ada_walk: done" in text and "estimated" in text and "console.runpod.io" in text
     rented.cli("jobs", "download", job["job_id"], str(rented.root / "got"))
