@@ -42,7 +42,7 @@ def test_spending_by_day_provider_and_style_beside_the_estimates(factory: Factor
     shown = materialized(str(factory.store))
     assert shown["entries"] == 4 and shown["cost_usd"] == pytest.approx(0.171)
     assert shown["estimate_usd"] == pytest.approx(0.24)
-    rows = [getattr(r, "data", r) for r in shown["by_day"]]
+    rows = [r.data for r in shown["by_day"].records]
     assert {(r["day"], r["provider"], r["style"]): r["cost_usd"] for r in rows} == {
         ("2026-11-20", "stability", "a"): 0.1,
         ("2026-11-21", "runpod", ""): 0.021,
