@@ -15,6 +15,7 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import Store
 
 PARALLEL = 16
+Outcome = Literal["done", "filtered", "unknown"]
 
 
 class Entry(BaseModel):
@@ -30,7 +31,7 @@ class Entry(BaseModel):
     what: str
     cost_usd: NonNegativeFloat
     estimate_usd: NonNegativeFloat
-    outcome: Literal["done", "filtered", "unknown"] = "done"
+    outcome: Outcome = "done"
     run_id: str = ""
 
 

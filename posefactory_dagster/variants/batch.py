@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posefactory_dagster.costs.estimates import OverBudget
-from posefactory_dagster.costs.ledger import Entry, Purse
+from posefactory_dagster.costs.ledger import Entry, Outcome, Purse, enter
 from posefactory_dagster.quality.approval import BY_GATE, Lock, lock_all, locks_of, now
 from posefactory_dagster.quality.gate import Gate, Measurement, Reason, Verdict
 from posefactory_dagster.quality.records import Attempt, Image, Parameters, State, Variant
@@ -29,7 +28,7 @@ from posefactory_dagster.variants.enhancers.base import (
     Refused,
     Shot,
 )
-from posefactory_dagster.variants.journal import Journal, image_of
+from posefactory_dagster.variants.journal import Call, Journal, image_of
 from posefactory_dagster.variants.shots import Shots
 from posefactory_dagster.variants.styles import Style
 
@@ -107,7 +106,7 @@ class Batch:
         self._settings = settings
         self._purse = purse
         self._run_id = run_id
-        self._stopped = threading.Event()
+        self._stopped: dict[str, str] = {}  # styles that cannot go on, with the reason
 
     def make(
         self,
@@ -129,19 +128,17 @@ class Batch:
         done = len(items) - len(todo)
 
         def work(item: Item) -> None:
-            if self._stopped.is_set():
-                troubles.append("not begun")
+            why = self._stopped.get(item.style.name)
+            if why is not None:
+                troubles.append(why)
                 return
             try:
-                result = self._make(character, shots, item, raws[item.index])
+                made[item.variant] = self._make(character, shots, item, raws[item.index])
             except (CannotEnhance, OverBudget) as error:  # so would the others
-                self._stopped.set()
+                self._stopped.setdefault(item.style.name, str(error))
                 troubles.append(str(error))
-                return
             except EnhancerError as error:
                 troubles.append(str(error))
-                return
-            made[item.variant] = result
 
         for style_name in dict.fromkeys(i.style.name for i in todo):
             mine = [i for i in todo if i.style.name == style_name]
@@ -151,13 +148,12 @@ class Batch:
                         done += 1
                         tell(done, len(items))
                 except BaseException:
-                    self._stopped.set()  # an interrupted run begins nothing more
+                    self._stopped[style_name] = "interrupted"  # begins nothing more
                     raise
         self._keep(made)
         if troubles:
-            why = next((t for t in troubles if t != "not begun"), troubles[0])
             raise Unfinished(
-                f"{len(troubles)} of {len(items)} variants could not be made now ({why}); "
+                f"{len(troubles)} of {len(items)} variants could not be made now ({troubles[0]}); "
                 "run it again to go on, nothing is paid for twice"
             )
         locked = {m.variant.variant: m.variant for m in made.values()}
@@ -300,43 +296,35 @@ class Batch:
         journal = Journal(self._store, variant.character, variant.variant)
         name = f"{variant.variant}-{number}"
         price = enhancer.price()
-        entry = Entry(
-            at=now(), provider=style.provider, model=style.model, style=style.name,
-            character=variant.character, what=name, cost_usd=price, estimate_usd=price, run_id=self._run_id,
-        )  # fmt: skip
 
-        def lost() -> tuple[dict[str, Any], None]:
-            unknown = entry.model_copy(update={"outcome": "unknown"})
-            self._purse.paid(name, unknown, 0.0)
-            answer = {
-                "parameters": parameters.model_dump(),
-                "error": INTERRUPTED,
-                "cost_usd": price,
-                "estimate_usd": price,
-            }
-            return journal.close(number, answer), None
+        def entry(call: Call, outcome: Outcome) -> Entry:
+            return Entry(
+                at=call.at, provider=style.provider, model=style.model, style=style.name,
+                character=variant.character, what=name, cost_usd=call.estimate_usd,
+                estimate_usd=call.estimate_usd, outcome=outcome, run_id=call.run_id,
+            )  # fmt: skip
 
         call = journal.call(number)
-        answer = journal.answer(number)
-        if answer is not None:
-            if not answer.get("image"):
-                return answer, None
-            key = answer["image"]["key"]
-            path = self._store.local_paths({key: answer["image"]["sha256"]})[key]
-            return answer, path.read_bytes()
-        if call is not None and not enhancer.repeatable:
-            parameters = Parameters(**call["parameters"])
-            return lost()
+        if call is not None:
+            answer = journal.answer(number) or journal.recover(number, call)
+            if answer is None and not enhancer.repeatable:
+                enter(self._store, name, entry(call, "unknown"))
+                return journal.close(number, call.lost(INTERRUPTED)), None
+            if answer is not None:
+                if answer.get("cost_usd"):  # a run may have been killed before it could enter it
+                    enter(self._store, name, entry(call, answer.get("outcome", "done")))
+                return answer, journal.image(answer)
         self._purse.set_aside(price)
-        if not journal.begin(number, parameters, price, self._run_id) and not enhancer.repeatable:
+        call = Call(at=now(), parameters=parameters, estimate_usd=price, run_id=self._run_id)
+        if not journal.begin(number, call) and not enhancer.repeatable:
             self._purse.give_back(price)
             raise EnhancerError(f"{name}: another run is making it")
         started = time.perf_counter()
         try:
             enhanced: Enhanced = enhancer.enhance(shot, style, parameters)
         except OutcomeUnknown:
-            self._purse.give_back(price)
-            return lost()
+            self._purse.paid(name, entry(call, "unknown"), price)
+            return journal.close(number, call.lost(INTERRUPTED)), None
         except Refused as error:
             self._purse.give_back(price)
             refused = {"parameters": parameters.model_dump(), "error": str(error), "filtered": True}
@@ -345,9 +333,8 @@ class Batch:
             self._purse.give_back(price)
             journal.take_back(number)
             raise
-        answer = journal.keep(number, parameters, enhanced, time.perf_counter() - started, price)
-        outcome = "filtered" if enhanced.filtered else "done"
-        self._purse.paid(name, entry.model_copy(update={"outcome": outcome}), price)
+        answer = journal.keep(number, call, enhanced, time.perf_counter() - started)
+        self._purse.paid(name, entry(call, answer["outcome"]), price)
         return answer, enhanced.data
 
 

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from posefactory_dagster.quality.approval import now
+from pydantic import BaseModel, ConfigDict
+
 from posefactory_dagster.quality.records import Image, Parameters
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import Store
 from posefactory_dagster.variants.enhancers.base import Enhanced
+
+
+class Call(BaseModel):
+    """What is said before a call goes out: when, with what, for how much, and in which run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: datetime.datetime
+    parameters: Parameters
+    estimate_usd: float
+    run_id: str
+
+    def lost(self, error: str) -> dict[str, Any]:
+        """The answer of a call whose outcome is not known: it may have been charged."""
+        return {
+            "parameters": self.parameters.model_dump(),
+            "error": error,
+            "cost_usd": self.estimate_usd,
+            "estimate_usd": self.estimate_usd,
+            "outcome": "unknown",
+        }
 
 
 @dataclass(frozen=True)
@@ -22,51 +45,53 @@ class Journal:
     character: str
     variant: str
 
-    def begin(self, number: int, parameters: Parameters, estimate_usd: float, run_id: str) -> bool:
+    def begin(self, number: int, call: Call) -> bool:
         """Say that the call is about to go out; False if it was said before."""
-        call = {
-            "at": now().isoformat(),
-            "parameters": parameters.model_dump(),
-            "estimate_usd": estimate_usd,
-            "run_id": run_id,
-        }
         return self.store.create_bytes(
-            self._key(f"{number}-call.json"), json.dumps(call, indent=1).encode()
+            self._key(f"{number}-call.json"), call.model_dump_json().encode()
         )
 
     def take_back(self, number: int) -> None:
         """The call came to nothing and was not charged; it may be made again."""
         self.store.delete([self._key(f"{number}-call.json")])
 
-    def call(self, number: int) -> dict[str, Any] | None:
+    def call(self, number: int) -> Call | None:
         """What was said before the call, or None."""
         data = self.store.get_bytes(self._key(f"{number}-call.json"))
-        return json.loads(data) if data else None
+        return Call.model_validate_json(data) if data else None
 
-    def keep(
-        self,
-        number: int,
-        parameters: Parameters,
-        enhanced: Enhanced,
-        seconds: float,
-        cost_usd: float,
-    ) -> dict[str, Any]:
+    def keep(self, number: int, call: Call, enhanced: Enhanced, seconds: float) -> dict[str, Any]:
         """Keep an image that came, before anything else is done with it; returns the answer's record."""
         image = image_of(self.character, self.variant, number, enhanced)
         self.store.put_bytes(image.key, enhanced.data)
         return self.close(
             number,
             {
-                "parameters": parameters.model_dump(),
+                "parameters": call.parameters.model_dump(),
                 "image": image.model_dump(),
                 "seed": enhanced.seed,
                 "answer": enhanced.answer,
                 "filtered": enhanced.filtered,
                 "seconds": round(seconds, 3),
-                "cost_usd": cost_usd,
-                "estimate_usd": cost_usd,
+                "cost_usd": call.estimate_usd,
+                "estimate_usd": call.estimate_usd,
+                "outcome": "filtered" if enhanced.filtered else "done",
             },
         )
+
+    def recover(self, number: int, call: Call) -> dict[str, Any] | None:
+        """The answer of a call whose image was kept by a run that was killed before it could say so; or None."""
+        begin = self._key(f"{number}-")
+        for item in self.store.list(layout.variant_prefix(self.character, self.variant)):
+            if not item.key.startswith(begin) or item.key.endswith(".json"):
+                continue
+            data = self.store.get_bytes(item.key) or b""
+            ending = item.key.rpartition(".")[2]
+            image = image_of(self.character, self.variant, number, Enhanced(data, ending, 0))
+            if image.key == item.key:  # its name holds its checksum, so it is whole
+                enhanced = Enhanced(data, ending, call.parameters.seed, {"recovered": True})
+                return self.keep(number, call, enhanced, 0.0)
+        return None
 
     def close(self, number: int, answer: dict[str, Any]) -> dict[str, Any]:
         """Write how a call ended; once."""
@@ -79,6 +104,17 @@ class Journal:
         """How a call ended, or None."""
         data = self.store.get_bytes(self._key(f"{number}-answer.json"))
         return json.loads(data) if data else None
+
+    def image(self, answer: dict[str, Any]) -> bytes | None:
+        """The image of an answer, or None if it has none.
+
+        Raises:
+            StoreError: it is not what it was.
+        """
+        if not answer.get("image"):
+            return None
+        image = Image(**answer["image"])
+        return self.store.local_paths({image.key: image.sha256})[image.key].read_bytes()
 
     def _key(self, name: str) -> str:
         return layout.variant_file(self.character, self.variant, name)

@@ -188,3 +188,29 @@ def test_relight_is_free_and_repeatable(make: Make, sets: CommittedSets) -> None
     assert not list(entries(sets.store))
     records = [json.loads(v.model_dump_json()) for v in made]
     assert [Variant.model_validate(r) for r in records] == made
+
+
+@pytest.mark.parametrize("gone", ["answer", "ledger"])
+def test_a_kill_between_the_image_and_its_record_loses_nothing(
+    make: Make, simulator: StabilitySimulator, sets: CommittedSets, gone: str
+) -> None:
+    (first,) = make(PAID)
+    store = sets.store
+    store.delete([i.key for i in store.list("locks/")])
+    if gone == "answer":
+        store.delete([f"variants/ada/{first.variant}/1-answer.json"])
+    store.delete([i.key for i in store.list("ledger/")])
+    (again,) = make(PAID)
+    assert again.state == "locked_approved" and again.image == first.image
+    assert len(simulator.charges) == 1 and simulator.calls == 1
+    assert [e.cost_usd for e in entries(store)] == [0.05]
+    make(PAID)
+    assert len(list(entries(store))) == 1
+
+
+def test_a_style_that_cannot_go_on_says_why_for_every_character(
+    make: Make, simulator: StabilitySimulator
+) -> None:
+    simulator.faults.append("unauthorized")
+    with pytest.raises(Unfinished, match="STABILITY_API_KEY is not accepted"):
+        make(PAID, ALL_VIEWS, skip_unjudgeable=False)
