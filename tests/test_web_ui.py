@@ -74,6 +74,7 @@ def test_a_partition_is_materialized_from_the_page(
             "multi_ang…_renders",
             "pose_labels",
             "label_accuracy",
+            "enhanced_variants",
             "pose_dataset",
         ):
             page.get_by_text(name, exact=True).first.wait_for()
@@ -98,4 +99,19 @@ def test_a_partition_is_materialized_from_the_page(
         picture.wait_for()
         page.screenshot(path=shots / "picture.png")
         assert picture.evaluate("image => image.naturalWidth") > 100
+
+        # The rest of the chain, variants included, from the job's page.
+        page.goto(f"{server}/locations/posefactory_dagster.definitions/jobs/factory")
+        page.get_by_role("button", name=re.compile("Materialize all")).click()
+        page.get_by_role("button", name="All", exact=True).click()
+        page.screenshot(path=shots / "job_dialog.png")
+        page.get_by_role("button", name=re.compile("Launch")).last.click()
+        deadline = time.monotonic() + 180
+        while factory.sets.current("pose_dataset", "all") is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        page.goto(f"{server}/assets/enhanced_variants?view=partitions&partition=hero")
+        page.get_by_text("not_judgeable").first.wait_for()
+        page.get_by_text("review.html", exact=False).first.wait_for()
+        page.screenshot(path=shots / "variants.png")
         browser.close()

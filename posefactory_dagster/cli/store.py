@@ -113,7 +113,7 @@ def copy(
 
     def print_it() -> None:
         out.print(
-            f"{copied.sets} sets and {copied.uploads} uploads copied ({copied.bytes / 1e6:.1f} MB), "
+            f"{copied.sets} sets, {copied.uploads} uploads and {copied.variants} files of variants copied ({copied.bytes / 1e6:.1f} MB), "
             f"{copied.found} were there already"
         )
         for key in copied.clashes:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.copying import copy_store
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef, identity_of
 from posefactory_dagster.storage.store import LocalStore, StoreError, explain_disk
@@ -148,3 +149,37 @@ def test_a_manifest_that_is_none_is_found_and_can_be_dropped(
     assert found[sound.ref] == []
     sets.drop(REF)
     assert sets.current("renders", "hero") is None and dict(sets.verify()) == {sound.ref: []}
+
+
+def test_garbage_collection_leaves_variants_locks_decisions_and_the_ledger_alone(
+    tmp_path: Path,
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    keys = [
+        "variants/a/v/1-x.png",
+        "locks/a/v.json",
+        "decisions/d.json",
+        "ledger/2026-01-01/e.json",
+    ]
+    for key in keys:
+        store.put_bytes(key, b"x")
+    CommittedSets(store).collect_garbage(0)
+    assert all(store.get_bytes(key) == b"x" for key in keys)
+
+
+def test_a_copy_takes_variants_with_their_locks_and_changes_none(tmp_path: Path) -> None:
+    here, there = open_store(str(tmp_path / "a")), open_store(str(tmp_path / "b"))
+    keys = [
+        "variants/a/v/1-x.png",
+        "locks/a/v.json",
+        "decisions/d.json",
+        "ledger/2026-01-01/e.json",
+    ]
+    for key in keys:
+        here.put_bytes(key, b"mine")
+    there.put_bytes(keys[1], b"theirs, and locked")
+    *_, (_, copied) = copy_store(here, there)
+    assert copied.variants == 3
+    assert there.get_bytes(keys[0]) == b"mine" and there.get_bytes(keys[1]) == b"theirs, and locked"
+    *_, (_, again) = copy_store(here, there)
+    assert again.variants == 0 and again.bytes == 0
