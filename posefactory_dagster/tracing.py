@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from posefactory_dagster.quality.approval import parse_variants, read_decisions, read_lock, state_of
-from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.quality.approval import read_decisions, read_lock, state_of
+from posefactory_dagster.quality.records import ASSET as VARIANTS
+from posefactory_dagster.quality.records import RECORDS, Variant, read_variants
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 
-DATASET, VARIANTS, RENDERS = "pose_dataset", "enhanced_variants", "multi_angle_renders"
+DATASET, RENDERS = "pose_dataset", "multi_angle_renders"
 
 
 class Untraceable(ValueError):
@@ -77,8 +78,8 @@ def _in_datasets(
 def _variant(
     sets: CommittedSets, dataset: CommittedSet | None, name: str, sha256: str | None, text: str
 ) -> Variant | None:
-    if dataset is not None and "variants.json" in dataset.files:
-        record = json.loads(dataset.path("variants.json").read_text("utf-8")).get(name)
+    if dataset is not None and RECORDS in dataset.files:
+        record = json.loads(dataset.path(RECORDS).read_text("utf-8")).get(name)
         if record is not None:
             return Variant.model_validate(record)
     for variant in _all_variants(sets):
@@ -94,7 +95,7 @@ def _all_variants(sets: CommittedSets) -> Iterator[Variant]:
     for ref in sets.all():
         committed = sets.find(ref) if ref.asset == VARIANTS else None
         if committed is not None:
-            yield from parse_variants(committed.path("variants.json").read_text("utf-8"))
+            yield from read_variants(committed)
 
 
 def _variant_link(sets: CommittedSets, variant: Variant) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class StabilitySimulator:
 
     ``faults`` are taken one for each call, until there are none left: names of ``stability_api.yaml``, or `filtered`,
     `html` (a gateway's 502), `drop` (charged, and the connection cut), `garbage` (charged, and no image).
-    ``stagger_s``: how much longer each call takes than the one before. ``behaviour`` is `tint`, `mirror`, `shift`, `blank` or `small`.
+    ``stagger_s``: how much longer each call takes than the one before. ``behaviour`` is `tint`, `mirror`, `nudge`, `shift`, `blank` or `small`.
     """
 
     address: str = ""
@@ -213,6 +213,8 @@ def make(sent: bytes, behaviour: str) -> bytes:
         pixels = (pixels * np.array([1.0, 0.97, 0.92])).astype(np.uint8)
     elif behaviour == "mirror":
         pixels = pixels[:, ::-1]
+    elif behaviour == "nudge":  # enough to be refused, and little enough to be tried again
+        pixels = np.roll(pixels, pixels.shape[1] // 32, axis=1)
     elif behaviour == "shift":
         pixels = np.roll(pixels, pixels.shape[1] // 8, axis=1)
     elif behaviour == "blank":

@@ -35,7 +35,7 @@ from posefactory_dagster.quality.approval import (
     state_of,
     write_decisions,
 )
-from posefactory_dagster.quality.records import State, Variant
+from posefactory_dagster.quality.records import State, Variant, read_variants
 from posefactory_dagster.storage.sets import CommittedSets
 
 app = typer.Typer(no_args_is_help=True, help="Variants: look, approve, reject.")
@@ -50,7 +50,7 @@ class _Standing:
 
 
 def _standings(sets: CommittedSets, characters: Sequence[str]) -> list[_Standing]:
-    from posefactory_dagster.variants.variant_sets import current_sets, read_variants
+    from posefactory_dagster.variants.variant_sets import current_sets
 
     decisions = read_decisions(sets.store)
     for fault in decisions.errors.values():

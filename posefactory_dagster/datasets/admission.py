@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from posefactory_dagster.quality.approval import Decisions, locks_of, may_enter, parse_variants
-from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.quality.approval import Decisions, locks_of, may_enter
+from posefactory_dagster.quality.records import Variant, read_variants
 from posefactory_dagster.storage.sets import CommittedSet
 from posefactory_dagster.storage.store import Store, StoreError
-
-RECORDS = "variants.json"
 
 
 def admitted(store: Store, variants: CommittedSet, decisions: Decisions) -> list[Variant]:
@@ -19,7 +17,7 @@ def admitted(store: Store, variants: CommittedSet, decisions: Decisions) -> list
     locks = locks_of(store, character)
     return [
         v
-        for v in parse_variants(variants.path(RECORDS).read_text("utf-8"))
+        for v in read_variants(variants)
         if may_enter(v, locks.get(v.variant), decisions.of(character, v.variant))
     ]
 

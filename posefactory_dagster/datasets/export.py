@@ -17,7 +17,7 @@ from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
 from posefactory_dagster.datasets import coco
 from posefactory_dagster.datasets.admission import locked_images
 from posefactory_dagster.datasets.splits import SPLITS
-from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.quality.records import RECORDS, Variant
 from posefactory_dagster.slugs import split_key
 from posefactory_dagster.storage.sets import CommittedSet
 from posefactory_dagster.storage.store import Store
@@ -136,7 +136,7 @@ def export(
         for m in members
         for v in m.variants
     }
-    (folder / "variants.json").write_text(json.dumps(records), "utf-8")
+    (folder / RECORDS).write_text(json.dumps(records), "utf-8")
     _contact_sheet(members, folder, folder / "contact_sheet.jpg")
     figures = {
         "characters": len(members),

@@ -7,7 +7,6 @@ sha256 of its image. Nothing changes it. A person's rejection wins over it and l
 from __future__ import annotations
 
 import datetime
-import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -212,7 +211,8 @@ def settle(
             continue
         if decision.decision == "approve" and variant.image:
             approved = variant.model_copy(update={"state": "locked_approved"})
-            who = decision.reviewer or "a person"
+            # Whatever a person calls themselves, their lock is not the gate's.
+            who = decision.reviewer if decision.reviewer not in ("", BY_GATE) else "a person"
             locks.append(
                 Lock(
                     image=variant.image,
@@ -235,15 +235,14 @@ def state_of(variant: Variant, lock: Lock | None, decision: Decision | None) -> 
 
 
 def may_enter(variant: Variant, lock: Lock | None, decision: Decision | None) -> bool:
-    """Whether a variant's image may enter a dataset: it is locked as it is, and nobody rejected it."""
+    """Whether a variant's image may enter a dataset: it was judged, it is locked as it is, and nobody rejected it.
+
+    A lock of the gate's counts only beside a verdict that passes; a person may have approved in spite of one.
+    """
+    if lock is None or variant.image is None or variant.verdict is None:
+        return False
     return (
-        lock is not None
-        and variant.image is not None
-        and lock.image.sha256 == variant.image.sha256
+        lock.image.sha256 == variant.image.sha256
+        and (bool(variant.verdict.get("passes")) or lock.approved_by != BY_GATE)
         and state_of(variant, lock, decision) == "locked_approved"
     )
-
-
-def parse_variants(text: str) -> list[Variant]:
-    """The records of a set's `variants.json`."""
-    return [Variant.model_validate(v) for v in json.loads(text)]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from posefactory_dagster.storage.sets import CommittedSet
+
+#: The asset whose sets hold variants, and the file of these sets with their records.
+ASSET = "enhanced_variants"
+RECORDS = "variants.json"
 
 #: How a variant stands. The last four are ends; a person can turn `blocked` into `locked_approved`, and
 #: any of them into `qa_rejected`.
@@ -111,3 +118,9 @@ class Variant(_Record):
     def cost_usd(self) -> float:
         """What all attempts cost."""
         return sum(a.cost_usd for a in self.attempts)
+
+
+def read_variants(committed: CommittedSet) -> list[Variant]:
+    """The records of a committed set of variants."""
+    values = json.loads(committed.path(RECORDS).read_text("utf-8"))
+    return [Variant.model_validate(v) for v in values]

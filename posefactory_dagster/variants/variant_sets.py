@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from posefactory_dagster.quality.approval import parse_variants
 from posefactory_dagster.quality.gate import GATE_VERSION
-from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.quality.records import ASSET, RECORDS, Variant, read_variants
 from posefactory_dagster.settings import GateSettings, VariantSettings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, identity_of
@@ -24,9 +23,8 @@ from posefactory_dagster.variants.review_page import page
 from posefactory_dagster.variants.shots import Shots
 from posefactory_dagster.variants.styles import Style
 
-ASSET = "enhanced_variants"
 VERSION = 1
-RECORDS, GATE_TABLE, STRIP, PAGE = "variants.json", "gate.parquet", "strip.jpg", "review.html"
+GATE_TABLE, STRIP, PAGE = "gate.parquet", "strip.jpg", "review.html"
 STRIP_CELL = 128
 STRIP_COLUMNS = 8
 
@@ -52,11 +50,6 @@ def identity(
             **settings_identity(settings),
         },
     )
-
-
-def read_variants(committed: CommittedSet) -> list[Variant]:
-    """The records of a committed set."""
-    return parse_variants(committed.path(RECORDS).read_text("utf-8"))
 
 
 def current_sets(sets: CommittedSets, characters: Sequence[str] = ()) -> Iterator[CommittedSet]:

@@ -31,7 +31,7 @@ IMAGE = Image(key="variants/ada/v1/1-aaaa.png", sha256="a" * 64, size=10)
 def variant(severity: str = "none", image: Image | None = IMAGE, state: str = "blocked") -> Variant:
     attempt = Attempt(
         number=1, parameters=Parameters(strength=0.5, control=0.5, seed=1), seed=1, image=image,
-        verdict={"severity": severity, "reasons": []},
+        verdict={"severity": severity, "passes": severity in ("none", "minor"), "reasons": []},
     )  # fmt: skip
     source = Source(set=("multi_angle_renders", "ada", "x"), file="f.png", sha256="b" * 64, frame=1, view="front")  # fmt: skip
     return Variant(
@@ -72,6 +72,12 @@ def test_only_a_locked_image_as_it_is_may_enter() -> None:
     assert may_enter(variant(state="locked_approved"), locked, None)
     assert not may_enter(variant(state="locked_approved"), None, None)  # a record is no lock
     assert not may_enter(other, locked, None)
+    unjudged = variant().model_copy(
+        update={"attempts": (variant().attempts[0].model_copy(update={"verdict": None}),)}
+    )
+    assert not may_enter(unjudged, locked, None)
+    assert not may_enter(variant("major"), locked, None)  # the gate cannot have locked this
+    assert may_enter(variant("major"), the_lock("kim"), None)
     assert not may_enter(variant(), locked, decision("reject"))
     assert may_enter(variant(), locked, decision("approve"))
 

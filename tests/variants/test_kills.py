@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import time
@@ -12,8 +14,8 @@ import pytest
 
 from posefactory_dagster.costs.ledger import entries
 from posefactory_dagster.quality.approval import locks_of
+from posefactory_dagster.quality.records import read_variants
 from posefactory_dagster.variants.batch import INTERRUPTED
-from posefactory_dagster.variants.variant_sets import read_variants
 from tests.conftest import Factory
 from tests.stability_simulator import StabilitySimulator, stability
 
@@ -83,6 +85,50 @@ def test_a_killed_batch_goes_on_without_paying_twice(factory: Factory, images: i
     assert all(v.image for v in variants)
     assert {c.fingerprint for c in server.charges} <= set(fingerprints)
     assert len(server.charges) == len(lost)
+
+
+@pytest.mark.soak
+def test_twenty_random_kills_of_a_paid_batch(factory: Factory) -> None:
+    seed = int(os.environ.get("SOAK_SEED", "0"))
+    rng = random.Random(seed)
+    (factory.root / "posefactory.toml").write_text(
+        SETTINGS.replace("frames_per_clip = 1", "frames_per_clip = 3").replace("max_attempts = 2", "max_attempts = 5")
+    )  # fmt: skip
+    factory.add_sample("ada_walk", "ada")
+    factory.cli("run", "ada", "--until", "label_accuracy")
+    with stability() as server:
+        server.behaviour, server.stagger_s = "nudge", 0.03
+        for number in range(20):
+            before = len(server.charges)
+            process = subprocess.Popen(
+                factory.command("run", "ada", "--until", "enhanced_variants"),
+                env={**factory.environment, **server.environment}, cwd=factory.root, start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            delay = rng.uniform(4.0, 11.0)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(delay)
+            ended = process.poll() is not None
+            os.killpg(process.pid, signal.SIGKILL) if not ended else None
+            process.wait()
+            while server.at_once:
+                time.sleep(0.05)
+            words = "had ended by itself" if ended else f"killed after {delay:.2f} s"
+            print(f"{number + 1} of 20: {words}, {len(server.charges) - before} images paid for")
+        done = json.loads(factory.cli("run", "ada", "--json", **server.environment))
+        assert done["done"] == ["ada"], done
+    fingerprints = [c.fingerprint for c in server.charges]
+    assert len(set(fingerprints)) == len(fingerprints)
+    variants = read_variants(factory.sets.current("enhanced_variants", "ada"))
+    assert len(variants) == 24
+    kept = [a for v in variants for a in v.attempts if a.image]
+    lost = [a for v in variants for a in v.attempts if a.error == INTERRUPTED]
+    paid = list(entries(factory.sets.store))
+    print(
+        f"seed {seed}: {len(fingerprints)} images paid for, {len(kept)} kept, {len(lost)} lost on their way"
+    )
+    assert len(paid) == len(kept) + len(lost) and len(kept) <= len(fingerprints) <= len(paid)
+    assert all(factory.sets.store.get_bytes(a.image.key) for a in kept)
 
 
 def test_too_much_is_refused_before_the_first_call(factory: Factory) -> None:
