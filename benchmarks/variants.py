@@ -92,7 +92,7 @@ def relight(sets: CommittedSets, shots: list[Shots], gate: Gate) -> dict[str, An
     purse = Purse(sets.store, 1, 1)
     count, attempts, ends = 0, 0, {}
     started = time.perf_counter()
-    with contextlib.closing(Relight()) as enhancer:
+    with contextlib.closing(Relight(style)) as enhancer:
         batch = Batch(sets.store, gate, {style.name: enhancer}, settings, purse, "bench")
         for one in shots:
             key = one.renders.ref.partition

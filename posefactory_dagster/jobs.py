@@ -53,6 +53,7 @@ CHAIN = [
 DATASET = pose_dataset.key.to_user_string()
 #: All that a dataset cannot do without; variants are a gain.
 SCORES = label_accuracy.key.to_user_string()
+VARIANTS = enhanced_variants.key.to_user_string()
 
 factory_job = dg.define_asset_job(
     "factory",
@@ -130,7 +131,7 @@ def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class FollowUp:
-    """What is left of a run in which some characters failed."""
+    """What is left of a run in which some characters failed; without keys, what has no partitions."""
 
     keys: list[str]
     assets: list[str]
@@ -148,6 +149,8 @@ def follow_up(
         left = selected[place + 1 :]
         if _selects(run, DATASET):
             left.append(DATASET)
+        if asset == VARIANTS and not keys and left:
+            return FollowUp([], left)  # the dataset alone: renders are in it without variants too
         return FollowUp(keys, left) if keys and left else None
     return None
 

@@ -18,12 +18,12 @@ from posefactory_dagster.jobs import (
     range_tags,
 )
 from posefactory_dagster.partitions import CHARACTERS
-from posefactory_dagster.quality.approval import read_decisions, settle
+from posefactory_dagster.quality.approval import ApprovalError, read_decisions, settle
 from posefactory_dagster.settings import environment
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.store import StoreError
-from posefactory_dagster.variants.variant_sets import current_sets, index
+from posefactory_dagster.variants.variant_sets import index
 
 
 @dg.sensor(
@@ -97,6 +97,9 @@ def carry_on_sensor(
     if left is None:
         yield dg.SkipReason("no character of that run can go on")
         return
+    if not left.keys:
+        assets = [dg.AssetKey(a) for a in left.assets]
+        yield dg.RunRequest(run_key=f"after-{run.run_id}", asset_selection=assets)
     registered = context.instance.get_dynamic_partitions(str(CHARACTERS.name))
     for group in contiguous(left.keys, registered):
         yield dg.RunRequest(
@@ -124,12 +127,15 @@ def review_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
         return dg.SensorResult(skip_reason="no new decision", cursor=seen)
     decisions = read_decisions(sets.store)
     faults = list(decisions.errors.values())
-    characters = sorted({character for character, _ in decisions.latest})
-    variants = index(current_sets(sets, characters)) if characters else {}
-    faults += [fault for _, fault in settle(sets.store, decisions.latest.values(), variants)]
+    characters = sorted({character for character, _ in decisions.by_variant})
+    try:
+        variants = index(sets, characters) if characters else {}
+        faults += [fault for _, fault in settle(sets.store, decisions.all(), variants)]
+    except ApprovalError as error:
+        faults.append(str(error))
     for fault in faults:
         context.log.error(fault)
-    if not decisions.latest:
+    if not decisions.by_variant:
         return dg.SensorResult(skip_reason="; ".join(faults), cursor=seen)
     request = dg.RunRequest(run_key=f"decisions-{seen}", asset_selection=[dg.AssetKey(DATASET)])
     return dg.SensorResult(run_requests=[request], cursor=seen)

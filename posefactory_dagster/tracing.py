@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from posefactory_dagster.quality.approval import read_decisions, read_lock, state_of
+from posefactory_dagster.quality.approval import as_locked, read_decisions, read_lock, state_of
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.quality.records import RECORDS, Variant, read_variants
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 
 DATASET, RENDERS = "pose_dataset", "multi_angle_renders"
+#: Of a variant's number, so that a short word is not taken for one.
+LEAST_LETTERS = 6
 
 
 class Untraceable(ValueError):
@@ -82,25 +84,30 @@ def _variant(
         record = json.loads(dataset.path(RECORDS).read_text("utf-8")).get(name)
         if record is not None:
             return Variant.model_validate(record)
+    found: dict[str, Variant] = {}
     for variant in _all_variants(sets):
         by_image = sha256 is not None and any(
             a.image and a.image.sha256 == sha256 for a in variant.attempts
         )
-        if by_image or (len(text) >= 6 and variant.variant.startswith(text)):
-            return variant
+        if by_image or (len(text) >= LEAST_LETTERS and variant.variant.startswith(text)):
+            found.setdefault(variant.variant, variant)
+    if len(found) > 1:
+        raise Untraceable(f"{text}: {len(found)} variants begin so; give more of it")
+    for variant in found.values():  # what was locked is what counts
+        return as_locked(variant, read_lock(sets.store, variant.character, variant.variant))
     return None
 
 
 def _all_variants(sets: CommittedSets) -> Iterator[Variant]:
-    for ref in sets.all():
-        committed = sets.find(ref) if ref.asset == VARIANTS else None
-        if committed is not None:
-            yield from read_variants(committed)
+    """Newest sets first."""
+    found = [s for ref in sets.all() if ref.asset == VARIANTS and (s := sets.find(ref))]
+    for committed in sorted(found, key=lambda s: s.created_at, reverse=True):
+        yield from read_variants(committed)
 
 
 def _variant_link(sets: CommittedSets, variant: Variant) -> dict[str, Any]:
     lock = read_lock(sets.store, variant.character, variant.variant)
-    decision = read_decisions(sets.store).of(variant.character, variant.variant)
+    decision = read_decisions(sets.store).of(variant)
     return {
         "link": "variant",
         "variant": variant.variant,
@@ -175,6 +182,7 @@ def _render_links(sets: CommittedSets, ref: SetRef, file: str) -> list[dict[str,
     for source in renders.inputs["sets"]:
         character = sets.find(SetRef(*source))
         if character is None:
+            links.append({"link": "character", "set": list(source), "gone": True})
             continue
         links.append(
             {

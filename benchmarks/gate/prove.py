@@ -137,13 +137,14 @@ def distance(subject: Subject, moved: np.ndarray) -> float:
     return float(np.linalg.norm(moved - a["pixels"][0], axis=1)[LIMB_JOINTS].max() / torso)
 
 
-def cases(person: Person, others: list[Shot], enhancer: Relight, seed: int) -> Iterator[Case]:
+def cases(person: Person, others: list[Shot], seed: int) -> Iterator[Case]:
     """Every picture made of one person."""
     styles = {name: read_style(name) for name, _ in POSITIVES}
+    enhancers = {name: Relight(style) for name, style in styles.items()}
 
     def relit(shot: Shot, style: Style, number: int) -> np.ndarray:
         chosen = Parameters(strength=style.strength, control=0.5, seed=number)
-        data = enhancer.enhance(shot, style, chosen).data
+        data = enhancers[style.name].enhance(shot, style, chosen).data
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
 
@@ -223,7 +224,6 @@ def measure_all(folder: Path, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     frames = FRAMES.get(seed, OTHER_FRAMES)
     settings = RenderSettings(engine="cycles", samples=8, frames_per_clip=frames)
-    enhancer = Relight()
     people = []
     for skin in track(SAMPLES, "rendering people and turned limbs"):
         (folder / skin.stem).mkdir()
@@ -236,7 +236,7 @@ def measure_all(folder: Path, seed: int) -> pd.DataFrame:
                 other.shot("renders", r["file"], i) for i, r in enumerate(other.document["images"])
             ]
             raws: dict[int, Measurement] = {}
-            todo = list(cases(person, others, enhancer, seed + 10_000 * number))
+            todo = list(cases(person, others, seed + 10_000 * number))
             for case in todo:
                 if id(case.subject) not in raws:
                     raws[id(case.subject)] = measure(

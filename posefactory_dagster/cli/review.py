@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import hashlib
@@ -28,6 +29,7 @@ from posefactory_dagster.cli.terminal import (
 from posefactory_dagster.quality.approval import (
     Decision,
     DecisionFile,
+    as_locked,
     locks_of,
     now,
     read_decisions,
@@ -36,6 +38,7 @@ from posefactory_dagster.quality.approval import (
     write_decisions,
 )
 from posefactory_dagster.quality.records import State, Variant, read_variants
+from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage.sets import CommittedSets
 
 app = typer.Typer(no_args_is_help=True, help="Variants: look, approve, reject.")
@@ -58,9 +61,10 @@ def _standings(sets: CommittedSets, characters: Sequence[str]) -> list[_Standing
     result = []
     for committed in current_sets(sets, characters):
         locks = locks_of(sets.store, committed.ref.partition)
-        for v in read_variants(committed):
-            state = state_of(v, locks.get(v.variant), decisions.of(v.character, v.variant))
-            result.append(_Standing(v, state))
+        for made in read_variants(committed):
+            lock = locks.get(made.variant)
+            v = as_locked(made, lock)
+            result.append(_Standing(v, state_of(v, lock, decisions.of(v))))
     if not result:
         raise CommandError(
             "no variants yet; posefactory run --all --until enhanced_variants makes them"
@@ -165,9 +169,9 @@ def _decide(names: Sequence[str], word: str, reason: str, reviewer: str, as_json
 
 def _take(sets: CommittedSets, decisions: Sequence[Decision], as_json: bool) -> None:
     """Keep what can be followed, lock what is approved, and say what cannot be."""
-    from posefactory_dagster.variants.variant_sets import current_sets, index
+    from posefactory_dagster.variants.variant_sets import index
 
-    variants = index(current_sets(sets, sorted({d.character for d in decisions})))
+    variants = index(sets, sorted({d.character for d in decisions}))
     faults = list(settle(sets.store, decisions, variants))
     refused = [decision for decision, _ in faults]
     taken = [d for d in decisions if d not in refused]
@@ -254,24 +258,29 @@ def remake(
     as_json: JsonOption = False,
 ) -> None:
     """Make a variant once more from its record, with the same provider and seed. It replaces nothing."""
+    from posefactory_dagster.costs.estimates import OverBudget
+    from posefactory_dagster.costs.ledger import Purse
     from posefactory_dagster.variants.enhancers.base import EnhancerError
     from posefactory_dagster.variants.enhancers.opening import open_enhancer
     from posefactory_dagster.variants.remaking import kept_attempt, style_of_record
     from posefactory_dagster.variants.remaking import remake as make_again
 
+    if target.exists() or not target.parent.is_dir():
+        fault = "is there already" if target.exists() else "is in no folder that exists"
+        raise CommandError(f"{target} {fault}; name another file")
     sets = open_sets()
     (found,) = _find(sets, [variant])
-    if target.exists():
-        raise CommandError(f"{target} is there already; name another file")
+    limits = project_settings().variants
+    purse = Purse(sets.store, limits.max_cost_per_job, limits.max_cost_per_day)
     try:
         image = kept_attempt(found).image
-        enhancer = open_enhancer(style_of_record(found))
-        price, paid = enhancer.price(), enhancer.paid
-        enhancer.close()
-        if paid and not yes and not typer.confirm(f"it costs ${price:.3f}; go on?"):
-            raise CommandError("nothing was asked for")
-        made = make_again(sets, found)
-    except EnhancerError as error:
+        with contextlib.closing(open_enhancer(style_of_record(found))) as enhancer:
+            price = enhancer.price()
+            asks = enhancer.paid and not yes
+            if asks and not typer.confirm(f"it costs ${price:.3f}; go on?"):
+                raise CommandError("nothing was asked for")
+            made = make_again(sets, found, enhancer, purse)
+    except (EnhancerError, OverBudget) as error:
         raise CommandError(str(error)) from error
     target.write_bytes(made.data)
     sha256 = hashlib.sha256(made.data).hexdigest()

@@ -35,16 +35,21 @@ class Entry(BaseModel):
     run_id: str = ""
 
 
-def enter(store: Store, name: str, entry: Entry) -> None:
-    """Write an entry; one of that name that is there already stays, so that nothing is counted twice."""
+def enter(store: Store, name: str, entry: Entry) -> bool:
+    """Write an entry; one of that name and day that is there already stays, so that nothing is counted twice.
+
+    Returns:
+        Whether it was written now.
+    """
     day = entry.at.astimezone(datetime.UTC).date().isoformat()
-    store.create_bytes(layout.ledger_entry(day, name), entry.model_dump_json(indent=1).encode())
+    data = entry.model_dump_json(indent=1).encode()
+    return store.create_bytes(layout.ledger_entry(day, name), data)
 
 
 def entries(store: Store, day: datetime.date | None = None) -> Iterator[Entry]:
     """The entries of a day (UTC), or all, by time."""
     prefix = layout.LEDGER if day is None else layout.ledger_day(day.isoformat())
-    keys = [item.key for item in store.list(prefix)]
+    keys = [item.key for item in store.list(prefix) if item.key.endswith(".json")]
     with ThreadPoolExecutor(PARALLEL) as pool:
         found = [Entry.model_validate_json(d) for d in pool.map(store.get_bytes, keys) if d]
     yield from sorted(found, key=lambda e: e.at)
@@ -52,8 +57,11 @@ def entries(store: Store, day: datetime.date | None = None) -> Iterator[Entry]:
 
 def spent_today(store: Store) -> float:
     """US dollars of this day (UTC), what may have been charged included."""
-    today = datetime.datetime.now(datetime.UTC).date()
-    return sum(e.cost_usd for e in entries(store, today))
+    return sum(e.cost_usd for e in entries(store, _today()))
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
 
 
 class Purse:
@@ -66,7 +74,7 @@ class Purse:
     def __init__(self, store: Store, max_job: float, max_day: float) -> None:
         self._store = store
         self._max_job, self._max_day = max_job, max_day
-        self._before = spent_today(store)
+        self._before: float | None = None  # read when it is first needed
         self._job = 0.0
         self._lock = threading.Lock()
 
@@ -105,7 +113,16 @@ class Purse:
         with self._lock:
             self._job += entry.cost_usd - set_aside
 
+    def found(self, name: str, entry: Entry) -> None:
+        """Enter what an earlier run paid, or may have, and could not enter any more."""
+        if enter(self._store, name, entry):
+            with self._lock:
+                if self._before is not None and entry.at.date() == _today():
+                    self._before += entry.cost_usd
+
     def _check(self, more: float) -> None:
+        if self._before is None:
+            self._before = spent_today(self._store)
         if self._job + more > self._max_job:
             raise OverBudget(
                 f"${self._job:.2f} are spent on this job and ${more:.2f} more are estimated, over max_cost_per_job = "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from posefactory_dagster.quality.approval import Decisions, locks_of, may_enter
+from posefactory_dagster.quality.approval import Decisions, as_locked, locks_of, may_enter
 from posefactory_dagster.quality.records import Variant, read_variants
 from posefactory_dagster.storage.sets import CommittedSet
 from posefactory_dagster.storage.store import Store, StoreError
@@ -13,13 +13,9 @@ from posefactory_dagster.storage.store import Store, StoreError
 
 def admitted(store: Store, variants: CommittedSet, decisions: Decisions) -> list[Variant]:
     """The variants of a committed set that are locked as they are and that no person has rejected."""
-    character = variants.ref.partition
-    locks = locks_of(store, character)
-    return [
-        v
-        for v in read_variants(variants)
-        if may_enter(v, locks.get(v.variant), decisions.of(character, v.variant))
-    ]
+    locks = locks_of(store, variants.ref.partition)
+    standing = [as_locked(v, locks.get(v.variant)) for v in read_variants(variants)]
+    return [v for v in standing if may_enter(v, locks.get(v.variant), decisions.of(v))]
 
 
 def locked_images(store: Store, variants: list[Variant]) -> dict[str, Path]:

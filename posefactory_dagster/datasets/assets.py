@@ -11,7 +11,7 @@ from posefactory_dagster.datasets.admission import admitted
 from posefactory_dagster.datasets.export import Member, export
 from posefactory_dagster.partitions import CHARACTERS
 from posefactory_dagster.pictures import thumbnail_markdown
-from posefactory_dagster.quality.approval import read_decisions
+from posefactory_dagster.quality.approval import ApprovalError, read_decisions
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -74,7 +74,10 @@ def pose_dataset(
                 f"{key}: its variants are left out, they are not of its present renders"
             )
             made = None
-        variants = admitted(sets.store, made, decisions) if made else []
+        try:
+            variants = admitted(sets.store, made, decisions) if made else []
+        except ApprovalError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
         members.append(Member(key, split[key], *complete[key], tuple(variants)))
     inputs = {
         "sets": [

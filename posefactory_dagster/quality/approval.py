@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from posefactory_dagster.quality.records import Image, State, Variant
 from posefactory_dagster.storage import layout
@@ -51,7 +51,7 @@ class Decision(BaseModel):
     sha256: str | None = None
     reviewer: str = Field(default="", max_length=200)
     reason: str = Field(default="", max_length=2000)
-    at: datetime.datetime
+    at: AwareDatetime
 
 
 class DecisionFile(BaseModel):
@@ -64,14 +64,26 @@ class DecisionFile(BaseModel):
 
 @dataclass(frozen=True)
 class Decisions:
-    """All decisions there are: the latest of each variant, and what is wrong with which file."""
+    """All decisions there are, of each variant by time; and what is wrong with which file."""
 
-    latest: Mapping[tuple[str, str], Decision] = field(default_factory=dict)
+    by_variant: Mapping[tuple[str, str], Sequence[Decision]] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, character: str, variant: str) -> Decision | None:
-        """The latest decision on a variant."""
-        return self.latest.get((character, variant))
+    def of(self, variant: Variant) -> Decision | None:
+        """What holds for a variant: the latest that can be followed, so that a stale approval undoes no rejection."""
+        holds = None
+        for decision in self.by_variant.get((variant.character, variant.variant), ()):
+            try:
+                check_decision(decision, variant)
+            except ApprovalError:
+                continue
+            holds = decision
+        return holds
+
+    def all(self) -> Iterator[Decision]:
+        """Every decision."""
+        for decisions in self.by_variant.values():
+            yield from decisions
 
 
 def now() -> datetime.datetime:
@@ -79,15 +91,22 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
-def lock_all(store: Store, locks: Sequence[Lock]) -> None:
-    """Write locks; one that is there already stays as it is."""
+def lock_all(store: Store, locks: Sequence[Lock]) -> list[Lock]:
+    """Write locks; returns those that hold: one that was there already stays as it is.
 
-    def create(lock: Lock) -> None:
-        key = layout.lock(lock.variant.character, lock.variant.variant)
-        store.create_bytes(key, lock.model_dump_json(indent=1).encode())
+    Raises:
+        ApprovalError: what is there is no lock.
+    """
+
+    def create(lock: Lock) -> Lock:
+        character, variant = lock.variant.character, lock.variant.variant
+        data = lock.model_dump_json(indent=1).encode()
+        if store.create_bytes(layout.lock(character, variant), data):
+            return lock
+        return read_lock(store, character, variant) or lock
 
     with ThreadPoolExecutor(PARALLEL) as pool:
-        list(pool.map(create, locks))
+        return list(pool.map(create, locks))
 
 
 def read_lock(store: Store, character: str, variant: str) -> Lock | None:
@@ -104,7 +123,8 @@ def read_lock(store: Store, character: str, variant: str) -> Lock | None:
         return Lock.model_validate_json(data)
     except ValidationError as error:
         raise ApprovalError(
-            f"{store.address(key)}: not a lock ({error.error_count()} faults)"
+            f"{store.address(key)}: not a lock ({error.error_count()} faults); "
+            "remove it, and its variant is judged again"
         ) from error
 
 
@@ -140,7 +160,7 @@ def damaged_locks(store: Store) -> Iterator[str]:
 def read_decisions(store: Store) -> Decisions:
     """All decision files; a file that is none is told of and stops nothing."""
     keys = sorted(item.key for item in store.list(layout.DECISIONS))
-    latest: dict[tuple[str, str], Decision] = {}
+    by_variant: dict[tuple[str, str], list[Decision]] = {}
     errors = {}
     with ThreadPoolExecutor(PARALLEL) as pool:
         for key, data in zip(keys, pool.map(store.get_bytes, keys), strict=True):
@@ -148,16 +168,14 @@ def read_decisions(store: Store) -> Decisions:
                 file = DecisionFile.model_validate_json(data or b"")
             except ValidationError as error:
                 first = error.errors()[0]
-                place = ".".join(str(p) for p in first["loc"])
-                errors[key] = (
-                    f"{store.address(key)}: {place or 'file'}: {first['msg']}; remove or mend it"
-                )
+                place = ".".join(str(p) for p in first["loc"]) or "file"
+                errors[key] = f"{store.address(key)}: {place}: {first['msg']}; remove or mend it"
                 continue
             for decision in file.decisions:
-                name = (decision.character, decision.variant)
-                if name not in latest or decision.at >= latest[name].at:
-                    latest[name] = decision
-    return Decisions(latest, errors)
+                by_variant.setdefault((decision.character, decision.variant), []).append(decision)
+    for decisions in by_variant.values():
+        decisions.sort(key=lambda d: d.at)
+    return Decisions(by_variant, errors)
 
 
 def write_decisions(store: Store, decisions: Sequence[Decision]) -> str:
@@ -193,36 +211,41 @@ def settle(
     """Let approvals become locks; yields each decision that cannot be followed, with the reason.
 
     Args:
-        variants: those that the decisions may speak of, by (character, variant).
+        variants: those that the decisions may speak of, as they stand, by (character, variant).
     """
     locks = []
     for decision in decisions:
+        if decision.decision == "reject":  # also of one that is not there now: it may come back
+            continue
         variant = variants.get((decision.character, decision.variant))
+        name = f"{decision.character} {decision.variant}"
         if variant is None:
-            yield (
-                decision,
-                f"{decision.character} {decision.variant}: no such variant in its present set",
-            )
+            yield decision, f"{name}: no such variant in its present set"
             continue
         try:
             check_decision(decision, variant)
         except ApprovalError as error:
             yield decision, str(error)
             continue
-        if decision.decision == "approve" and variant.image:
-            approved = variant.model_copy(update={"state": "locked_approved"})
-            # Whatever a person calls themselves, their lock is not the gate's.
-            who = decision.reviewer if decision.reviewer not in ("", BY_GATE) else "a person"
-            locks.append(
-                Lock(
-                    image=variant.image,
-                    approved_by=who,
-                    approved_at=decision.at,
-                    reason=decision.reason,
-                    variant=approved,
-                )
+        assert variant.image is not None, "check_decision wants one"
+        approved = variant.model_copy(update={"state": "locked_approved"})
+        # Whatever a person calls themselves, their lock is not the gate's.
+        who = decision.reviewer if decision.reviewer not in ("", BY_GATE) else "a person"
+        locks.append(
+            Lock(
+                image=variant.image,
+                approved_by=who,
+                approved_at=decision.at,
+                reason=decision.reason,
+                variant=approved,
             )
+        )
     lock_all(store, locks)
+
+
+def as_locked(variant: Variant, lock: Lock | None) -> Variant:
+    """A variant as it stands: what was locked, whatever a set of other settings says of it."""
+    return lock.variant if lock is not None else variant
 
 
 def state_of(variant: Variant, lock: Lock | None, decision: Decision | None) -> State:

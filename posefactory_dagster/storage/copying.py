@@ -22,7 +22,7 @@ BATCH = 64
 class Copied:
     """What a copy did: objects and bytes that went over, and what was there already.
 
-    ``clashes`` are uploads of another content; ``kept`` pointers to newer sets, which the source does not know.
+    ``clashes`` are uploads and decisions of another content; ``kept`` pointers to newer sets, which the source does not know.
     """
 
     sets: int = 0
@@ -63,6 +63,9 @@ def copy_store(source: Store, target: Store, replace: bool = False) -> Iterator[
         done.bytes += item.size
     for prefix in WRITTEN_ONCE:
         have_keys = {item.key for item in target.list(prefix)}
+        if prefix == layout.DECISIONS:  # people write these, and may have changed one
+            both = [i.key for i in source.list(prefix) if i.key in have_keys]
+            done.clashes += [k for k in both if source.digest(k) != target.digest(k)]
         new = sorted(
             (i for i in source.list(prefix) if i.key not in have_keys), key=lambda i: i.key
         )

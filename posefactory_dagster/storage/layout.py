@@ -74,9 +74,14 @@ def parse_job_traffic(key: str) -> str | None:
     return parts[1] if is_traffic else None
 
 
+def variants_of(character: str) -> str:
+    """Where all that was made for a character's variants lies; ends with a slash."""
+    return f"{VARIANTS}{_part(character)}/"
+
+
 def variant_prefix(character: str, variant: str) -> str:
     """Where what was made for one variant lies; ends with a slash."""
-    return f"{VARIANTS}{_part(character)}/{_part(variant)}/"
+    return f"{variants_of(character)}{_part(variant)}/"
 
 
 def variant_file(character: str, variant: str, name: str) -> str:
@@ -96,8 +101,12 @@ def lock(character: str, variant: str) -> str:
 
 def parse_lock(key: str) -> tuple[str, str] | None:
     """(character, variant) if ``key`` is a lock's."""
-    parts = key.removesuffix(".json").split("/")
-    return (parts[1], parts[2]) if len(parts) == 3 and parts[0] + "/" == LOCKS else None
+    parts = key.split("/")
+    if len(parts) != 3 or parts[0] + "/" != LOCKS or not parts[2].endswith(".json"):
+        return None
+    character, variant = parts[1], parts[2].removesuffix(".json")
+    fits = _PART.fullmatch(character) and _PART.fullmatch(variant)
+    return (character, variant) if fits else None
 
 
 def decision(name: str) -> str:

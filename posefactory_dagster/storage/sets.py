@@ -315,6 +315,15 @@ class CommittedSets:
             return Damage(committed.ref, name, "another checksum")
         return None
 
+    def _keep_with_inputs(self, ref: SetRef, keep: set[SetRef]) -> None:
+        """Add a set and all that it was made from, back to the uploads."""
+        if ref in keep:
+            return
+        keep.add(ref)
+        committed = self.find(ref)
+        for source in committed.inputs.get("sets", []) if committed else []:
+            self._keep_with_inputs(SetRef(*source), keep)
+
     def collect_garbage(self, grace_s: float, dry_run: bool = False) -> tuple[list[str], int]:
         """Remove sets that nobody points to, attempts that became no set, and left-over scratch.
 
@@ -330,8 +339,7 @@ class CommittedSets:
             pointer = layout.parse_current(item.key)
             committed = self.current(*pointer) if pointer else None
             if committed:
-                keep.add(committed.ref)
-                keep |= {SetRef(*r) for r in committed.inputs.get("sets", [])}
+                self._keep_with_inputs(committed.ref, keep)
         # By set: the manifest, if there is one, then the files of each attempt.
         found: dict[SetRef, dict[str, list[StoredObject]]] = {}
         for item in self.store.list(layout.SETS):

@@ -14,7 +14,7 @@ from posefactory_dagster.costs.ledger import Purse
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.quality import model
-from posefactory_dagster.quality.approval import locks_of
+from posefactory_dagster.quality.approval import ApprovalError, locks_of
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.settings import VariantSettings, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -23,6 +23,7 @@ from posefactory_dagster.variants import variant_sets
 from posefactory_dagster.variants.batch import Batch, Unfinished, plan
 from posefactory_dagster.variants.enhancers.base import Enhancer, EnhancerError
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
+from posefactory_dagster.variants.journal import asked_for
 from posefactory_dagster.variants.shots import Shots
 from posefactory_dagster.variants.styles import Style, read_styles
 
@@ -96,7 +97,7 @@ def enhanced_variants(
         for key, (ref, renders) in todo.items():
             try:
                 committed = _make(sets, ref, renders, batch, styles, enhancers, settings)
-            except (Unfinished, EnhancerError) as error:
+            except (Unfinished, EnhancerError, ApprovalError) as error:
                 ledger.bad(key, f"{key}: {error}")
                 continue
             context.log.info(
@@ -151,7 +152,12 @@ def _check_costs(
                     description=f"style {style.name}: {error}", allow_retries=False
                 ) from error
             if enhancer.paid:
-                items = [i for i in plan(key, shots, [style], enhancers) if i.variant not in locked]
+                begun = asked_for(sets.store, key)
+                items = [
+                    i
+                    for i in plan(key, shots, [style], enhancers)
+                    if i.variant not in locked and i.variant not in begun
+                ]
                 paid += len(items)
                 estimate += len(items) * enhancer.price()
     if not paid:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posefactory_dagster.costs.estimates import OverBudget
-from posefactory_dagster.costs.ledger import Entry, Outcome, Purse, enter
+from posefactory_dagster.costs.ledger import Entry, Outcome, Purse
 from posefactory_dagster.quality.approval import BY_GATE, Lock, lock_all, locks_of, now
 from posefactory_dagster.quality.gate import Gate, Measurement, Reason, Verdict
 from posefactory_dagster.quality.records import Attempt, Image, Parameters, State, Variant
@@ -181,15 +181,15 @@ class Batch:
         self._store.put_files(files)
         shutil.rmtree(scratch, ignore_errors=True)
         locks = []
-        for name, one in made.items():
+        for one in made.values():
             if one.variant.state == "qa_approved":
                 locked = one.variant.model_copy(update={"state": "locked_approved"})
                 assert locked.image is not None
                 locks.append(
                     Lock(image=locked.image, approved_by=BY_GATE, approved_at=now(), variant=locked)
                 )
-                made[name] = _Made(locked)
-        lock_all(self._store, locks)
+        for lock in lock_all(self._store, locks):
+            made[lock.variant.variant] = _Made(lock.variant)
 
     def _make(self, character: str, shots: Shots, item: Item, raw: Measurement) -> _Made:
         enhancer = self._enhancers[item.style.name]
@@ -213,7 +213,11 @@ class Batch:
         images: list[bytes | None] = []
         state: State = "blocked"
         correction = ""
-        while len(attempts) < self._settings.max_attempts:
+        # Lost answers count for nothing, but not for ever.
+        while (
+            sum(a.error != INTERRUPTED for a in attempts) < self._settings.max_attempts
+            and len(attempts) < 2 * self._settings.max_attempts
+        ):
             number = len(attempts) + 1
             attempt, data, verdict = self._attempt(
                 variant, item.style, number, shot, raw, parameters
@@ -221,11 +225,12 @@ class Batch:
             attempts.append(attempt.model_copy(update={"correction": correction}))
             images.append(data)
             if verdict is None:
+                state = "failed"
                 if self._settings.retry_interrupted and attempt.error == INTERRUPTED:
                     correction = "asked once more, as the answer was lost"
                     continue
-                state = "failed"
                 break
+            state = "blocked"
             if verdict.passes:
                 state = "qa_approved"
                 break
@@ -308,20 +313,23 @@ class Batch:
         if call is not None:
             answer = journal.answer(number) or journal.recover(number, call)
             if answer is None and not enhancer.repeatable:
-                enter(self._store, name, entry(call, "unknown"))
+                self._purse.found(name, entry(call, "unknown"))
                 return journal.close(number, call.lost(INTERRUPTED)), None
             if answer is not None:
                 if answer.get("cost_usd"):  # a run may have been killed before it could enter it
-                    enter(self._store, name, entry(call, answer.get("outcome", "done")))
+                    self._purse.found(name, entry(call, answer.get("outcome", "done")))
                 return answer, journal.image(answer)
         self._purse.set_aside(price)
-        call = Call(at=now(), parameters=parameters, estimate_usd=price, run_id=self._run_id)
-        if not journal.begin(number, call) and not enhancer.repeatable:
+        again = call is not None  # and nobody was charged: the same call once more
+        call = call or Call(
+            at=now(), parameters=parameters, estimate_usd=price, run_id=self._run_id
+        )
+        if not again and not journal.begin(number, call):
             self._purse.give_back(price)
             raise EnhancerError(f"{name}: another run is making it")
         started = time.perf_counter()
         try:
-            enhanced: Enhanced = enhancer.enhance(shot, style, parameters)
+            enhanced: Enhanced = enhancer.enhance(shot, style, call.parameters)
         except OutcomeUnknown:
             self._purse.paid(name, entry(call, "unknown"), price)
             return journal.close(number, call.lost(INTERRUPTED)), None

@@ -15,6 +15,9 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import Store
 from posefactory_dagster.variants.enhancers.base import Enhanced
 
+#: In the name of an image that a content filter spoiled.
+FILTERED = "filtered-"
+
 
 class Call(BaseModel):
     """What is said before a call goes out: when, with what, for how much, and in which run."""
@@ -87,9 +90,11 @@ class Journal:
                 continue
             data = self.store.get_bytes(item.key) or b""
             ending = item.key.rpartition(".")[2]
-            image = image_of(self.character, self.variant, number, Enhanced(data, ending, 0))
+            filtered = item.key.startswith(begin + FILTERED)
+            seed, said = call.parameters.seed, {"recovered": True}
+            enhanced = Enhanced(data, ending, seed, said, filtered)
+            image = image_of(self.character, self.variant, number, enhanced)
             if image.key == item.key:  # its name holds its checksum, so it is whole
-                enhanced = Enhanced(data, ending, call.parameters.seed, {"recovered": True})
                 return self.keep(number, call, enhanced, 0.0)
         return None
 
@@ -123,5 +128,12 @@ class Journal:
 def image_of(character: str, variant: str, number: int, enhanced: Enhanced) -> Image:
     """Where an attempt's image belongs; its name holds its checksum, so that it can never be overwritten by another."""
     sha256 = hashlib.sha256(enhanced.data).hexdigest()
-    key = layout.variant_file(character, variant, f"{number}-{sha256[:12]}.{enhanced.ending}")
+    word = FILTERED if enhanced.filtered else ""
+    key = layout.variant_file(character, variant, f"{number}-{word}{sha256[:12]}.{enhanced.ending}")
     return Image(key=key, sha256=sha256, size=len(enhanced.data))
+
+
+def asked_for(store: Store, character: str) -> set[str]:
+    """The variants of a character for which a call was made already, whatever came of it."""
+    keys = (item.key for item in store.list(layout.variants_of(character)))
+    return {key.split("/")[2] for key in keys if key.endswith("/1-call.json")}

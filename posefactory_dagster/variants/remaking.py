@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import secrets
 
+from posefactory_dagster.costs.ledger import Entry, Purse
+from posefactory_dagster.quality.approval import now
 from posefactory_dagster.quality.records import Attempt, Variant
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
-from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced
-from posefactory_dagster.variants.enhancers.opening import open_enhancer
+from posefactory_dagster.variants.enhancers.base import (
+    CannotEnhance,
+    Enhanced,
+    Enhancer,
+    EnhancerError,
+    OutcomeUnknown,
+)
 from posefactory_dagster.variants.shots import Shots
 from posefactory_dagster.variants.styles import Style, style_of
 
@@ -28,12 +35,13 @@ def kept_attempt(variant: Variant) -> Attempt:
     return variant.attempts[variant.kept - 1]
 
 
-def remake(sets: CommittedSets, variant: Variant) -> Enhanced:
-    """Ask its enhancer for the same image again. A paid one charges for it.
+def remake(sets: CommittedSets, variant: Variant, enhancer: Enhancer, purse: Purse) -> Enhanced:
+    """Ask its enhancer for the same image again. A paid one charges for it, and the ledger is told.
 
     Raises:
-        CannotEnhance: its render is gone, or its enhancer is not at hand.
+        CannotEnhance: its render is gone, or its enhancer cannot make it.
         EnhancerError: no image came.
+        OverBudget: it may not be paid for.
     """
     renders = sets.find(SetRef(*variant.source.set))
     if renders is None:
@@ -43,6 +51,23 @@ def remake(sets: CommittedSets, variant: Variant) -> Enhanced:
     style = style_of_record(variant)
     attempt = kept_attempt(variant)
     parameters = attempt.parameters.model_copy(update={"seed": attempt.seed})
-    with contextlib.closing(open_enhancer(style)) as enhancer:
-        enhancer.check(shots.size)
+    enhancer.check(shots.size)
+    if not enhancer.paid:
         return enhancer.enhance(shots.read(index), style, parameters)
+    price, name = enhancer.price(), f"remake-{variant.variant}-{secrets.token_hex(4)}"
+    entry = Entry(
+        at=now(), provider=style.provider, model=style.model, style=style.name,
+        character=variant.character, what=name, cost_usd=price, estimate_usd=price,
+    )  # fmt: skip
+    purse.set_aside(price)
+    try:
+        made = enhancer.enhance(shots.read(index), style, parameters)
+    except OutcomeUnknown:
+        purse.paid(name, entry.model_copy(update={"outcome": "unknown"}), price)
+        raise
+    except EnhancerError:
+        purse.give_back(price)
+        raise
+    outcome = "filtered" if made.filtered else "done"
+    purse.paid(name, entry.model_copy(update={"outcome": outcome}), price)
+    return made

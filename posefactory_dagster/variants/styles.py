@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from blender_scripts.contract import SettingsError
 from posefactory_dagster.quality.records import Parameters
@@ -44,6 +44,14 @@ class RelightOptions(_Options):
         75,
         92,
     )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RelightOptions:
+        for name in ("exposure", "background_blur", "blur", "grain", "jpeg_quality"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ValueError(f"{name} is {low} to {high}: give the lower first")
+        return self
 
 
 class DiffusersOptions(_Options):
@@ -171,6 +179,14 @@ def read_styles(names: tuple[str, ...]) -> list[Style]:
     """Styles by name, in that order.
 
     Raises:
-        SettingsError: see ``read_style``.
+        SettingsError: see ``read_style``; or two are the same.
     """
-    return [read_style(name) for name in names]
+    styles = [read_style(name) for name in names]
+    first: dict[str, str] = {}
+    for style in styles:
+        other = first.setdefault(style.fingerprint, style.name)
+        if len([s for s in styles if s.name == style.name]) > 1 or other != style.name:
+            raise SettingsError(
+                f"styles {other} and {style.name} are the same; take one, and say in it how many (count)"
+            )
+    return styles

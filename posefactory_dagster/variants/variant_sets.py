@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from posefactory_dagster.quality.approval import as_locked, locks_of
 from posefactory_dagster.quality.gate import GATE_VERSION
 from posefactory_dagster.quality.records import ASSET, RECORDS, Variant, read_variants
 from posefactory_dagster.settings import GateSettings, VariantSettings
@@ -63,9 +64,15 @@ def current_sets(sets: CommittedSets, characters: Sequence[str] = ()) -> Iterato
             yield committed
 
 
-def index(found: Iterable[CommittedSet]) -> dict[tuple[str, str], Variant]:
-    """The variants of some sets, by (character, variant)."""
-    return {(v.character, v.variant): v for committed in found for v in read_variants(committed)}
+def index(sets: CommittedSets, characters: Sequence[str] = ()) -> dict[tuple[str, str], Variant]:
+    """The variants of the present sets as they stand, by (character, variant)."""
+    found = {}
+    for committed in current_sets(sets, characters):
+        locks = locks_of(sets.store, committed.ref.partition)
+        for variant in read_variants(committed):
+            name = (variant.character, variant.variant)
+            found[name] = as_locked(variant, locks.get(variant.variant))
+    return found
 
 
 def write(folder: Path, store: Store, shots: Shots, variants: Sequence[Variant]) -> dict[str, Any]:

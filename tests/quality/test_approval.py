@@ -11,6 +11,7 @@ from posefactory_dagster.quality.approval import (
     ApprovalError,
     Decision,
     Lock,
+    as_locked,
     lock_all,
     locks_of,
     may_enter,
@@ -55,8 +56,9 @@ def the_lock(approved_by: str = "gate") -> Lock:
 
 
 def test_a_lock_is_written_once(store: Store) -> None:
-    lock_all(store, [the_lock()])
-    lock_all(store, [the_lock("somebody else")])
+    assert lock_all(store, [the_lock()])[0].approved_by == "gate"
+    assert lock_all(store, [the_lock("somebody else")])[0].approved_by == "gate"
+    store.put_bytes("locks/ada/v1.json~", b"an editor's")  # is none, and disturbs nobody
     assert locks_of(store, "ada")["v1"].approved_by == "gate"
     assert locks_of(store, "bruno") == {} and read_lock(store, "ada", "v2") is None
 
@@ -92,8 +94,23 @@ def test_states_follow_people_then_locks_then_the_batch() -> None:
 def test_the_latest_decision_counts_whatever_the_files_are_called(store: Store) -> None:
     write_decisions(store, [decision("reject", later=10)])
     write_decisions(store, [decision("approve")])
-    found = read_decisions(store).of("ada", "v1")
+    found = read_decisions(store).of(variant())
     assert found is not None and found.decision == "reject"
+
+
+def test_an_approval_that_cannot_be_followed_undoes_no_rejection(store: Store) -> None:
+    write_decisions(store, [decision("reject"), decision("approve", later=5, sha256="d" * 64)])
+    assert read_decisions(store).of(variant("major")).decision == "reject"
+    write_decisions(store, [decision("approve", later=9)])
+    assert read_decisions(store).of(variant("critical")).decision == "reject"  # without a reason
+    assert read_decisions(store).of(variant("major")).decision == "approve"
+
+
+def test_what_was_locked_stands_whatever_a_set_of_other_settings_says() -> None:
+    failed = variant(image=None, state="failed")
+    standing = as_locked(failed, the_lock())
+    assert may_enter(standing, the_lock(), None) and not may_enter(failed, the_lock(), None)
+    assert as_locked(failed, None) is failed
 
 
 @pytest.mark.parametrize(
@@ -105,6 +122,7 @@ def test_the_latest_decision_counts_whatever_the_files_are_called(store: Store) 
         (b'{"decisions": [{"character": "../x", "variant": "v", "decision": "approve", "at": "2026-01-01T00:00:00Z"}]}', "character"),
         (b'{"decisions": [{"character": "x", "variant": "v", "decision": "maybe", "at": "2026-01-01T00:00:00Z"}]}', "'approve' or 'reject'"),
         (b'{"decisions": [{"character": "x", "variant": "v", "decision": "reject"}]}', "at: Field required"),
+        (b'{"decisions": [{"character": "x", "variant": "v", "decision": "reject", "at": "2026-01-01T00:00:00"}]}', "timezone"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_decision_is_told_and_stops_nothing(
@@ -113,7 +131,7 @@ def test_a_file_that_is_no_decision_is_told_and_stops_nothing(
     store.put_bytes("decisions/bad.json", content)
     write_decisions(store, [decision("reject")])
     found = read_decisions(store)
-    assert found.of("ada", "v1") is not None
+    assert found.of(variant()) is not None
     (error,) = found.errors.values()
     assert "bad.json" in error and words in error and "remove or mend it" in error
 
@@ -148,5 +166,5 @@ def test_approvals_that_cannot_be_followed_say_why(
 
 
 def test_a_decision_on_nothing_is_told(store: Store) -> None:
-    ((_, text),) = settle(store, [decision("approve")], {})
-    assert "no such variant" in text
+    ((_, text),) = settle(store, [decision("approve"), decision("reject")], {})
+    assert "no such variant" in text  # a rejection is kept, as it may come back

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
-from posefactory_dagster.costs.ledger import entries
-from posefactory_dagster.quality.approval import locks_of
+from posefactory_dagster.costs.ledger import Purse, entries
+from posefactory_dagster.quality.approval import (
+    Decision,
+    locks_of,
+    now,
+    read_decisions,
+    write_decisions,
+)
+from posefactory_dagster.quality.gate import Gate
 from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.settings import VariantSettings
+from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
-from posefactory_dagster.variants.batch import INTERRUPTED, NOT_JUDGEABLE, Unfinished
+from posefactory_dagster.variants.batch import INTERRUPTED, NOT_JUDGEABLE, Batch, Unfinished, plan
 from posefactory_dagster.variants.enhancers import stability as module
+from posefactory_dagster.variants.enhancers.opening import open_enhancer
+from posefactory_dagster.variants.shots import Shots
 from posefactory_dagster.variants.styles import Style, read_style
+from tests.servers import S3Server
 from tests.stability_simulator import StabilitySimulator
 from tests.variants.conftest import Make
 
@@ -72,21 +86,23 @@ def test_a_locked_image_is_changed_by_no_setting_and_no_other_style(
 def test_a_lost_pose_is_corrected_by_why_and_blocked_in_the_end(
     make: Make, sets: CommittedSets, simulator: StabilitySimulator
 ) -> None:
-    simulator.behaviour = "shift"
+    simulator.behaviour = "nudge"
     (variant,) = make(PAID, max_attempts=3)
     assert variant.state == "blocked" and not locks_of(sets.store, "ada")
-    severities = [a.verdict["severity"] for a in variant.attempts]
-    if "critical" not in severities:
-        assert len(variant.attempts) == 3
-        one, two, _ = (a.parameters for a in variant.attempts)
-        assert (
-            two.seed == one.seed + 1 and two.strength < one.strength and two.control > one.control
-        )
-        assert (
-            "exactly the same pose" in two.prompt and "strength" in variant.attempts[1].correction
-        )
-    assert len(simulator.charges) == len(variant.attempts) == len(list(entries(sets.store)))
-    assert variant.image is not None  # for a person to look at
+    assert [a.verdict["severity"] for a in variant.attempts] == ["major"] * 3
+    one, two, three = (a.parameters for a in variant.attempts)
+    assert one.seed + 2 == two.seed + 1 == three.seed
+    assert one.strength > two.strength > three.strength
+    assert one.control < two.control <= three.control
+    assert "exactly the same pose" in two.prompt and two.prompt.startswith(one.prompt)
+    assert (
+        "joint_moved" in variant.attempts[1].correction
+        and "strength" in variant.attempts[1].correction
+    )
+    assert len(simulator.charges) == len({c.fingerprint for c in simulator.charges}) == 3
+    assert (
+        len(list(entries(sets.store))) == 3 and variant.image is not None
+    )  # for a person to look at
 
 
 @pytest.mark.parametrize(("behaviour", "code"), [("blank", "nobody"), ("small", "size")])
@@ -214,3 +230,71 @@ def test_a_style_that_cannot_go_on_says_why_for_every_character(
     simulator.faults.append("unauthorized")
     with pytest.raises(Unfinished, match="STABILITY_API_KEY is not accepted"):
         make(PAID, ALL_VIEWS, skip_unjudgeable=False)
+
+
+def test_what_was_lost_at_the_last_attempt_is_asked_for_again_too(
+    make: Make, simulator: StabilitySimulator
+) -> None:
+    simulator.faults.append("drop")
+    assert make(PAID, max_attempts=1)[0].state == "failed"
+    (again,) = make(PAID, max_attempts=1, retry_interrupted=True)
+    assert again.state == "locked_approved" and again.kept == 2
+    simulator.faults.extend(["drop"] * 9)
+    (lost,) = make(PAID.model_copy(update={"prompt": "x"}), max_attempts=2, retry_interrupted=True)
+    assert lost.state == "failed" and len(lost.attempts) == 4  # not for ever
+
+
+def test_a_spoiled_image_is_known_as_such_after_a_kill(
+    make: Make, simulator: StabilitySimulator, sets: CommittedSets
+) -> None:
+    simulator.faults.append("filtered")
+    (first,) = make(PAID)
+    sets.store.delete([f"variants/ada/{first.variant}/1-answer.json"])
+    (again,) = make(PAID)
+    assert again.state == "blocked" and "content filter" in again.reasons[0]
+    assert simulator.calls == 1
+
+
+def test_what_an_earlier_run_lost_counts_in_the_budget_of_the_day(
+    make: Make, simulator: StabilitySimulator, sets: CommittedSets
+) -> None:
+    style = PAID.model_copy(update={"count": 4})
+    simulator.faults.extend(["drop"] * 4)
+    make(style)
+    sets.store.delete([i.key for i in sets.store.list("ledger/")])
+    sets.store.delete(
+        [i.key for i in sets.store.list("variants/") if i.key.endswith("answer.json")]
+    )
+    with pytest.raises(Unfinished, match="max_cost_per_day"):
+        make(style, retry_interrupted=True, max_cost_per_day=0.21)
+    assert len(simulator.charges) == 4
+
+
+def test_paid_variants_in_a_bucket(
+    shots: Shots, gate: Gate, simulator: StabilitySimulator, moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    """The journal's and the locks' conditional writes, and images fetched by their checksums, where R2 would be."""
+    for name, value in moto_s3.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("POSEFACTORY_CACHE", str(tmp_path / "cache"))
+    store = open_store(f"r2://{moto_s3.bucket}/variants-{tmp_path.name}")
+
+    def work() -> Variant:
+        with contextlib.closing(open_enhancer(PAID)) as enhancer:
+            enhancers = {PAID.name: enhancer}
+            batch = Batch(store, gate, enhancers, VariantSettings(), Purse(store, 1, 1), "run")
+            items = [i for i in plan("ada", shots, [PAID], enhancers) if i.index == 0]
+            return batch.make("ada", shots, items, lambda done, total: None)[0]
+
+    first = work()
+    assert first.state == "locked_approved"
+    store.delete([i.key for i in store.list("locks/")])
+    store.delete([f"variants/ada/{first.variant}/1-answer.json"])
+    again = work()
+    assert again.image == first.image and len(simulator.charges) == 1
+    assert locks_of(store, "ada")[first.variant].image == first.image
+    assert [e.cost_usd for e in entries(store)] == [0.05]
+    write_decisions(
+        store, [Decision(character="ada", variant=first.variant, decision="reject", at=now())]
+    )
+    assert read_decisions(store).of(again) is not None

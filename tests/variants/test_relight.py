@@ -36,14 +36,14 @@ def with_options(**options: object) -> Style:
 def test_a_seed_gives_the_same_bytes_and_another_seed_others(shots: Shots) -> None:
     shot = shots.read(0)
     one, again, other = (
-        Relight().enhance(shot, PLACES, parameters(seed)).data for seed in (1, 1, 2)
+        Relight(PLACES).enhance(shot, PLACES, parameters(seed)).data for seed in (1, 1, 2)
     )
     assert one == again != other
     assert opened(one).shape == shot.subject.pixels.shape
 
 
 def test_the_pose_survives_in_most_places(shots: Shots, gate: Gate) -> None:
-    shot, enhancer = shots.read(0), Relight()
+    shot, enhancer = shots.read(0), Relight(PLACES)
     raw = gate.look(shot.subject)
     assert gate.judgeable(raw)
     verdicts = [
@@ -57,7 +57,9 @@ def test_the_person_stays_on_its_pixels(shots: Shots) -> None:
     """Where the person is, the picture follows the render; where it is not, it does not."""
     shot = shots.read(0)
     style = with_options(blur=(0, 0), grain=(0, 0), jpeg_quality=(95, 95), white_balance=0)
-    made = opened(Relight().enhance(shot, style, parameters(3)).data).astype(float).mean(axis=-1)
+    made = (
+        opened(Relight(style).enhance(shot, style, parameters(3)).data).astype(float).mean(axis=-1)
+    )
     render = shot.subject.pixels.astype(float).mean(axis=-1)
     inside = shot.subject.mask
     assert np.corrcoef(made[inside], render[inside])[0, 1] > 0.7
@@ -76,7 +78,7 @@ def test_light_from_the_left_brightens_the_left(
         )  # fmt: skip
         monkeypatch.setattr(relight, "backgrounds", lambda _, place=place: [place])
         style = with_options(exposure=(0, 0), blur=(0, 0), grain=(0, 0), white_balance=0)
-        made = opened(Relight().enhance(shot, style, parameters(5, 1.0)).data).astype(float)
+        made = opened(Relight(style).enhance(shot, style, parameters(5, 1.0)).data).astype(float)
         columns = np.nonzero(shot.subject.mask)[1]
         left_half = np.arange(made.shape[1]) < np.median(columns)
         light = made.mean(axis=-1)
@@ -89,20 +91,22 @@ def test_light_from_the_left_brightens_the_left(
 
 def test_photos_of_ones_own_are_backgrounds(shots: Shots, tmp_path: Path) -> None:
     Image.new("RGB", (640, 480), (30, 120, 60)).save(tmp_path / "meadow.jpg")
-    relight.backgrounds.cache_clear()
     style = with_options(backgrounds=(str(tmp_path),), background_blur=(0, 0))
-    made = Relight().enhance(shots.read(0), style, parameters())
+    made = Relight(style).enhance(shots.read(0), style, parameters())
     assert made.answer["background"] == "meadow"
     corner = opened(made.data)[:40, :40].reshape(-1, 3).mean(axis=0)
     assert corner.argmax() == 1
+    before = Relight(style).name
+    Image.new("RGB", (640, 480), (30, 60, 120)).save(tmp_path / "sea.jpg")
+    assert Relight(style).name != before  # what can be drawn from is part of what makes an image
 
 
-def test_a_background_that_is_none_says_what_there_is(shots: Shots, tmp_path: Path) -> None:
+def test_a_background_that_is_none_says_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(CannotEnhance, match="choose map, room, street, or a folder"):
-        Relight().enhance(shots.read(0), with_options(backgrounds=(str(tmp_path),)), parameters())
+        Relight(with_options(backgrounds=(str(tmp_path),)))
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(CannotEnhance, match=r"broken\.jpg: not a picture"):
-        Relight().enhance(shots.read(0), with_options(backgrounds=(str(tmp_path),)), parameters())
+        Relight(with_options(backgrounds=(str(tmp_path),)))
 
 
 def test_normals_look_towards_the_camera(shots: Shots) -> None:

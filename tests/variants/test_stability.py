@@ -197,3 +197,32 @@ def test_the_simulator_refuses_what_the_schema_does_not_have(simulator: Stabilit
         )
         assert answer.status_code == 400, wrong
     assert not simulator.charges
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\n", f" {KEY}\r\n"])
+def test_a_key_from_a_file_may_end_in_a_newline(
+    shots: Shots, simulator: StabilitySimulator, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("STABILITY_API_KEY", key)
+    assert ask(shots).data
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("STABILITY_API_KEY", "sk-schlüssel", "holds what no key holds"),
+        ("STABILITY_API_KEY", "sk-a b", "holds what no key holds"),
+        ("STABILITY_API_BASE_URL", "api.stability.ai", "give it with https://"),
+    ],
+)
+def test_what_cannot_be_sent_is_not_taken_for_paid(
+    simulator: StabilitySimulator,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    words: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(CannotEnhance, match=words) as caught:
+        Stability("stability", "structure")
+    assert "schlüssel" not in str(caught.value)

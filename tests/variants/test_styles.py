@@ -8,7 +8,14 @@ import pytest
 
 from blender_scripts.contract import SettingsError
 from posefactory_dagster.costs.prices import estimate_cost
-from posefactory_dagster.variants.styles import parse_style, read_style, style_names, style_of
+from posefactory_dagster.variants import styles
+from posefactory_dagster.variants.styles import (
+    parse_style,
+    read_style,
+    read_styles,
+    style_names,
+    style_of,
+)
 
 GOOD = "provider: relight\nmodel: relight\n"
 
@@ -36,6 +43,7 @@ def test_every_shipped_style_is_one_and_has_a_price() -> None:
         (GOOD + "seed: -1\n", "seed"),
         (GOOD + "colour: red\n", "colour: Extra inputs are not permitted"),
         (GOOD + "options: {fog: 1}\n", "fog: Extra inputs are not permitted"),
+        (GOOD + "options: {jpeg_quality: [92, 75]}\n", "give the lower first"),
         ("provider: diffusers\nmodel: sdxl\n", "base: Field required"),
     ],
 )
@@ -69,3 +77,13 @@ def test_each_variant_has_a_seed_of_its_own_that_is_never_the_random_zero() -> N
     style = read_style("places")
     seeds = {style.parameters(f"{i:08x}00").seed for i in (0, 1, 2, 0xFFFFFFFE, 0xFFFFFFFF)}
     assert all(1 <= s <= 2**32 - 2 for s in seeds) and len(seeds) >= 3
+
+
+def test_the_same_style_twice_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="places and places are the same"):
+        read_styles(("places", "places"))
+    monkeypatch.setattr(styles, "FOLDER", tmp_path)
+    (tmp_path / "one.yaml").write_text(GOOD)
+    (tmp_path / "two.yaml").write_text(GOOD + "count: 2\n")
+    with pytest.raises(SettingsError, match="one and two are the same; take one"):
+        read_styles(("one", "two"))

@@ -15,7 +15,7 @@ def open_enhancer(style: Style) -> Enhancer:
     if style.provider == "relight":
         from posefactory_dagster.variants.enhancers.relight import Relight
 
-        return Relight()
+        return Relight(style)
     if style.provider == "diffusers":
         from posefactory_dagster.variants.enhancers.diffusion import Diffusion
 

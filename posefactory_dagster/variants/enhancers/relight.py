@@ -71,21 +71,33 @@ class Background:
 
 
 class Relight:
-    """See the module. Free, offline, and repeatable from its seed."""
+    """See the module. Free, offline, and repeatable from its seed.
+
+    Raises:
+        CannotEnhance: a background is neither a kind that ships nor a folder with photos.
+    """
 
     paid = False
     repeatable = True
 
-    def __init__(self) -> None:
-        digest = hashlib.sha256((SHIPPED / "backgrounds.json").read_bytes()).hexdigest()[:8]
-        self.name = {"provider": "relight", "model": "relight", "version": f"{VERSION}-{digest}"}
+    def __init__(self, style: Style) -> None:
+        options = style.options
+        assert isinstance(options, RelightOptions)
+        self._places = backgrounds(options.backgrounds)
+        # Places are part of what makes an image: another photo in a folder is another enhancer.
+        digest = hashlib.sha256((SHIPPED / "backgrounds.json").read_bytes())
+        for place in self._places:
+            digest.update(place.path.name.encode() + place.path.read_bytes())
+        version = f"{VERSION}-{digest.hexdigest()[:8]}"
+        self.name = {"provider": "relight", "model": "relight", "version": version}
         self.parallel = max(cv2.getNumberOfCPUs(), 1)
 
     def price(self) -> float:
         return 0.0
 
     def check(self, size: tuple[int, int]) -> None:
-        shipped()
+        for place in self._places:
+            _read(place.path)
 
     def close(self) -> None:
         pass
@@ -93,9 +105,8 @@ class Relight:
     def enhance(self, shot: Shot, style: Style, parameters: Parameters) -> Enhanced:
         options = style.options
         assert isinstance(options, RelightOptions)
-        places = backgrounds(options.backgrounds)
         rng = np.random.default_rng(parameters.seed)
-        place = places[int(rng.integers(len(places)))]
+        place = self._places[int(rng.integers(len(self._places)))]
         amount = parameters.strength
         height, width = shot.subject.mask.shape
         pixel = min(width, height) / 512
@@ -148,7 +159,6 @@ def shipped() -> dict[str, list[Background]]:
     return places
 
 
-@functools.cache
 def backgrounds(names: Sequence[str]) -> list[Background]:
     """The places of some kinds, and the photos of some folders.
 

@@ -99,13 +99,19 @@ class Stability:
             raise CannotEnhance(
                 f"{provider.upper()}_API_KEY is not set; {provider} makes no image without it"
             )
+        secret = key.get_secret_value().strip()  # files of secrets end in a newline
+        if not secret.isascii() or not secret.isprintable() or " " in secret:
+            raise CannotEnhance(f"{provider.upper()}_API_KEY holds what no key holds; set it again")
+        base = env.stability_api_base_url
+        if not base.startswith(("https://", "http://")):
+            raise CannotEnhance(f"STABILITY_API_BASE_URL={base}: give it with https://")
         self._provider, self._model, self._endpoint = provider, model, endpoints[model]
         self._timed_out_s = timed_out_s
         self._limiter = Limiter(RATE)
         self._client = httpx.Client(
-            base_url=env.stability_api_base_url,
+            base_url=base,
             headers={
-                "authorization": f"Bearer {key.get_secret_value()}",
+                "authorization": f"Bearer {secret}",
                 "stability-client-id": CLIENT,
             },
             timeout=httpx.Timeout(30.0, read=READ_TIMEOUT_S),
@@ -237,6 +243,10 @@ class Stability:
             raise _TryAgain(
                 f"{self._provider} cannot be reached ({type(error).__name__})", 1.0
             ) from error
+        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.ProxyError) as error:
+            # It never left; and the cause's text may hold the key.
+            words = f"{self._provider} cannot be called ({type(error).__name__}); check address and proxy"
+            raise CannotEnhance(words) from None
         except httpx.HTTPError as error:
             raise OutcomeUnknown(
                 f"{self._provider} gave no answer ({type(error).__name__})"
