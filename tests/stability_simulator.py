@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import socket
 import threading
 import time
 import uuid
@@ -110,6 +111,7 @@ class StabilitySimulator:
         with self._lock:
             self.charges.append(Charge(path, fingerprint, seed, endpoint["price_usd"]))
         if fault == "drop":
+            request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError
         image = make(sent, "blank" if fault == "filtered" else self.behaviour)
         data = b"no image" if fault == "garbage" else image

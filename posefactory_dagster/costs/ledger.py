@@ -115,10 +115,10 @@ class Purse:
 
     def found(self, name: str, entry: Entry) -> None:
         """Enter what an earlier run paid, or may have, and could not enter any more."""
-        if enter(self._store, name, entry):
-            with self._lock:
-                if self._before is not None and entry.at.date() == _today():
-                    self._before += entry.cost_usd
+        with self._lock:
+            new = enter(self._store, name, entry)
+            if new and self._before is not None and entry.at.date() == _today():
+                self._before += entry.cost_usd
 
     def _check(self, more: float) -> None:
         if self._before is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from posefactory_dagster.variants.enhancers.base import (
     Refused,
     Shot,
 )
-from posefactory_dagster.variants.journal import Call, Journal, image_of
+from posefactory_dagster.variants.journal import Call, Journal, asked_for, image_of
 from posefactory_dagster.variants.shots import Shots
 from posefactory_dagster.variants.styles import Style
 
@@ -122,6 +123,7 @@ class Batch:
         """
         locks = locks_of(self._store, character)
         todo = [i for i in items if i.variant not in locks]
+        self._close_open_calls(character, todo)
         raws = self._look(shots, sorted({i.index for i in todo}))
         made: dict[str, _Made] = {v: _Made(lock.variant) for v, lock in locks.items()}
         troubles: list[str] = []
@@ -293,6 +295,32 @@ class Batch:
             verdict = self._gate.judge(shot.subject, raw, data)
         return attempt.model_copy(update={"verdict": verdict.to_dict()}), data, verdict
 
+    def _close_open_calls(self, character: str, items: Sequence[Item]) -> None:
+        """Enter what an earlier run left open, before anything more is spent."""
+        paid = [i for i in items if self._enhancers[i.style.name].paid]
+        begun = asked_for(self._store, character) if paid else set()
+        for item in (i for i in paid if i.variant in begun):
+            journal = Journal(self._store, character, item.variant)
+            for number in itertools.count(1):
+                call = journal.call(number)
+                if call is None:
+                    break
+                self._known(journal, f"{item.variant}-{number}", item.style, number, call)
+
+    def _known(
+        self, journal: Journal, name: str, style: Style, number: int, call: Call
+    ) -> dict[str, Any] | None:
+        """What is known of a call that was begun; None if it may simply be made again. The ledger is told."""
+        answer = journal.answer(number) or journal.recover(number, call)
+        if answer is None and self._enhancers[style.name].repeatable:
+            return None
+        if answer is None:
+            answer = journal.close(number, call.lost(INTERRUPTED))
+        if answer.get("cost_usd"):  # a run may have been killed before it could enter it
+            outcome = answer.get("outcome", "done")
+            self._purse.found(name, _entry(call, outcome, name, style, journal.character))
+        return answer
+
     def _paid(
         self, variant: Variant, style: Style, number: int, shot: Shot, parameters: Parameters
     ) -> tuple[dict[str, Any], bytes | None]:
@@ -301,23 +329,10 @@ class Batch:
         journal = Journal(self._store, variant.character, variant.variant)
         name = f"{variant.variant}-{number}"
         price = enhancer.price()
-
-        def entry(call: Call, outcome: Outcome) -> Entry:
-            return Entry(
-                at=call.at, provider=style.provider, model=style.model, style=style.name,
-                character=variant.character, what=name, cost_usd=call.estimate_usd,
-                estimate_usd=call.estimate_usd, outcome=outcome, run_id=call.run_id,
-            )  # fmt: skip
-
         call = journal.call(number)
         if call is not None:
-            answer = journal.answer(number) or journal.recover(number, call)
-            if answer is None and not enhancer.repeatable:
-                self._purse.found(name, entry(call, "unknown"))
-                return journal.close(number, call.lost(INTERRUPTED)), None
+            answer = self._known(journal, name, style, number, call)
             if answer is not None:
-                if answer.get("cost_usd"):  # a run may have been killed before it could enter it
-                    self._purse.found(name, entry(call, answer.get("outcome", "done")))
                 return answer, journal.image(answer)
         self._purse.set_aside(price)
         again = call is not None  # and nobody was charged: the same call once more
@@ -331,7 +346,7 @@ class Batch:
         try:
             enhanced: Enhanced = enhancer.enhance(shot, style, call.parameters)
         except OutcomeUnknown:
-            self._purse.paid(name, entry(call, "unknown"), price)
+            self._purse.paid(name, _entry(call, "unknown", name, style, variant.character), price)
             return journal.close(number, call.lost(INTERRUPTED)), None
         except Refused as error:
             self._purse.give_back(price)
@@ -342,8 +357,19 @@ class Batch:
             journal.take_back(number)
             raise
         answer = journal.keep(number, call, enhanced, time.perf_counter() - started)
-        self._purse.paid(name, entry(call, answer["outcome"]), price)
+        self._purse.paid(
+            name, _entry(call, answer["outcome"], name, style, variant.character), price
+        )
         return answer, enhanced.data
+
+
+def _entry(call: Call, outcome: Outcome, name: str, style: Style, character: str) -> Entry:
+    """What the ledger is told of a call; of the day on which it went out."""
+    return Entry(
+        at=call.at, provider=style.provider, model=style.model, style=style.name, character=character,
+        what=name, cost_usd=call.estimate_usd, estimate_usd=call.estimate_usd, outcome=outcome,
+        run_id=call.run_id,
+    )  # fmt: skip
 
 
 def _best(attempts: Sequence[Attempt]) -> int:

@@ -36,10 +36,10 @@ def correct(parameters: Parameters, verdict: Verdict, view: str) -> tuple[Parame
     codes = [r.code for r in verdict.reasons if r.severity == "major"]
     strength, control = parameters.strength, parameters.control
     prompts, negatives = [parameters.prompt], [parameters.negative_prompt]
-    for code in codes:
-        step = STEPS[code]
-        strength += step.strength
-        control += step.control
+    # The largest step, not their sum: several codes often tell of one fault, and attempts are few.
+    strength += min(STEPS[code].strength for code in codes)
+    control += max(STEPS[code].control for code in codes)
+    for step in (STEPS[code] for code in codes):
         prompts.append(step.prompt.format(view=view.replace("_", " ")))
         negatives.append(step.negative)
     corrected = Parameters(
