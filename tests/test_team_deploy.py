@@ -120,6 +120,6 @@ def test_a_dropped_file_becomes_renders_on_a_teams_instance(
         assert not list((factory.root / "home").rglob("*.db")), "nothing is kept in SQLite"
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(180)
     with pytest.raises(OSError):
         urllib.request.urlopen(f"{address}/server_info", timeout=2)
