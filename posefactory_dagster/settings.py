@@ -86,6 +86,11 @@ def environment() -> Environment:
         ) from error
 
 
+def _switch(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name} is {value!r}: give true or false")
+
+
 def _fraction(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise SettingsError(f"{name} is {value!r}: give a number from 0 to 1")
@@ -102,8 +107,7 @@ class LabelSettings:
 
     def __post_init__(self) -> None:
         for name in ("save_debug_images", "save_json", "save_numpy"):
-            if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name} is {getattr(self, name)!r}: give true or false")
+            _switch(name, getattr(self, name))
         _fraction("min_detection_confidence", self.min_detection_confidence)
 
 
@@ -173,8 +177,7 @@ class VariantSettings:
         if not all(isinstance(s, str) and s for s in self.styles):
             raise SettingsError("styles is a list of names of files in assets_data/styles")
         for name in ("skip_unjudgeable", "retry_interrupted"):
-            if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name} is {getattr(self, name)!r}: give true or false")
+            _switch(name, getattr(self, name))
         for name in ("max_attempts", "max_images_per_batch"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:

@@ -9,13 +9,11 @@ from typing import Any
 
 from posefactory_dagster.quality.approval import as_locked, read_decisions, read_lock, state_of
 from posefactory_dagster.quality.records import ASSET as VARIANTS
-from posefactory_dagster.quality.records import RECORDS, Variant, read_variants
+from posefactory_dagster.quality.records import LEAST_LETTERS, RECORDS, Variant, read_variants
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 
 DATASET, RENDERS = "pose_dataset", "multi_angle_renders"
-#: Of a variant's number, so that a short word is not taken for one.
-LEAST_LETTERS = 6
 
 
 class Untraceable(ValueError):

@@ -35,6 +35,7 @@ SMALL = RenderSettings(
 def mixamo() -> Path:
     """The folder of real Mixamo files; tests that need it skip without."""
     if not MIXAMO.is_dir():
+        # Adobe's terms forbid shipping them with the project; where they are, these tests run.
         pytest.skip(
             "the real Mixamo files are not here (../shared/mixamo); they are not redistributable"
         )

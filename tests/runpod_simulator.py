@@ -36,6 +36,7 @@ from posefactory_dagster.settings import PROJECT_ROOT
 from tests.servers import free_port, wait_until_it_answers
 
 OPENAPI = PROJECT_ROOT.parent / "shared" / "runpod" / "openapi-v2.json"
+# RunPod's document is not ours to ship, and a simulator without it would check nothing.
 needs_openapi = pytest.mark.skipif(
     not OPENAPI.is_file(), reason="RunPod's OpenAPI document is not here (../shared/runpod)"
 )

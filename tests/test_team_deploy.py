@@ -24,6 +24,7 @@ SERVER = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reve
 def postgres(tmp_path: Path) -> Iterator[str]:
     """The address of a PostgreSQL server of this test's own."""
     if SERVER is None or shutil.which("runuser") is None:
+        # `make test` installs it when root; elsewhere it may not be installed for one test.
         pytest.skip("no PostgreSQL: apt-get install postgresql")
     folder = Path("/tmp") / f"posefactory-pg-{tmp_path.parent.name}-{tmp_path.name}-{free_port()}"
     folder.mkdir()

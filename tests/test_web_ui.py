@@ -20,6 +20,10 @@ from tests.conftest import Factory
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
+# `make test` installs it when root; elsewhere the two tests with a browser say what to install.
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium: apt-get install chromium"
+)
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
@@ -56,7 +60,15 @@ def server(factory: Factory) -> Iterator[str]:
             process.kill()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+def wait_for_set(factory: Factory, asset: str, partition: str, seconds: float) -> None:
+    """Return once readers get a set."""
+    deadline = time.monotonic() + seconds
+    while factory.sets.current(asset, partition) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+@needs_chromium
 def test_a_partition_is_materialized_from_the_page(
     server: str, factory: Factory, tmp_path: Path
 ) -> None:
@@ -85,10 +97,7 @@ def test_a_partition_is_materialized_from_the_page(
         page.get_by_role("button", name="All", exact=True).click()
         page.screenshot(path=shots / "dialog.png")
         page.get_by_role("button", name=re.compile("Launch 1 run")).last.click()
-        deadline = time.monotonic() + 120
-        while factory.sets.current("character", "hero") is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+        wait_for_set(factory, "character", "hero", 120)
 
         page.goto(f"{server}/assets/character?view=partitions&partition=hero")
         page.get_by_text("height_m").first.wait_for()
@@ -106,10 +115,7 @@ def test_a_partition_is_materialized_from_the_page(
         page.get_by_role("button", name="All", exact=True).click()
         page.screenshot(path=shots / "job_dialog.png")
         page.get_by_role("button", name=re.compile("Launch")).last.click()
-        deadline = time.monotonic() + 180
-        while factory.sets.current("pose_dataset", "all") is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+        wait_for_set(factory, "pose_dataset", "all", 180)
         page.goto(f"{server}/assets/enhanced_variants?view=partitions&partition=hero")
         page.get_by_text("not_judgeable").first.wait_for()
         page.get_by_text("review.html", exact=False).first.wait_for()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 from rich.tree import Tree
 
@@ -27,23 +26,22 @@ from posefactory_dagster.cli.terminal import (
     show,
 )
 from posefactory_dagster.quality.approval import (
+    ApprovalError,
     Decision,
-    DecisionFile,
     as_locked,
     locks_of,
     now,
+    parse_decisions,
     read_decisions,
     settle,
     state_of,
     write_decisions,
 )
-from posefactory_dagster.quality.records import State, Variant, read_variants
+from posefactory_dagster.quality.records import LEAST_LETTERS, State, Variant, read_variants
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage.sets import CommittedSets
 
 app = typer.Typer(no_args_is_help=True, help="Variants: look, approve, reject.")
-
-LEAST_LETTERS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,12 +184,8 @@ def _take(sets: CommittedSets, decisions: Sequence[Decision], as_json: bool) -> 
         for _, text in faults:
             print_error(text)
         if taken:
-            words = ", ".join(
-                f"{d.variant[:10]} {d.decision}d"
-                if d.decision == "approve"
-                else f"{d.variant[:10]} rejected"
-                for d in taken
-            )
+            done = {"approve": "approved", "reject": "rejected"}
+            words = ", ".join(f"{d.variant[:10]} {done[d.decision]}" for d in taken)
             out.print(
                 f"{words}; the next dataset version heeds it: posefactory run --all, or the sensor while `make dev` runs"
             )
@@ -238,15 +232,11 @@ def import_decisions(
 ) -> None:
     """Take the decisions of a review page."""
     try:
-        decisions = DecisionFile.model_validate_json(file.read_bytes()).decisions
+        decisions = parse_decisions(file.read_bytes())
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror or error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(p) for p in first["loc"])
-        raise CommandError(
-            f"{file}: not a file of decisions: {place or 'file'}: {first['msg']}"
-        ) from error
+    except ApprovalError as error:
+        raise CommandError(f"{file}: {error}") from error
     _take(open_sets(), decisions, as_json)
 
 

@@ -157,6 +157,20 @@ def damaged_locks(store: Store) -> Iterator[str]:
             yield f"{store.address(lock.image.key)}: not the image that was locked"
 
 
+def parse_decisions(data: bytes) -> list[Decision]:
+    """The decisions of a file.
+
+    Raises:
+        ApprovalError: it is none; the text names the place and the fault.
+    """
+    try:
+        return DecisionFile.model_validate_json(data).decisions
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first["loc"]) or "file"
+        raise ApprovalError(f"not a file of decisions: {place}: {first['msg']}") from error
+
+
 def read_decisions(store: Store) -> Decisions:
     """All decision files; a file that is none is told of and stops nothing."""
     keys = sorted(item.key for item in store.list(layout.DECISIONS))
@@ -165,16 +179,14 @@ def read_decisions(store: Store) -> Decisions:
     with ThreadPoolExecutor(PARALLEL) as pool:
         for key, data in zip(keys, pool.map(store.get_bytes, keys), strict=True):
             try:
-                file = DecisionFile.model_validate_json(data or b"")
-            except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(str(p) for p in first["loc"]) or "file"
-                errors[key] = f"{store.address(key)}: {place}: {first['msg']}; remove or mend it"
+                decisions = parse_decisions(data or b"")
+            except ApprovalError as error:
+                errors[key] = f"{store.address(key)}: {error}; remove or mend it"
                 continue
-            for decision in file.decisions:
+            for decision in decisions:
                 by_variant.setdefault((decision.character, decision.variant), []).append(decision)
-    for decisions in by_variant.values():
-        decisions.sort(key=lambda d: d.at)
+    for mine in by_variant.values():
+        mine.sort(key=lambda d: d.at)
     return Decisions(by_variant, errors)
 
 

@@ -12,6 +12,8 @@ from posefactory_dagster.storage.sets import CommittedSet
 #: The asset whose sets hold variants, and the file of these sets with their records.
 ASSET = "enhanced_variants"
 RECORDS = "variants.json"
+#: By how much of its number a variant may be called, so that a short word is not taken for one.
+LEAST_LETTERS = 6
 
 #: How a variant stands. The last four are ends; a person can turn `blocked` into `locked_approved`, and
 #: any of them into `qa_rejected`.

@@ -14,7 +14,7 @@ from posefactory_dagster.costs.ledger import Purse
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.quality import model
-from posefactory_dagster.quality.approval import ApprovalError, locks_of
+from posefactory_dagster.quality.approval import ApprovalError
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.settings import VariantSettings, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -140,26 +140,21 @@ def _check_costs(
 ) -> None:
     """Say what the run will cost before anything is spent, and refuse what is too much."""
     estimate, paid = 0.0, 0
+    priced = [style for style in styles if enhancers[style.name].paid]
     for key, (_, renders) in todo.items():
         shots = Shots.of(renders)
-        locked = locks_of(sets.store, key)
         for style in styles:
-            enhancer = enhancers[style.name]
             try:
-                enhancer.check(shots.size)
+                enhancers[style.name].check(shots.size)
             except EnhancerError as error:
                 raise dg.Failure(
                     description=f"style {style.name}: {error}", allow_retries=False
                 ) from error
-            if enhancer.paid:
-                begun = asked_for(sets.store, key)
-                items = [
-                    i
-                    for i in plan(key, shots, [style], enhancers)
-                    if i.variant not in locked and i.variant not in begun
-                ]
-                paid += len(items)
-                estimate += len(items) * enhancer.price()
+        # What was asked for is paid, whatever came of it; locked variants of paid styles are among these.
+        begun = asked_for(sets.store, key) if priced else set()
+        new = [i for i in plan(key, shots, priced, enhancers) if i.variant not in begun]
+        paid += len(new)
+        estimate += sum(enhancers[i.style.name].price() for i in new)
     if not paid:
         return
     context.instance.add_run_tags(context.run_id, {ESTIMATE_TAG: f"{estimate:.4f}"})

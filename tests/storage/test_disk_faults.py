@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import SAMPLES, Factory
 
+# A disk that is really full can only be had by mounting a small one; `make test` as root runs these.
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 
 
@@ -26,6 +27,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
             ["mount", "-t", "tmpfs", "-o", options, "none", str(place)], capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
+            # Root in a container may still not mount; the reason that mount gives is shown.
             pytest.skip(f"cannot mount here: {done.stderr.strip()}")
         return place
 

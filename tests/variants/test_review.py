@@ -17,7 +17,7 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import file_sha256
 from posefactory_dagster.variants.variant_sets import PAGE
 from tests.conftest import SAMPLES, Factory
-from tests.test_web_ui import CHROMIUM, FLAGS
+from tests.test_web_ui import CHROMIUM, FLAGS, needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_every_image_leads_back_to_its_fbx(factory: Factory, tmp_path: Path) -> 
     assert "is there already" in factory.cli("review", "remake", variants[name]["variant"], str(tmp_path / "a.jpg"), expect=2)  # fmt: skip
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+@needs_chromium
 def test_the_page_in_a_browser(factory: Factory, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
@@ -135,23 +135,25 @@ def test_the_page_in_a_browser(factory: Factory, tmp_path: Path) -> None:
         first = page.locator("#title").inner_text()
         assert page.evaluate("document.getElementById('made').getContext('2d').getImageData(0, 0, 99, 99).data.some(v => v > 0)")  # fmt: skip
         page.keyboard.press("j")
-        assert (
-            page.locator("#title").inner_text() != first or page.locator("nav button").count() == 1
-        )
+        assert page.locator("#title").inner_text() != first
         page.keyboard.press("k")
+        # One is made critical here, as which ones the gate finds so is its own affair.
         critical = page.evaluate(
-            "data.variants.findIndex(v => v.severity === 'critical' && v.image)"
+            "(() => { const i = data.variants.findIndex(v => v.image && v.severity !== 'major');"
+            " data.variants[i].severity = 'critical'; return i; })()"
         )
-        if critical >= 0:
-            page.locator("nav button").nth(critical).click()
-            page.keyboard.press("a")
-            assert "written reason" in page.locator("#message").inner_text()
-            page.keyboard.type("typed into the reason: ar")
-            page.keyboard.press("Escape")
-            page.keyboard.press("a")
-            page.locator("nav button").nth(critical).click()
-            assert page.locator("#decision").inner_text() == "approve"
-            page.keyboard.press("u")
+        page.locator("nav button").nth(critical).click()
+        page.keyboard.press("a")
+        assert "written reason" in page.locator("#message").inner_text()
+        assert page.locator("#decision").inner_text() == "undecided"
+        page.keyboard.type("typed into the reason: ar")
+        page.keyboard.press("Escape")
+        page.keyboard.press("a")
+        page.locator("nav button").nth(critical).click()
+        assert page.locator("#decision").inner_text() == "approve"
+        assert page.locator("#reason").input_value() == "typed into the reason: ar"
+        page.keyboard.press("u")
+        assert page.locator("#decision").inner_text() == "undecided"
         major = page.evaluate("data.variants.findIndex(v => v.severity === 'major')")
         page.locator("nav button").nth(major).click()
         page.keyboard.press("a")
