@@ -207,10 +207,26 @@ def mute(rented: Rented) -> None:
     rented.simulator.behaviours.append(Behaviour(mute=True))
 
 
+def long_work(rented: Rented) -> None:
+    """Enough images that a machine which is to fail in the middle cannot be done before."""
+    rented.settings.write_text(rented.settings.read_text().replace("num_angles = 2\nframes_per_clip = 1", "num_angles = 8\nframes_per_clip = 3"))  # fmt: skip
+
+
 def frozen(rented: Rented) -> None:
     """It stops in the middle, and is heard of no more."""
+    long_work(rented)
     rented.settings.write_text(rented.settings.read_text().replace("silence_timeout_s = 25", "silence_timeout_s = 18"))  # fmt: skip
     rented.simulator.behaviours.append(Behaviour(freeze_after_images=2))
+
+
+def dying(**how: int) -> Callable[[Rented], None]:
+    """The machine dies in the middle."""
+
+    def arrange(rented: Rented) -> None:
+        long_work(rented)
+        rented.simulator.behaviours.append(Behaviour(die_after_images=3, **how))
+
+    return arrange
 
 
 @pytest.mark.parametrize(
@@ -231,8 +247,8 @@ def frozen(rented: Rented) -> None:
         (pods(Behaviour(silent=True)), 2),
         (mute, 2),
         (frozen, 2),
-        (pods(Behaviour(die_after_images=3)), 2),
-        (pods(Behaviour(die_after_images=3, restarts=1)), 1),
+        (dying(), 2),
+        (dying(restarts=1), 1),
     ],
     ids=[
         "no capacity", "403 for a pool", "429", "500", "HTML for JSON", "lost answer", "lost answer, late pod", "cut connections",
@@ -250,6 +266,8 @@ def test_the_job_is_done_in_spite_of(
     assert not report.failed and not report.trouble, (report, rented.log()[-3000:])
     assert rented.rendered("hero") and rented.rendered("twin")
     assert len(rented.simulator.pods) == created
+    for pod in rented.simulator.pods.values():
+        assert pod.behaviour.die_after_images is None and pod.behaviour.freeze_after_images is None
     (job,) = read_jobs(rented.sets.store)
     reports = job["status"]["rented"]
     used = {r["pod"] for r in reports}
