@@ -41,6 +41,9 @@ class Environment(BaseSettings):
     render_on: Literal["local", "pod", "serverless"] = Field(
         default="local", validation_alias="POSEFACTORY_RENDER_ON"
     )
+    enhance_on: Literal["local", "pod"] = Field(
+        default="local", validation_alias="POSEFACTORY_ENHANCE_ON"
+    )
     runpod_api_key: SecretStr | None = Field(default=None, validation_alias="RUNPOD_API_KEY")
     runpod_api_base_url: str = Field(
         default="https://api.runpod.io", validation_alias="RUNPOD_API_BASE_URL"
@@ -197,6 +200,8 @@ class PodSettings:
     ``serverless_job_s`` is what one job of an endpoint may take (RunPod's own default limit is 600 s);
     ``serverless_jobs_at_once`` how many wait or run at a time, more than the endpoint has workers;
     ``serverless_price_per_hour`` what an hour of a worker costs; None: RunPod is asked.
+    ``enhancer_memory_gb`` and ``enhancer_disk_gb`` are what a pod needs that makes variants, and ``enhancer_idle_s``
+    how long one waits for something to do before it ends itself.
     """
 
     gpu_types: tuple[str, ...] = ()
@@ -210,6 +215,9 @@ class PodSettings:
     serverless_job_s: float = 480.0
     serverless_jobs_at_once: int = 10
     serverless_price_per_hour: float | None = None
+    enhancer_memory_gb: int = 24
+    enhancer_disk_gb: int = 60
+    enhancer_idle_s: float = 600.0
     poll_interval_s: float = 30.0
     provision_timeout_s: float = 600.0
     first_message_timeout_s: float = 600.0

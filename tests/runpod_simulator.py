@@ -83,13 +83,14 @@ class Behaviour:
     """How the next pod lives. Seconds; ``None`` for never.
 
     A ``silent`` one exits without a word, a ``mute`` one runs on and says nothing, a frozen one stops in the
-    middle of its work and stays.
+    middle of its work and stays. ``die_after_answers``: requests that it answered, as its log tells.
     """
 
     stuck: bool = False
     error: bool = False
     die_after: float | None = None
     die_after_images: int | None = None
+    die_after_answers: int | None = None
     silent: bool = False
     mute: bool = False
     freeze_after_images: int | None = None
@@ -180,6 +181,8 @@ class RunPodSimulator:
                 made = self._images(pod)
                 pod.commands |= _command_lines(pod.process.pid)
                 enough = how.die_after_images is not None and made >= how.die_after_images
+                if how.die_after_answers is not None:
+                    enough |= pod.log.read_text().count("made in") >= how.die_after_answers
                 if how.freeze_after_images is not None and made >= how.freeze_after_images:
                     how.freeze_after_images = None
                     for child in _descendants(pod.process.pid):
@@ -187,7 +190,7 @@ class RunPodSimulator:
                             os.kill(child, signal.SIGSTOP)
                 if late or enough:
                     self.kill(pod)
-                    how.die_after = how.die_after_images = None
+                    how.die_after = how.die_after_images = how.die_after_answers = None
             pod.worked = time.time() - begun  # from its creation to its process's end
             if pod.deleted:
                 return

@@ -6,7 +6,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,7 +71,7 @@ class LaneWriter(PipesMessageWriter[LaneChannel]):
         self._lane, self._seconds = lane, seconds
 
     @contextmanager
-    def open(self, params: dict[str, Any]) -> Iterator[LaneChannel]:
+    def open(self, params: Mapping[str, Any]) -> Iterator[LaneChannel]:
         """A channel for the life of the block; what is unsent at its end is sent then."""
         channel = LaneChannel(self._lane["put"], self._seconds)
         try:

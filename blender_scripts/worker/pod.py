@@ -12,6 +12,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from dagster_pipes import PipesMappingParamsLoader, open_dagster_pipes
 
@@ -26,14 +28,22 @@ ALIVE_S = 15.0
 POD_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
-def main() -> None:
-    """Do the work and end this pod; the exit code says how it went."""
+#: Does what an order's ``service`` asks for; hears where to send events.
+Serve = Callable[[Mapping[str, Any], Emit], None]
+
+
+def main(serve: Serve | None = None) -> None:
+    """Do the work and end this pod; the exit code says how it went.
+
+    Args:
+        serve: for pods that can do more than render.
+    """
     environment = WorkerEnvironment.read()
     if not environment.order_url:
         sys.exit(f"{ORDER_URL_VARIABLE} is not set: this container waits for no one else")
     code = 1
     try:
-        code = _work(environment, environment.order_url)
+        code = 0 if _work(environment, environment.order_url, serve) else 1
     except Exception as error:  # said in the container's log, as nobody else will hear of it
         print(f"cannot go on: {type(error).__name__}: {error}", flush=True)
     finally:
@@ -42,19 +52,34 @@ def main() -> None:
         os._exit(code)  # threads may still wait for the network
 
 
-def _work(environment: WorkerEnvironment, order_url: str) -> int:
+def _work(environment: WorkerEnvironment, order_url: str, serve: Serve | None) -> bool:
     data = transfer.get_bytes(order_url, "the order")
     if data is None:
         print("the order is gone: its job is over", flush=True)
-        return 0
+        return True
     order = Order.parse(data)
     _stop_hard_after(order.seconds, environment)
-    lane = next(
-        (x for x in order.lanes if transfer.get_bytes(x["probe"], "messages") is None), None
-    )
+    print(f"job {order.job.job_id}: {len(order.job.tasks)} characters", flush=True)
+    good = True
+    if order.job.tasks:
+        good = _in_session(order, order.lanes, lambda emit: carry_out(order, environment, emit))
+        print("finished" if good else "finished, with failures", flush=True)
+    service = order.service
+    if good and service is not None and serve is not None:
+        print("waiting for requests", flush=True)
+        good = _in_session(order, service["lanes"], lambda emit: serve(service, emit) is None)
+    return good
+
+
+def _in_session(
+    order: Order, lanes: Sequence[dict[str, Any]], work: Callable[[Emit], bool]
+) -> bool:
+    """Do ``work`` in a Dagster Pipes session of its own, on the first lane that no earlier start has used."""
+    lane = next((x for x in lanes if transfer.get_bytes(x["probe"], "messages") is None), None)
     if lane is None:
         print("started too often: every lane for messages is used", flush=True)
-        return 1
+        return False
+    over = threading.Event()
     with open_dagster_pipes(
         params_loader=PipesMappingParamsLoader(order.pipes),
         message_writer=LaneWriter(lane, order.seconds),
@@ -63,25 +88,24 @@ def _work(environment: WorkerEnvironment, order_url: str) -> int:
         def emit(event: Event) -> None:
             pipes.report_custom_message(event)
 
-        print(f"job {order.job.job_id}: {len(order.job.tasks)} characters", flush=True)
-        _say_alive(emit)
+        _say_alive(emit, over)
         try:
-            good = carry_out(order, environment, emit)
+            return work(emit)
         except Exception as error:
             known = isinstance(error, BlenderError | transfer.TransferError)
             text = str(error) if known else f"the worker failed: {type(error).__name__}: {error}"
             emit({"event": EVENT_TROUBLE, "error": text})
             print(f"cannot go on: {text}", flush=True)
-            good = False
-    print("finished" if good else "finished, with failures", flush=True)
-    return 0 if good else 1
+            return False
+        finally:
+            over.set()
 
 
-def _say_alive(emit: Emit) -> None:
+def _say_alive(emit: Emit, over: threading.Event) -> None:
     def loop() -> None:
-        while True:
+        while not over.is_set():
             emit({"event": EVENT_ALIVE})
-            time.sleep(ALIVE_S)
+            over.wait(ALIVE_S)
 
     threading.Thread(target=loop, daemon=True).start()
 

@@ -39,7 +39,8 @@ class Order:
     """What a worker is asked to do, with an address for each object it may touch and for no other.
 
     ``inputs`` maps a file name to {url, sha256}; ``outputs`` a key to the address of each of its files;
-    ``results`` a key to {get, put} of the list that says a character is complete.
+    ``results`` a key to {get, put} of the list that says a character is complete. ``service`` is what a pod is to do
+    when all is rendered, where it is to do more: the address of the first request, and how long to wait for one.
     """
 
     job: Job
@@ -50,6 +51,7 @@ class Order:
     pipes: Mapping[str, str]
     seconds: float
     character_seconds: float
+    service: Mapping[str, Any] | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> Order:

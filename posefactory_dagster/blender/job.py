@@ -20,7 +20,7 @@ def rig_map(name: str = "mixamo") -> dict[str, Any]:
 
 
 def new_job(
-    job_type: Literal["render", "character"],
+    job_type: Literal["render", "character", "enhance"],
     tasks: list[CharacterTask],
     settings: RenderSettings | None = None,
 ) -> Job:

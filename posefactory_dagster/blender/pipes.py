@@ -67,11 +67,15 @@ class BlenderResource(dg.ConfigurableResource):
         sets: CommittedSets,
         scratch: Path,
         on_outcome: OnOutcome,
+        then: dg.AssetKey | None = None,
     ) -> None:
         """Render characters where ``render_on`` says; each ends with one outcome.
 
         Done here, a character's files lie in ``scratch/<key>``; done elsewhere, they are in the store and
         the outcome lists them. What was asked and how it went is recorded under ``jobs/`` in the store.
+
+        Args:
+            then: an asset that can use the pod once all is rendered; it is left to it if the run makes that too.
 
         Raises:
             dagster.Failure: nothing could be started; the text says what to do.
@@ -92,7 +96,7 @@ class BlenderResource(dg.ConfigurableResource):
             if self.place == "local":
                 self.run_here(context, job, scratch, recorded)
             else:
-                self._elsewhere(context, job, work, sets, record, recorded)
+                self._elsewhere(context, job, work, sets, record, recorded, then)
         finally:
             record.close()
 
@@ -104,31 +108,27 @@ class BlenderResource(dg.ConfigurableResource):
         sets: CommittedSets,
         record: JobRecord,
         on_outcome: Callable[[str, Outcome], None],
+        then: dg.AssetKey | None,
     ) -> None:
         from posefactory_dagster.blender.runpod.account import bucket_of
         from posefactory_dagster.blender.runpod.api import RunPodError
-        from posefactory_dagster.blender.runpod.pipes import PodReport
+        from posefactory_dagster.blender.runpod.pipes import PodReport, tell_report
         from posefactory_dagster.blender.runpod.rendering import PodRenderer
         from posefactory_dagster.blender.runpod.serverless import EndpointReport, ServerlessRenderer
         from posefactory_dagster.costs.estimates import OverBudget
 
         def on_report(report: PodReport | EndpointReport) -> None:
-            metadata = report.metadata()
-            context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
-            record.rented.append({k: getattr(v, "value", v) for k, v in metadata.items()})
-            spent = sum(r["cost_usd"] for r in record.rented)
-            which = {
-                f"posefactory/{k}": str(metadata[k]) for k in ("pod", "endpoint") if k in metadata
-            }
-            context.instance.add_run_tags(
-                context.run.run_id, {**which, "posefactory/cost_usd": f"{spent:.4f}"}
-            )
+            tell_report(context, record, report.metadata())
+
+        in_this_run = context.job_def.asset_layer.selected_asset_keys
+        # A run with failures ends before the next step, and another carries the good ones on.
+        keep = (lambda: not record.errors) if then in in_this_run else None
 
         listener = _progress(context, job)
         try:
             store = bucket_of(sets.store)
             if self.place == "pod":
-                PodRenderer(context, store, listener, on_outcome, on_report).render(job, work)
+                PodRenderer(context, store, listener, on_outcome, on_report, keep).render(job, work)
             elif self.place == "serverless":
                 ServerlessRenderer(
                     context, store, listener, on_outcome, record.under_way, on_report

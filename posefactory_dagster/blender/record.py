@@ -24,7 +24,7 @@ class JobRecord:
 
     ``run_id`` is the Dagster run's, so that a job whose run was killed can be told from one that goes on;
     ``endpoint_jobs`` are those under way, each with its endpoint; ``rented`` is what pods and endpoints did and
-    cost.
+    cost, with ``entered_usd`` for what of it is in the ledger already, image by image.
     """
 
     store: Store
@@ -66,14 +66,14 @@ class JobRecord:
     def close(self) -> None:
         """Say how it ended: completed only if every character came through."""
         missing = [t.key for t in self.job.tasks if t.key not in self.results]
-        self.tell("failed" if missing else "completed")
+        self.tell("failed" if missing or self.errors else "completed")
         for number, rented in enumerate(self.rented):
             entry = ledger.Entry(
                 at=datetime.datetime.now(datetime.UTC),
                 provider="runpod",
                 model=str(rented.get("gpu", "endpoint")),
                 what=self.job.job_id,
-                cost_usd=rented["cost_usd"],
+                cost_usd=max(rented["cost_usd"] - rented.get("entered_usd", 0.0), 0.0),
                 estimate_usd=rented["estimate_usd"],
                 run_id=self.run_id,
             )

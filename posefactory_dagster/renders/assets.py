@@ -16,6 +16,7 @@ from posefactory_dagster.blender.process import gpu_at_hand
 from posefactory_dagster.blender.work import RESULT, Work
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
+from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.renders import render_sets
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -110,7 +111,8 @@ def multi_angle_renders(
             ledger.bad(key, fault)
             return fault
 
-        blender.render(context, settings, todo, sets, scratch, on_outcome)
+        then = dg.AssetKey(VARIANTS) if environment().enhance_on == "pod" else None
+        blender.render(context, settings, todo, sets, scratch, on_outcome, then)
         return ledger.close()
 
 

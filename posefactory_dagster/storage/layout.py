@@ -6,6 +6,7 @@ sets/<asset>/<partition>/<identity>/<attempt>/<file>    what one attempt to make
 current/<asset>/<partition>.json                        which identity readers get
 jobs/<job>/job.json, status.json                        what a renderer was asked, and how it went
 jobs/<job>/order-<attempt>.json, messages-<attempt>/…   while a machine elsewhere works on it
+jobs/<job>/requests-<attempt>/…, answers-<attempt>/…    while a pod makes images on request
 variants/<character>/<variant>/<file>                   images made from renders, and the record of paid calls
 locks/<character>/<variant>.json                        an approved variant; written once
 decisions/<name>.json                                   what people decided; dropped or written by `review`
@@ -27,6 +28,8 @@ LEDGER = "ledger/"
 SETS = "sets/"
 CURRENT = "current/"
 JOBS = "jobs/"
+#: How the names of what lies there only while a worker is at it begin.
+JOB_TRAFFIC = ("order-", "messages-", "requests-", "answers-")
 MANIFEST = "manifest.json"
 #: The partition of an asset that has none.
 UNPARTITIONED = "all"
@@ -68,9 +71,9 @@ def parse_job(key: str) -> str | None:
 
 
 def parse_job_traffic(key: str) -> str | None:
-    """The job id if ``key`` is an order or a message, of use only while a worker is at it."""
+    """The job id if ``key`` is of use only while a worker is at it: an order, a message, a request, an answer."""
     parts = key.split("/")
-    is_traffic = len(parts) >= 3 and parts[2].startswith(("order-", "messages-"))
+    is_traffic = len(parts) >= 3 and parts[2].startswith(JOB_TRAFFIC)
     return parts[1] if is_traffic else None
 
 

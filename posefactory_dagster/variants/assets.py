@@ -9,6 +9,7 @@ import dagster as dg
 
 from blender_scripts.contract import SettingsError
 from posefactory_dagster import progress
+from posefactory_dagster.blender.runpod.service import PodService
 from posefactory_dagster.costs.estimates import OverBudget
 from posefactory_dagster.costs.ledger import Purse
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
@@ -16,12 +17,13 @@ from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.approval import ApprovalError
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
-from posefactory_dagster.settings import VariantSettings, project_settings
+from posefactory_dagster.settings import VariantSettings, environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 from posefactory_dagster.variants import variant_sets
 from posefactory_dagster.variants.batch import Batch, Unfinished, plan
 from posefactory_dagster.variants.enhancers.base import Enhancer, EnhancerError
+from posefactory_dagster.variants.enhancers.diffusion import pinned_version
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.journal import asked_for
 from posefactory_dagster.variants.shots import Shots
@@ -62,8 +64,14 @@ def enhanced_variants(
             gate_settings = project_settings().gate
             styles = read_styles(settings.styles)
             task = model.model_path()
+            pods = None
+            if environment().enhance_on == "pod":
+                # Also ends the pod that the renders left, if there is nothing to do for it.
+                service = PodService(context, sets.store, pinned_version())
+                pods = stack.enter_context(contextlib.closing(service))
             enhancers = {
-                s.name: stack.enter_context(contextlib.closing(open_enhancer(s))) for s in styles
+                s.name: stack.enter_context(contextlib.closing(open_enhancer(s, pods)))
+                for s in styles
             }
         except (SettingsError, EnhancerError, model.ModelError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
@@ -88,7 +96,7 @@ def enhanced_variants(
         if not todo:
             return ledger.close()
         purse = Purse(sets.store, settings.max_cost_per_job, settings.max_cost_per_day)
-        _check_costs(context, sets, todo, styles, enhancers, settings, purse)
+        _check_costs(context, sets, todo, styles, enhancers, settings, purse, pods)
         landmarkers = stack.enter_context(
             open_landmarkers(task, project_settings().labels.min_detection_confidence)
         )
@@ -137,9 +145,11 @@ def _check_costs(
     enhancers: Mapping[str, Enhancer],
     settings: VariantSettings,
     purse: Purse,
+    pods: PodService | None,
 ) -> None:
     """Say what the run will cost before anything is spent, and refuse what is too much."""
     estimate, paid = 0.0, 0
+    on_pods: list[float] = []
     priced = [style for style in styles if enhancers[style.name].paid]
     for key, (_, renders) in todo.items():
         shots = Shots.of(renders)
@@ -154,9 +164,19 @@ def _check_costs(
         begun = asked_for(sets.store, key) if priced else set()
         new = [i for i in plan(key, shots, priced, enhancers) if i.variant not in begun]
         paid += len(new)
-        estimate += sum(enhancers[i.style.name].price() for i in new)
+        for item in new:
+            price = enhancers[item.style.name].price()
+            estimate += price
+            if item.style.provider == "diffusers":
+                on_pods.append(price)
     if not paid:
         return
+    try:
+        if pods is not None and on_pods:
+            seconds = 3600 * sum(on_pods) / pods.per_hour()
+            estimate += pods.expect(len(on_pods), seconds) - sum(on_pods)
+    except OverBudget as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
     context.instance.add_run_tags(context.run_id, {ESTIMATE_TAG: f"{estimate:.4f}"})
     context.log_event(
         dg.AssetObservation(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posefactory_dagster.costs.estimates import OverBudget
-from posefactory_dagster.costs.ledger import Entry, Outcome, Purse
+from posefactory_dagster.costs.ledger import Entry, Purse
 from posefactory_dagster.quality.approval import BY_GATE, Lock, lock_all, locks_of, now
 from posefactory_dagster.quality.gate import Gate, Measurement, Reason, Verdict
 from posefactory_dagster.quality.records import Attempt, Image, Parameters, State, Variant
@@ -317,8 +317,7 @@ class Batch:
         if answer is None:
             answer = journal.close(number, call.lost(INTERRUPTED))
         if answer.get("cost_usd"):  # a run may have been killed before it could enter it
-            outcome = answer.get("outcome", "done")
-            self._purse.found(name, _entry(call, outcome, name, style, journal.character))
+            self._purse.found(name, _entry(call, answer, name, style, journal.character))
         return answer
 
     def _paid(
@@ -346,8 +345,9 @@ class Batch:
         try:
             enhanced: Enhanced = enhancer.enhance(shot, style, call.parameters)
         except OutcomeUnknown:
-            self._purse.paid(name, _entry(call, "unknown", name, style, variant.character), price)
-            return journal.close(number, call.lost(INTERRUPTED)), None
+            answer = journal.close(number, call.lost(INTERRUPTED))
+            self._purse.paid(name, _entry(call, answer, name, style, variant.character), price)
+            return answer, None
         except Refused as error:
             self._purse.give_back(price)
             refused = {"parameters": parameters.model_dump(), "error": str(error), "filtered": True}
@@ -357,17 +357,15 @@ class Batch:
             journal.take_back(number)
             raise
         answer = journal.keep(number, call, enhanced, time.perf_counter() - started)
-        self._purse.paid(
-            name, _entry(call, answer["outcome"], name, style, variant.character), price
-        )
+        self._purse.paid(name, _entry(call, answer, name, style, variant.character), price)
         return answer, enhanced.data
 
 
-def _entry(call: Call, outcome: Outcome, name: str, style: Style, character: str) -> Entry:
+def _entry(call: Call, answer: Mapping[str, Any], name: str, style: Style, character: str) -> Entry:
     """What the ledger is told of a call; of the day on which it went out."""
     return Entry(
         at=call.at, provider=style.provider, model=style.model, style=style.name, character=character,
-        what=name, cost_usd=call.estimate_usd, estimate_usd=call.estimate_usd, outcome=outcome,
+        what=name, cost_usd=answer["cost_usd"], estimate_usd=call.estimate_usd, outcome=answer["outcome"],
         run_id=call.run_id,
     )  # fmt: skip
 

@@ -67,6 +67,7 @@ class Journal:
         """Keep an image that came, before anything else is done with it; returns the answer's record."""
         image = image_of(self.character, self.variant, number, enhanced)
         self.store.put_bytes(image.key, enhanced.data)
+        cost = call.estimate_usd if enhanced.cost_usd is None else enhanced.cost_usd
         return self.close(
             number,
             {
@@ -76,7 +77,7 @@ class Journal:
                 "answer": enhanced.answer,
                 "filtered": enhanced.filtered,
                 "seconds": round(seconds, 3),
-                "cost_usd": call.estimate_usd,
+                "cost_usd": cost,
                 "estimate_usd": call.estimate_usd,
                 "outcome": "filtered" if enhanced.filtered else "done",
             },

@@ -24,8 +24,8 @@ from posefactory_dagster.sensors import pod_janitor
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
-from tests.blender.test_pods import PODS, RENDER
 from tests.conftest import SAMPLES, Factory
+from tests.rented import PODS, RENDER
 from tests.runpod_simulator import (
     ACCOUNT_KEY,
     GPUS,

@@ -16,7 +16,7 @@ from posefactory_dagster.blender.record import JobRecord, read_jobs
 from posefactory_dagster.blender.runpod import api, serverless
 from posefactory_dagster.blender.runpod.endpoint import worker_price
 from posefactory_dagster.storage import layout
-from tests.blender.test_pods import Rented
+from tests.rented import Rented
 from tests.runpod_simulator import (
     ENDPOINT,
     GPUS,

@@ -27,6 +27,7 @@ from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.shots import Shots
 from posefactory_dagster.variants.styles import Style
 from tests.conftest import SAMPLES
+from tests.rented import rented  # noqa: F401  (a fixture)
 from tests.stability_simulator import StabilitySimulator, stability
 
 #: Large enough for MediaPipe to be right about the front views.
@@ -106,3 +107,13 @@ def make(sets: CommittedSets, shots: Shots, gate: Gate) -> Make:
             return batch.make("ada", shots, items, lambda done, total: None)
 
     return work
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny image models of both families, a folder each; needs the extra `diffusers`."""
+    from tests.variants.tiny_models import build_all
+
+    root = tmp_path_factory.mktemp("models")
+    build_all(root)
+    return root

@@ -22,6 +22,20 @@ def open_api() -> RunPodApi:
     return RunPodApi(settings.runpod_api_key.get_secret_value(), settings.runpod_api_base_url)
 
 
+def pod_image() -> str:
+    """The image that pods are made from.
+
+    Raises:
+        RunPodError: none is named.
+    """
+    image = environment().pod_image
+    if image is None:
+        raise RunPodError(
+            "POSEFACTORY_POD_IMAGE is not set: build deploy/pod/Dockerfile, push it, and name it there"
+        )
+    return image
+
+
 def bucket_of(store: Store) -> R2Store:
     """The store as a bucket, which machines elsewhere can reach.
 
@@ -30,7 +44,7 @@ def bucket_of(store: Store) -> R2Store:
     """
     if not isinstance(store, R2Store):
         raise RunPodError(
-            f"rendering elsewhere needs a bucket, and the store is {store.address()}; set "
+            f"working elsewhere needs a bucket, and the store is {store.address()}; set "
             "POSEFACTORY_STORE=r2://bucket/prefix (posefactory store copy moves a project there)"
         )
     return store

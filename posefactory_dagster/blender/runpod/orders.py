@@ -39,7 +39,8 @@ class Order:
     """An order as it is put in the store, under ``jobs/<job>/``.
 
     ``attempt`` is where all its sets' files go; ``seconds`` is the time limit that the worker keeps, and
-    ``waits`` how long it may be until a worker comes to it.
+    ``waits`` how long it may be until a worker comes to it. With ``idle_s``, the worker answers requests when all is
+    rendered, until none comes for so long.
     """
 
     job: Job
@@ -47,6 +48,7 @@ class Order:
     seconds: float
     character_seconds: float
     waits: float = 0.0
+    idle_s: float | None = None
     attempt: str = field(default_factory=lambda: f"w{secrets.token_hex(4)}")
 
     @property
@@ -57,6 +59,19 @@ class Order:
     def message_key(self, lane: int, number: int) -> str:
         """The object key of a chunk of messages."""
         return layout.job_file(self.job.job_id, f"messages-{self.attempt}/{lane}/{number:05d}.json")
+
+    def request_key(self, number: int) -> str:
+        """The object key of a request."""
+        return layout.job_file(self.job.job_id, f"requests-{self.attempt}/{number:06d}.json")
+
+    def answer_key(self, number: int) -> str:
+        """The object key of the answer to a request."""
+        return layout.job_file(self.job.job_id, f"answers-{self.attempt}/{number:06d}.json")
+
+    @property
+    def life(self) -> float:
+        """For how many seconds its addresses are good."""
+        return self.waits + self.seconds + SLACK_S
 
     def output_key(self, key: str, name: str) -> str:
         """The object key of a file of a character's set."""
@@ -69,14 +84,19 @@ class Order:
             pipes: the bootstrap parameters of a Dagster Pipes session.
             lanes: none for a worker that sends no messages.
         """
-        life = self.waits + self.seconds + SLACK_S
         messages = int(min(max(self.seconds / SECONDS_PER_MESSAGE, FEWEST_MESSAGES), MOST_MESSAGES))
 
         def get(key: str) -> str:
-            return store.presigned(key, "GET", life)
+            return store.presigned(key, "GET", self.life)
 
         def put(key: str) -> str:
-            return store.presigned(key, "PUT", life)
+            return store.presigned(key, "PUT", self.life)
+
+        def lane(number: int) -> dict[str, Any]:
+            return {
+                "probe": get(self.message_key(number, 0)),
+                "put": [put(self.message_key(number, n)) for n in range(messages)],
+            }
 
         inputs: dict[str, dict[str, str]] = {}
         tasks = []
@@ -103,24 +123,25 @@ class Order:
                 }
                 for key in self.work
             },
-            "lanes": [
-                {
-                    "probe": get(self.message_key(lane, 0)),
-                    "put": [put(self.message_key(lane, n)) for n in range(messages)],
-                }
-                for lane in range(lanes)
-            ],
+            "lanes": [lane(n) for n in range(lanes)],
             "pipes": dict(pipes),
             "seconds": self.seconds,
             "character_seconds": self.character_seconds,
         }
+        if self.idle_s is not None:
+            document["service"] = {
+                "first": get(self.request_key(0)),
+                "idle_s": self.idle_s,
+                "lanes": [lane(lanes + n) for n in range(lanes)],
+            }
         store.put_bytes(self.key, json.dumps(document).encode())
         return get(self.key)
 
     def clear(self, store: R2Store) -> None:
-        """Remove the document and the messages: signed addresses are not left lying about."""
-        folder = layout.job_file(self.job.job_id, f"messages-{self.attempt}/x")[:-1]
-        store.delete([self.key, *(item.key for item in store.list(folder))])
+        """Remove the document and all that was said: signed addresses are not left lying about."""
+        folder = layout.job_file(self.job.job_id, "x")[:-1]
+        begins = tuple(f"{folder}{word}{self.attempt}" for word in layout.JOB_TRAFFIC)
+        store.delete([i.key for i in store.list(folder) if i.key.startswith(begins)])
 
     def outcome(self, key: str, event: Event) -> Outcome:
         """What an EVENT_DONE says of a character, checked against what was ordered.

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+import pydantic
 from dagster._core.pipes.context import PipesMessageHandler
 
 from blender_scripts.supervise import Event
 from blender_scripts.worker.environment import ORDER_URL_VARIABLE
+from posefactory_dagster.blender.record import JobRecord
 from posefactory_dagster.blender.runpod import placing
 from posefactory_dagster.blender.runpod.api import GpuType, Pod, RunPodApi, RunPodError
 from posefactory_dagster.blender.runpod.watching import LogFollower, watch
@@ -24,12 +26,40 @@ from posefactory_dagster.settings import PodSettings
 INSTALLATION_KEY = "posefactory/installation"
 #: The tag of a run that says until when its pod may live; the janitor ends one that is older.
 PODS_UNTIL = "posefactory/pods_until"
+#: The tag of a run that says what its rented machines cost, in US dollars.
+COST = "posefactory/cost_usd"
 #: A pod may outlive its job's limit by so long, for start-up and last uploads.
 SLACK_S = 900.0
 #: What the container runs; the image is built from deploy/pod/Dockerfile.
 WORKER = "python3.11 -m blender_scripts.worker.pod"
+#: What it runs where it is to make variants too; the image is built with DIFFUSERS=1 then.
+ENHANCING_WORKER = "python3.11 -m posefactory_dagster.diffusion.pod"
+#: The tag of a run whose renders left a pod to the variants, see ``KeptPod``; empty once it is taken.
+KEPT_POD = "posefactory/kept_pod"
 QUICK_S, SLOW_S = 0.3, 2.0
 MAX_CHUNK = 4 * 2**20
+
+
+def tell_report(
+    context: dg.AssetExecutionContext,
+    record: JobRecord,
+    metadata: dict[str, Any],
+    entered_usd: float = 0.0,
+) -> None:
+    """Say what a rented machine did and cost: in the asset's observations, the job's record and the run's tags.
+
+    Args:
+        entered_usd: what of its cost the ledger is told of elsewhere, image by image.
+    """
+    context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
+    plain = {k: getattr(v, "value", v) for k, v in metadata.items()}
+    record.rented.append({**plain, "entered_usd": entered_usd})
+    run_id = context.run.run_id
+    run = context.instance.get_run_by_id(run_id)
+    before = float(run.tags.get(COST, 0)) if run is not None else 0.0
+    which = {f"posefactory/{k}": str(metadata[k]) for k in ("pod", "endpoint") if k in metadata}
+    cost = f"{before + float(plain['cost_usd']):.4f}"
+    context.instance.add_run_tags(run_id, {**which, COST: cost})
 
 
 def installation_id(instance: dg.DagsterInstance) -> str:
@@ -126,7 +156,7 @@ class LaneReader(dg.PipesMessageReader):
 
 @dataclass
 class PodReport:
-    """What a pod did and cost. ``seconds`` from its creation to its end; US dollars."""
+    """What a pod did and cost. ``seconds`` from its creation to its end, or since it was paid for last; US dollars."""
 
     pod: Pod
     gpu: GpuType
@@ -157,20 +187,38 @@ class PodReport:
         }
 
 
+class KeptPod(pydantic.BaseModel):
+    """A pod that lives on when a step of a run is done, for the next one: it stands in the run's tag ``KEPT_POD``.
+
+    ``base`` is what its name begins with; ``job_id`` and ``attempt`` lead to its order; what it cost until
+    ``paid_until`` is in a report already.
+    """
+
+    pod: Pod
+    gpu: GpuType
+    price: float
+    base: str
+    job_id: str
+    attempt: str
+    paid_until: datetime.datetime
+
+
 @dataclass(frozen=True)
 class PodRequest:
     """What to start.
 
     ``order`` writes an order for a pod of that name and gives the address by which to get it: one for
-    each try to create a pod, so that two pods never work on the same objects. ``chosen`` hears the name
-    of the pod that counts.
+    each try to create a pod, so that two pods never work on the same objects. ``chosen`` hears of the pod
+    that counts. ``worker`` is what the container runs.
     """
 
     image: str
     gpus: list[GpuType]
     estimate: float
     order: Callable[[str, Mapping[str, str]], str]
-    chosen: Callable[[str], None]
+    chosen: Callable[[PodReport], None]
+    disk_gb: int
+    worker: str = WORKER
 
 
 class PipesRunPodClient:
@@ -186,13 +234,55 @@ class PipesRunPodClient:
         reader: LaneReader,
         on_event: Callable[[Event], None],
         on_report: Callable[[PodReport], None],
+        keep: Callable[[PodReport, str], bool] = lambda report, base: False,
     ) -> None:
         """Place a pod, hear it out, and end it; ``on_report`` hears what it did, however it ended.
+
+        Args:
+            keep: asked after the closing message with what the pod's name begins with; True lets the pod live, and
+                whoever says so sees to its end.
 
         Raises:
             RunPodError: none could be placed.
             PodEnded: it ended, or passed a deadline, without a closing message.
         """
+        base = placing.pod_name(
+            installation_id(context.instance), context.run.run_id, secrets.token_hex(4)
+        )
+        longest = self._settings.provision_timeout_s + self._settings.job_timeout_s + SLACK_S
+        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=longest)
+        context.instance.add_run_tags(context.run.run_id, {PODS_UNTIL: until.isoformat()})
+        self._attend(
+            context, base, lambda pipes: self._place(context, request, base, pipes), reader, on_event, on_report, keep
+        )  # fmt: skip
+
+    def resume(
+        self,
+        context: dg.AssetExecutionContext,
+        kept: KeptPod,
+        estimate: float,
+        reader: LaneReader,
+        on_event: Callable[[Event], None],
+        on_report: Callable[[PodReport], None],
+    ) -> None:
+        """Hear a kept pod out, and end it; as ``run``."""
+        report = PodReport(kept.pod, kept.gpu, kept.price, estimate)
+        unpaid = (datetime.datetime.now(datetime.UTC) - kept.paid_until).total_seconds()
+        self._attend(
+            context, kept.base, lambda pipes: report, reader, on_event, on_report, lambda report, base: False, unpaid
+        )  # fmt: skip
+
+    def _attend(
+        self,
+        context: dg.AssetExecutionContext,
+        base: str,
+        start: Callable[[Mapping[str, str]], PodReport],
+        reader: LaneReader,
+        on_event: Callable[[Event], None],
+        on_report: Callable[[PodReport], None],
+        keep: Callable[[PodReport, str], bool],
+        unpaid: float = 0.0,
+    ) -> None:
         with dg.open_pipes_session(
             context=context,
             context_injector=dg.PipesEnvContextInjector(),
@@ -206,24 +296,20 @@ class PipesRunPodClient:
                 seen += len(messages)
                 return [m for m in messages if isinstance(m, dict) and "event" in m]
 
-            base = placing.pod_name(
-                installation_id(context.instance), context.run.run_id, secrets.token_hex(4)
-            )
-            longest = self._settings.provision_timeout_s + self._settings.job_timeout_s + SLACK_S
-            until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=longest)
-            context.instance.add_run_tags(context.run.run_id, {PODS_UNTIL: until.isoformat()})
-            begun = time.monotonic()
+            begun = time.monotonic() - unpaid
             report: PodReport | None = None
+            heard_out = False
             try:
-                report = self._place(context, request, base, session.get_bootstrap_env_vars())
+                report = start(session.get_bootstrap_env_vars())
                 self._hear(context, report, base, reader, new_events, on_event)
+                heard_out = True
             finally:  # an interrupt too: what was made must not live on
-                surplus = self._end(context, base, report)
                 if report is not None:
-                    report.seconds, report.surplus = (
-                        time.monotonic() - begun,
-                        report.surplus + surplus,
-                    )
+                    report.seconds = time.monotonic() - begun
+                kept = heard_out and report is not None and keep(report, base)
+                surplus = self._end(context, base, report, keep=kept)
+                if report is not None:
+                    report.surplus += surplus
                     on_report(report)
         for event in new_events():
             on_event(event)
@@ -265,9 +351,9 @@ class PipesRunPodClient:
             return {
                 "name": name,
                 "image": request.image,
-                "args": WORKER,
+                "args": request.worker,
                 "cloud": self._settings.cloud,
-                "disk": self._settings.disk_gb,
+                "disk": request.disk_gb,
                 "ports": [],
                 "env": {ORDER_URL_VARIABLE: request.order(name, pipes)},
             }
@@ -275,18 +361,21 @@ class PipesRunPodClient:
         pod = placing.place(
             self._api, body, request.gpus, self._settings.max_price_per_hour, context.log.warning
         )
-        request.chosen(pod.name)
         gpu = next((g for g in request.gpus if pod.gpu and g.id == pod.gpu.id), request.gpus[0])
         price = pod.cost or placing.price_of(gpu, self._settings)
-        return PodReport(pod, gpu, price, request.estimate)
+        report = PodReport(pod, gpu, price, request.estimate)
+        request.chosen(report)
+        return report
 
-    def _end(self, context: dg.AssetExecutionContext, base: str, report: PodReport | None) -> int:
-        """Terminate the pod and whatever else was made for it; how many others there were."""
+    def _end(
+        self, context: dg.AssetExecutionContext, base: str, report: PodReport | None, *, keep: bool
+    ) -> int:
+        """Terminate the pod, unless it is to live on, and whatever else was made for it; how many others there were."""
         surplus = 0
         try:
-            if report is not None:
+            if report is not None and not keep:
                 self._api.delete_pod(report.pod.id)
-            surplus = placing.end_named(self._api, base, None)
+            surplus = placing.end_named(self._api, base, report.pod.id if report and keep else None)
         except RunPodError as error:
             which = report.pod.id if report else f"named {base}-…"
             context.log.error(

@@ -39,8 +39,10 @@ def run_of(name: str, installation: str) -> str | None:
     return run if name.startswith(prefix) and run and token else None
 
 
-def candidates(catalogue: Sequence[GpuType], settings: PodSettings) -> list[GpuType]:
-    """Acceptable GPU types in stock, cheapest first.
+def candidates(
+    catalogue: Sequence[GpuType], settings: PodSettings, memory_gb: int = 0
+) -> list[GpuType]:
+    """Acceptable GPU types in stock with at least so much memory, cheapest first.
 
     Raises:
         NotPlaced: there is none; the text says which limit is in the way.
@@ -56,6 +58,7 @@ def candidates(catalogue: Sequence[GpuType], settings: PodSettings) -> list[GpuT
         for g in catalogue
         if (g.id in settings.gpu_types or (not settings.gpu_types and g.manufacturer == "NVIDIA"))
         and (g.secure if secure else g.community)
+        and g.memory >= memory_gb
     ]
     in_stock = [g for g in acceptable if g.availability != "NONE"]
     affordable = [g for g in in_stock if 0 < price_of(g, settings) <= settings.max_price_per_hour]
@@ -64,7 +67,7 @@ def candidates(catalogue: Sequence[GpuType], settings: PodSettings) -> list[GpuT
         why = (
             f"the cheapest costs ${cheapest:.2f} an hour, over max_price_per_hour = ${settings.max_price_per_hour:.2f}"
             if cheapest is not None
-            else "none is in stock now"
+            else f"none{f' with {memory_gb} GB' if memory_gb else ''} is in stock now"
         )
         raise NotPlaced(
             f"no acceptable GPU in {settings.cloud.lower()} cloud: {why}; posefactory pods prices shows all"

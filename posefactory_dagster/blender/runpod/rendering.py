@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from blender_scripts.contract import (
 )
 from blender_scripts.supervise import Event, Outcome
 from posefactory_dagster.blender.runpod import placing
-from posefactory_dagster.blender.runpod.account import open_api
+from posefactory_dagster.blender.runpod.account import open_api, pod_image
 from posefactory_dagster.blender.runpod.api import RunPodApi, RunPodError
 from posefactory_dagster.blender.runpod.orders import (
     LANES,
@@ -24,7 +25,11 @@ from posefactory_dagster.blender.runpod.orders import (
     finished_elsewhere,
 )
 from posefactory_dagster.blender.runpod.pipes import (
+    ENHANCING_WORKER,
+    KEPT_POD,
     MAX_CHUNK,
+    WORKER,
+    KeptPod,
     LaneReader,
     PipesRunPodClient,
     PodReport,
@@ -52,6 +57,8 @@ class PodRenderer:
         on_event: hears the workers' events, for progress.
         on_outcome: hears how each character ended, as soon as it has.
         on_report: hears what each pod did and cost.
+        keep: for pods that make variants too; asked when all is rendered, and True leaves the pod to them, in the tag
+            ``KEPT_POD`` of the run.
     """
 
     def __init__(
@@ -61,9 +68,11 @@ class PodRenderer:
         on_event: Callable[[Event], None],
         on_outcome: Callable[[str, Outcome], None],
         on_report: Callable[[PodReport], None],
+        keep: Callable[[], bool] | None = None,
     ) -> None:
         self._context, self._store = context, store
         self._on_event, self._on_outcome, self._on_report = on_event, on_outcome, on_report
+        self._keep = keep
         self._settings = project_settings().pods
         self._left: dict[str, Work] = {}
         self._trouble = ""
@@ -74,11 +83,7 @@ class PodRenderer:
         Raises:
             RunPodError, OverBudget: nothing could be started; the text says what to do.
         """
-        image = environment().pod_image
-        if image is None:
-            raise RunPodError(
-                "POSEFACTORY_POD_IMAGE is not set: build deploy/pod/Dockerfile, push it, and name it there"
-            )
+        image = pod_image()
         self._left = dict(work)
         self._take_finished(job)
         spent = 0.0
@@ -109,7 +114,8 @@ class PodRenderer:
         """One pod for all that is left; what it cost."""
         left = dict(self._left)
         images = sum(w.images(job.settings) for w in left.values())
-        gpus = placing.candidates(api.gpu_types(self._settings.cloud), self._settings)
+        memory = self._settings.enhancer_memory_gb if self._keep else 0
+        gpus = placing.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
         estimate = estimate_render(
             images, placing.price_of(gpus[0], self._settings), self._settings
         )
@@ -133,6 +139,7 @@ class PodRenderer:
                 work=left,
                 seconds=self._settings.job_timeout_s,
                 character_seconds=environment().character_timeout_s,
+                idle_s=self._settings.enhancer_idle_s if self._keep else None,
             )
             return orders[name].write(self._store, pipes)
 
@@ -144,7 +151,13 @@ class PodRenderer:
             return self._store.get_bytes(chosen[0].message_key(lane, number), MAX_CHUNK + 1)
 
         request = PodRequest(
-            image, affordable, estimate.cost, new_order, lambda name: chosen.append(orders[name])
+            image,
+            affordable,
+            estimate.cost,
+            new_order,
+            lambda report: chosen.append(orders[report.pod.name]),
+            disk_gb=self._settings.enhancer_disk_gb if self._keep else self._settings.disk_gb,
+            worker=ENHANCING_WORKER if self._keep else WORKER,
         )
         self._trouble = "the worker ended before it came to it"
         client = PipesRunPodClient(api, self._settings)
@@ -154,14 +167,30 @@ class PodRenderer:
             reports.append(report)
             self._on_report(report)
 
+        kept: list[Order] = []
+
+        def keep(report: PodReport, base: str) -> bool:
+            if self._left or self._keep is None or not self._keep():
+                return False
+            left = KeptPod(
+                pod=report.pod, gpu=report.gpu, price=report.price, base=base, job_id=job.job_id,
+                attempt=chosen[0].attempt, paid_until=datetime.datetime.now(datetime.UTC),
+            )  # fmt: skip
+            self._context.instance.add_run_tags(
+                self._context.run.run_id, {KEPT_POD: left.model_dump_json()}
+            )
+            self._context.log.info(f"pod {report.pod.id} lives on, for the variants of this run")
+            kept.append(chosen[0])
+            return True
+
         try:
             client.run(
-                self._context, request, LaneReader(read, LANES), lambda e: self._hear(chosen[0], e), on_report
+                self._context, request, LaneReader(read, LANES), lambda e: self._hear(chosen[0], e), on_report, keep
             )  # fmt: skip
         except PodEnded as error:
             self._trouble = str(error)
         finally:
-            for order in orders.values():
+            for order in (o for o in orders.values() if o not in kept):
                 order.clear(self._store)
         return sum(report.cost for report in reports)
 

@@ -30,7 +30,8 @@ class Shot:
 class Enhanced:
     """An enhancer's answer: an encoded image with its file ending, the seed that was used, and what it says of it.
 
-    ``filtered``: a content filter spoiled the image; it may have cost money all the same.
+    ``filtered``: a content filter spoiled the image; it may have cost money all the same. ``cost_usd``: what it did
+    cost, where that is known; None means as estimated.
     """
 
     data: bytes
@@ -38,6 +39,7 @@ class Enhanced:
     seed: int
     answer: dict[str, Any] = field(default_factory=dict)
     filtered: bool = False
+    cost_usd: float | None = None
 
 
 class Enhancer(Protocol):

@@ -1,223 +1,166 @@
-"""Stable Diffusion on this machine: SDXL or SD 1.5 image-to-image, held to the pose by ControlNets.
-
-The package `diffusers` and torch are an extra (`pip install '.[diffusers]'`). Weights come from local folders, or from
-a hub by their id.
-"""
+"""Stable Diffusion held to the pose by ControlNets: on this machine's GPU, or on a pod."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import io
-import json
-import os
-import threading
-from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import cv2
-from PIL import Image
+from packaging.requirements import Requirement
 
 from posefactory_dagster.costs.prices import estimate_cost
+from posefactory_dagster.diffusion import engine
+from posefactory_dagster.diffusion.engine import (
+    Answer,
+    CannotGenerate,
+    Engine,
+    Models,
+    NotGenerated,
+    Request,
+)
 from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import PROJECT_ROOT
 from posefactory_dagster.variants.controls import CONTROLS
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, EnhancerError, Shot
 from posefactory_dagster.variants.styles import DiffusersOptions, Style
 
-#: The models work on eighths of a pixel grid.
-GRID = 8
-#: What must be the same in a ControlNet and its base model; else it loads, and fails or misleads when it runs.
-SHARED_CONFIG = ("cross_attention_dim", "addition_embed_type", "in_channels")
+
+class Maker(Protocol):
+    """Where the models run. Safe to be used by ``parallel`` threads; all raise CannotGenerate if it cannot be used."""
+
+    parallel: int
+    #: Of diffusers.
+    version: str
+
+    def per_hour(self) -> float | None:
+        """US dollars an hour of its GPU, where that is known."""
+
+    def check(self, models: Models) -> None:
+        """Whether it can be used with these models, as far as that shows before they are loaded."""
+
+    def make(self, request: Request) -> Answer:
+        """One image, or NotGenerated if it is only this one that cannot be made."""
+
+
+class Here:
+    """This machine, which needs the extra.
+
+    Raises:
+        CannotGenerate: it is not installed.
+    """
+
+    parallel = 1
+
+    def __init__(self) -> None:
+        try:
+            self.version = engine.version()
+        except CannotGenerate as error:
+            raise CannotGenerate(
+                f"{error}; run .venv/bin/uv pip install -e '.[diffusers]', or take another style"
+            ) from error
+        self._engine = Engine(PROJECT_ROOT)
+        self.make = self._engine.make
+
+    def per_hour(self) -> None:
+        return None
+
+    def check(self, models: Models) -> None:
+        engine.preflight(models, PROJECT_ROOT)
+
+
+class NotRented:
+    """Stands for a pod where none may be rented: only runs do that."""
+
+    parallel = 1
+
+    def __init__(self) -> None:
+        self.version = pinned_version()
+
+    def per_hour(self) -> None:
+        return None
+
+    def check(self, models: Models) -> None:
+        raise CannotGenerate(
+            "POSEFACTORY_ENHANCE_ON=pod, and only a run rents pods (posefactory run); to make it on this machine, "
+            "unset it and install the extra"
+        )
+
+    def make(self, request: Request) -> Answer:
+        self.check(request.models)
+        raise AssertionError
+
+
+def pinned_version() -> str:
+    """The version of diffusers that this project's extra pins, as images of pods have it."""
+    for line in importlib.metadata.requires("posefactory-dagster") or []:
+        requirement = Requirement(line)
+        if requirement.name == "diffusers":
+            return next(iter(requirement.specifier)).version
+    raise AssertionError("the extra `diffusers` pins its package")
 
 
 class Diffusion:
-    """See the module. Loads its models at the first image, and makes one image at a time.
-
-    Raises:
-        CannotEnhance: the extra is not installed.
-    """
+    """Makes images with a maker; see the module."""
 
     #: It costs minutes of a GPU, so what is made is kept at once; and it may be made again where it was lost.
     paid = True
     repeatable = True
-    parallel = 1
 
-    def __init__(self, style: Style) -> None:
+    def __init__(self, style: Style, maker: Maker) -> None:
         options = style.options
         assert isinstance(options, DiffusersOptions)
-        if (
-            importlib.util.find_spec("diffusers") is None
-            or importlib.util.find_spec("torch") is None
-        ):
-            raise CannotEnhance(
-                "diffusers and torch are not installed; run .venv/bin/uv pip install -e '.[diffusers]', "
-                "or take another style"
-            )
-        self._style, self._options = style, options
-        self._pipeline: Any = None
-        self._lock = threading.Lock()
-        version = importlib.metadata.version("diffusers")
-        self.name = {"provider": "diffusers", "model": options.base, "version": version}
+        self._style, self._options, self._maker = style, options, maker
+        nets = {str(control): model for control, model in options.controlnets.items()}
+        self._models = Models(options.base, nets, options.half_precision_files)
+        self.parallel = maker.parallel
+        self.name = {"provider": "diffusers", "model": options.base, "version": maker.version}
 
     def price(self) -> float:
-        cost = estimate_cost("diffusers", steps=self._style.steps, model=self._style.model)
-        return float(cost["per_image"])
+        steps, model = self._style.steps, self._style.model
+        hourly = self._maker.per_hour()
+        return float(
+            estimate_cost("diffusers", steps=steps, model=model, per_hour=hourly)["per_image"]
+        )
 
     def check(self, size: tuple[int, int]) -> None:
         if int(self._style.steps * self._style.strength) < 1:
             raise CannotEnhance(
                 f"{self._style.steps} steps at strength {self._style.strength} leave none to do; raise one of them"
             )
-        preflight(self._options)
+        try:
+            self._maker.check(self._models)
+        except CannotGenerate as error:
+            raise CannotEnhance(str(error)) from error
 
     def close(self) -> None:
-        self._pipeline = None
+        """The maker is closed by who opened it."""
 
     def enhance(self, shot: Shot, style: Style, parameters: Parameters) -> Enhanced:
-        with self._lock:
-            try:
-                return self._enhance(shot, style, parameters)
-            except EnhancerError:
-                raise
-            except (OSError, ValueError, RuntimeError, TypeError) as error:
-                # Not a fault of one image: models that do not fit each other, or no memory.
-                words = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-                raise CannotEnhance(f"{self._options.base}: {words}") from error
-
-    def _enhance(self, shot: Shot, style: Style, parameters: Parameters) -> Enhanced:
-        import torch
-
-        if self._pipeline is None:
-            self._pipeline = load(self._options)
-        size = working_size(shot.subject.size, self._options.work_size)
-        image = Image.fromarray(shot.subject.pixels).resize(size, Image.Resampling.LANCZOS)
-        maps = [
-            Image.fromarray(cv2.resize(CONTROLS[name](shot), size, interpolation=cv2.INTER_AREA))
-            for name in self._options.controlnets
-        ]
-        controls: dict[str, Any] = {}
-        if maps:
-            scales = [parameters.control] * len(
-                maps
-            )  # one for each: a shorter list drops nets unsaid
-            controls = {"control_image": maps, "controlnet_conditioning_scale": scales}
-        result = self._pipeline(
+        request = Request(
+            models=self._models,
+            image=shot.png,
+            controls={
+                name: cv2.imencode(".png", CONTROLS[name](shot)[..., ::-1])[1].tobytes()
+                for name in self._options.controlnets
+            },
             prompt=parameters.prompt,
             negative_prompt=parameters.negative_prompt,
-            image=image,
-            strength=max(parameters.strength, 1.01 / style.steps),
-            num_inference_steps=style.steps,
-            guidance_scale=self._options.guidance,
-            generator=torch.Generator("cpu").manual_seed(parameters.seed),
-            **controls,
+            strength=parameters.strength,
+            control=parameters.control,
+            steps=style.steps,
+            guidance=self._options.guidance,
+            seed=parameters.seed,
+            work_size=self._options.work_size,
         )
-        made = result.images[0].convert("RGB").resize(shot.subject.size, Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        made.save(buffer, "PNG")
-        flagged = getattr(result, "nsfw_content_detected", None)
-        answer = {"device": str(self._pipeline.device), "work_size": list(size)}
-        return Enhanced(
-            buffer.getvalue(), "png", parameters.seed, answer, bool(flagged and flagged[0])
-        )
-
-
-def working_size(size: tuple[int, int], longer: int) -> tuple[int, int]:
-    """(width, height) with the longer side as asked, on the models' grid."""
-    scale = longer / max(size)
-    width, height = (max(GRID, round(s * scale / GRID) * GRID) for s in size)
-    return width, height
-
-
-def local_folder(name: str) -> Path | None:
-    """The folder that a name means, or None for a hub id; relative ones are taken from the project.
-
-    Raises:
-        CannotEnhance: it is a path, and nothing is there.
-    """
-    path = Path(name).expanduser()
-    found = path if path.is_absolute() else PROJECT_ROOT / path
-    if found.is_dir():
-        return found
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise CannotEnhance(
-            f"{name}: no such folder; put the model there, or name it by its hub id"
-        )
-    return None
-
-
-def preflight(options: DiffusersOptions) -> None:
-    """Look at the models that lie here before their weights are read.
-
-    Raises:
-        CannotEnhance: a folder is missing or holds something else, or a ControlNet does not belong to its base.
-    """
-    base = local_folder(options.base)
-    unet: dict[str, Any] = {}
-    if base is not None:
-        if not (base / "model_index.json").is_file():
-            raise CannotEnhance(
-                f"{options.base}: no model_index.json, so it is no diffusers pipeline"
-            )
-        unet = _config(base / "unet" / "config.json")
-    for name in options.controlnets.values():
-        folder = local_folder(name)
-        if folder is None:
-            continue
-        net = _config(folder / "config.json")
-        if net.get("_class_name") != "ControlNetModel":
-            raise CannotEnhance(f"{name}: holds {net.get('_class_name')}, not a ControlNetModel")
-        for key in SHARED_CONFIG:
-            if unet and net.get(key) != unet.get(key):
-                raise CannotEnhance(
-                    f"{name}: made for another base model ({key} is {net.get(key)}, that of {options.base} {unet.get(key)})"
-                )
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError) as error:
-        raise CannotEnhance(
-            f"{path.parent.name}: {path.name} cannot be read, so it is no diffusers model"
-        ) from error
-
-
-def load(options: DiffusersOptions) -> Any:
-    """The pipeline with its ControlNets, on the GPU where there is one; the base's own index decides SDXL or SD 1.5."""
-    names = [options.base, *options.controlnets.values()]
-    if all(local_folder(name) for name in names):
-        os.environ.setdefault(
-            "HF_HUB_OFFLINE", "1"
-        )  # before its first import; nothing is to be fetched
-    import torch
-    from diffusers import AutoPipelineForImage2Image, ControlNetModel
-
-    gpu = torch.cuda.is_available()
-    # Always named: files in half precision would else be mixed with parts in full.
-    shared: dict[str, Any] = {
-        "dtype": torch.float16 if gpu else torch.float32,
-        "use_safetensors": True,
-    }
-    if options.half_precision_files:
-        shared["variant"] = "fp16"
-
-    def place(name: str) -> dict[str, Any]:
-        folder = local_folder(name)
-        return {
-            "pretrained_model_name_or_path": str(folder or name),
-            "local_files_only": folder is not None,
+        try:
+            answer = self._maker.make(request)
+        except CannotGenerate as error:
+            raise CannotEnhance(str(error)) from error
+        except NotGenerated as error:
+            raise EnhancerError(str(error)) from error
+        said = {
+            "device": answer.device,
+            "work_size": list(answer.work_size),
+            "seconds": round(answer.seconds, 3),
         }
-
-    nets = [
-        ControlNetModel.from_pretrained(**place(n), **shared) for n in options.controlnets.values()
-    ]
-    with_nets = {"controlnet": nets} if nets else {}
-    where = place(options.base)
-    pipeline = AutoPipelineForImage2Image.from_pretrained(
-        where.pop("pretrained_model_name_or_path"), **where, **shared, **with_nets
-    )
-    if len(pipeline.tokenizer) <= 2:  # its files are missing, and it would go on with a stub
-        raise CannotEnhance(f"{options.base}: its tokenizer is incomplete")
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cuda" if gpu else "cpu")
+        return Enhanced(answer.image, "png", parameters.seed, said, answer.filtered, answer.usd)

@@ -1,0 +1,339 @@
+"""A pod that makes images when it is asked, one after another."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from blender_scripts.contract import EVENT_TROUBLE
+from blender_scripts.supervise import Event
+from posefactory_dagster.blender.job import new_job
+from posefactory_dagster.blender.record import JobRecord
+from posefactory_dagster.blender.runpod import placing
+from posefactory_dagster.blender.runpod.account import bucket_of, open_api, pod_image
+from posefactory_dagster.blender.runpod.api import GpuType, NotFound, RunPodApi, RunPodError
+from posefactory_dagster.blender.runpod.desk import Desk
+from posefactory_dagster.blender.runpod.orders import LANES, Order
+from posefactory_dagster.blender.runpod.pipes import (
+    ENHANCING_WORKER,
+    KEPT_POD,
+    MAX_CHUNK,
+    KeptPod,
+    LaneReader,
+    PipesRunPodClient,
+    PodReport,
+    PodRequest,
+    tell_report,
+)
+from posefactory_dagster.blender.runpod.watching import PodEnded
+from posefactory_dagster.costs.estimates import RenderEstimate, check_budget, cost_of
+from posefactory_dagster.diffusion.engine import (
+    Answer,
+    CannotGenerate,
+    Models,
+    NotGenerated,
+    Request,
+)
+from posefactory_dagster.settings import environment, project_settings
+from posefactory_dagster.storage.store import Store
+
+
+@dataclass
+class _Session:
+    """One pod from its start to its end. ``ready`` when it can be asked, or is over; ``error`` says why it is over."""
+
+    reader: LaneReader
+    ready: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+    desk: Desk | None = None
+    order: Order | None = None
+    price: float = 0.0
+    images_usd: float = 0.0
+    error: Exception | None = None
+    thread: threading.Thread | None = None
+
+
+class PodService:
+    """Makes images on a pod: the one that the renders of this run left, or one that is rented for the first image.
+
+    A pod that dies is replaced, up to ``max_pods_per_job``, and what it owed is asked of the next. The pod lives until
+    ``close``. Safe to be used by ``parallel`` threads.
+
+    Args:
+        version: of diffusers, as the pod's image must have it.
+    """
+
+    #: So many requests are at the pod or on their way, while the others are judged here.
+    parallel = 4
+
+    def __init__(self, context: dg.AssetExecutionContext, store: Store, version: str) -> None:
+        self.version = version
+        self._context, self._store = context, store
+        self._settings = project_settings().pods
+        self._lock = threading.Lock()
+        self._session: _Session | None = None
+        self._pods = 0
+        self._spent = 0.0
+        self._failed = ""  # why no more can be made
+        self._price: float | None = None
+        self._estimate: RenderEstimate | None = None
+        self._record: JobRecord | None = None
+
+    def per_hour(self) -> float:
+        """US dollars an hour of the pod that the renders left, or else of the one that would be rented now.
+
+        Raises:
+            CannotGenerate: an image, a key or a bucket is missing, or no GPU fits. Nothing is spent.
+        """
+        if self._price is None:
+            try:
+                self._price = self._look_for_price()
+            except RunPodError as error:
+                raise CannotGenerate(str(error)) from error
+        return self._price
+
+    def check(self, models: Models) -> None:
+        """Whether a pod can be had; what its models are shows there.
+
+        Raises:
+            CannotGenerate: see ``per_hour``.
+        """
+        self.per_hour()
+
+    def expect(self, images: int, seconds: float) -> float:
+        """Hear how much work is to come; what it will cost by estimate in US dollars, the pod's start included.
+
+        Raises:
+            OverBudget: more than ``max_cost_per_job`` of pods.
+            CannotGenerate: see ``per_hour``.
+        """
+        start = self._settings.startup_s if self._kept() is None else 0.0
+        self._estimate = RenderEstimate(images, start + seconds, self.per_hour())
+        check_budget(self._estimate, self._settings)
+        return self._estimate.cost
+
+    def make(self, request: Request) -> Answer:
+        """One image, with the price of the pod's time for it.
+
+        Raises:
+            CannotGenerate: the pod's software or its models are not fit for it, or no pod could be had, or those that were
+                had ended before it was made.
+            NotGenerated: not this image.
+        """
+        values = {"version": self.version, "request": request.to_dict()}
+        while True:
+            session = self._current()
+            session.ready.wait()
+            try:
+                said = session.desk.ask(values, session.over) if session.desk else None
+                if said is None:
+                    continue
+                if "error" in said:
+                    kind = CannotGenerate if said.get("final") else NotGenerated
+                    raise kind(str(said["error"])[:500])
+                answer = Answer.from_dict(said)
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise NotGenerated(f"the pod's answer is malformed ({error!r})") from error
+            usd = cost_of(answer.seconds, session.price)
+            with self._lock:
+                session.images_usd += usd
+            return dataclasses.replace(answer, usd=usd)
+
+    def close(self) -> None:
+        """End the pod, one that was left and not used too."""
+        with self._lock:
+            self._failed = self._failed or "the work was ended"
+            session = self._session
+            kept = self._kept() if session is None else None
+            if kept is not None:
+                session = self._begin(kept)
+        if session is not None:
+            session.reader.closed = True  # nobody waits for its last words
+            assert session.thread is not None
+            session.thread.join()
+        if self._record is not None:
+            self._record.close()
+
+    def _current(self) -> _Session:
+        """The session that goes on, or the next."""
+        with self._lock:
+            if self._failed:
+                raise CannotGenerate(self._failed)
+            session = self._session
+            if session is not None and not session.over.is_set():
+                return session
+            if session is not None:
+                if not isinstance(session.error, PodEnded):
+                    self._failed = str(session.error)
+                elif self._pods >= self._settings.max_pods_per_job:
+                    self._failed = (
+                        f"{session.error}; so ended {self._pods} pods, run it again to go on"
+                    )
+                if self._failed:
+                    raise CannotGenerate(self._failed)
+                self._context.log.warning(f"{session.error}; another pod goes on")
+            self._session = self._begin(self._kept())
+            return self._session
+
+    def _look_for_price(self) -> float:
+        pod_image()
+        bucket_of(self._store)
+        kept = self._kept()
+        if kept is not None:
+            return kept.price
+        api = open_api()
+        try:
+            return placing.price_of(self._gpus(api)[0], self._settings)
+        finally:
+            api.close()
+
+    def _begin(self, kept: KeptPod | None) -> _Session:
+        if self._record is None:
+            job = new_job("enhance", [])
+            self._record = JobRecord(self._store, job, "pod", self._context.run.run_id)
+            self._record.open()
+        self._pods += 1
+        session = _Session(
+            LaneReader(lambda lane, number: self._message(session, lane, number), LANES)
+        )
+        session.thread = threading.Thread(target=self._attend, args=(session, kept), daemon=True)
+        session.thread.start()
+        return session
+
+    def _message(self, session: _Session, lane: int, number: int) -> bytes | None:
+        """A chunk of the worker's messages; those of its renders, if any, have the first lanes."""
+        if session.order is None:
+            return None
+        return bucket_of(self._store).get_bytes(
+            session.order.message_key(LANES + lane, number), MAX_CHUNK + 1
+        )
+
+    def _attend(self, session: _Session, kept: KeptPod | None) -> None:
+        """The life of a session's thread, and of its pod."""
+        ended = "the pod ended, as nothing was asked of it"
+
+        def hear(event: Event) -> None:
+            nonlocal ended
+            if event["event"] == EVENT_TROUBLE:
+                ended = str(event.get("error"))
+
+        def on_report(report: PodReport) -> None:
+            assert self._record is not None
+            self._spent += report.cost
+            tell_report(self._context, self._record, report.metadata(), session.images_usd)
+
+        api = None
+        try:
+            api = open_api()
+            client = PipesRunPodClient(api, self._settings)
+            if kept is not None and self._take_over(api, kept):
+                self._resume(client, session, kept, hear, on_report)
+            else:
+                self._rent(api, client, session, hear, on_report)
+            session.error = PodEnded(ended)
+        except Exception as error:  # told by whoever asks next
+            session.error = error
+        finally:
+            session.over.set()
+            session.ready.set()
+            if api is not None:
+                api.close()
+
+    def _rent(
+        self,
+        api: RunPodApi,
+        client: PipesRunPodClient,
+        session: _Session,
+        hear: Callable[[Event], None],
+        on_report: Callable[[PodReport], None],
+    ) -> None:
+        assert self._record is not None
+        job, store = self._record.job, bucket_of(self._store)
+        gpus = self._gpus(api)
+        price = placing.price_of(gpus[0], self._settings)
+        estimate = self._estimate or RenderEstimate(1, self._settings.startup_s, price)
+        check_budget(estimate, self._settings, self._spent)
+        orders: dict[str, Order] = {}
+
+        def new_order(name: str, pipes: Mapping[str, str]) -> str:
+            orders[name] = Order(
+                job=job,
+                work={},
+                seconds=self._settings.job_timeout_s,
+                character_seconds=environment().character_timeout_s,
+                idle_s=self._settings.enhancer_idle_s,
+            )
+            return orders[name].write(store, pipes)
+
+        def chosen(report: PodReport) -> None:
+            self._open_desk(session, orders[report.pod.name], report.price)
+
+        request = PodRequest(
+            pod_image(),
+            gpus,
+            estimate.cost,
+            new_order,
+            chosen,
+            disk_gb=self._settings.enhancer_disk_gb,
+            worker=ENHANCING_WORKER,
+        )
+        try:
+            client.run(self._context, request, session.reader, hear, on_report)
+        finally:
+            for order in orders.values():
+                order.clear(store)
+
+    def _resume(
+        self,
+        client: PipesRunPodClient,
+        session: _Session,
+        kept: KeptPod,
+        hear: Callable[[Event], None],
+        on_report: Callable[[PodReport], None],
+    ) -> None:
+        order = Order(
+            job=dataclasses.replace(new_job("render", []), job_id=kept.job_id),
+            work={},
+            seconds=self._settings.job_timeout_s,
+            character_seconds=environment().character_timeout_s,
+            idle_s=self._settings.enhancer_idle_s,
+            attempt=kept.attempt,
+        )
+        self._open_desk(session, order, kept.price)
+        estimate = self._estimate.cost if self._estimate else 0.0
+        try:
+            client.resume(self._context, kept, estimate, session.reader, hear, on_report)
+        finally:
+            order.clear(bucket_of(self._store))
+
+    def _open_desk(self, session: _Session, order: Order, price: float) -> None:
+        session.order, session.price = order, price
+        session.desk = Desk(bucket_of(self._store), order)
+        session.ready.set()
+
+    def _gpus(self, api: RunPodApi) -> list[GpuType]:
+        memory = self._settings.enhancer_memory_gb
+        return placing.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
+
+    def _kept(self) -> KeptPod | None:
+        """The pod that the renders of this run left, if nobody took it yet."""
+        run = self._context.instance.get_run_by_id(self._context.run.run_id)
+        tag = run.tags.get(KEPT_POD) if run is not None else None
+        return KeptPod.model_validate_json(tag) if tag else None
+
+    def _take_over(self, api: RunPodApi, kept: KeptPod) -> bool:
+        """Take the kept pod; whether it lives still."""
+        self._context.instance.add_run_tags(self._context.run.run_id, {KEPT_POD: ""})
+        try:
+            lives = not api.pod(kept.pod.id).over
+        except NotFound:
+            lives = False
+        what = (
+            "makes the variants too" if lives else "is gone already, so another makes the variants"
+        )
+        self._context.log.info(f"pod {kept.pod.id}, which rendered, {what}")
+        return lives

@@ -1,0 +1,1 @@
+"""Image models, and a rented machine that serves them. Stands alone: a pod has this folder and `blender_scripts`."""

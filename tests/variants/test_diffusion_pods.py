@@ -1,0 +1,206 @@
+"""Image models on rented machines: real workers with tiny models, on a real S3 server; RunPod simulated.
+
+Run by `make test-diffusers`, but for what needs no models.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from posefactory_dagster.blender.record import read_jobs
+from posefactory_dagster.blender.runpod.pipes import KEPT_POD
+from posefactory_dagster.costs import ledger
+from posefactory_dagster.quality.records import read_variants
+from posefactory_dagster.variants import styles
+from tests.rented import Rented
+from tests.runpod_simulator import Behaviour, Fault, needs_openapi
+
+pytestmark = needs_openapi
+# The default set-up is without torch; `make test-diffusers` has an environment with it.
+needs_diffusers = pytest.mark.skipif(
+    importlib.util.find_spec("diffusers") is None,
+    reason="diffusers is not installed; make test-diffusers installs it",
+)
+#: Two renders of a person, large enough for the gate.
+RENDERS = "[render]\nnum_angles = 2\nframes_per_clip = 1\nwidth = 256\nheight = 256\nsamples = 4\nengine = 'cycles'\n"
+VARIANTS = "[variants]\nstyles = {styles}\nmax_attempts = {attempts}\nskip_unjudgeable = false\n"
+
+
+@pytest.fixture
+def enhancing(rented: Rented, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rented:
+    """A project whose variants are made on pods, in the style `tiny`, whose models are nowhere."""
+    monkeypatch.setenv("POSEFACTORY_ENHANCE_ON", "pod")
+    folder = tmp_path / "styles"
+    folder.mkdir()
+    monkeypatch.setattr(styles, "FOLDER", folder)
+    nowhere = {"base": str(tmp_path / "nowhere"), "controlnets": {}}
+    content = {"provider": "diffusers", "model": "sd_1_5", "prompt": "x", "steps": 2, "strength": 1.0, "options": nowhere}  # fmt: skip
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(content))
+    configure(rented)
+    return rented
+
+
+def configure(
+    rented: Rented, names: tuple[str, ...] = ("tiny",), attempts: int = 1, pods: str = ""
+) -> None:
+    rented.configure(pods=pods)
+    pods_section = rented.settings.read_text().partition("[pods]")[2]
+    text = VARIANTS.format(styles=list(names), attempts=attempts)
+    rented.settings.write_text(f"{RENDERS}{text}[pods]{pods_section}")
+
+
+def add_style(name: str, models: Path, family: str = "sd_1_5") -> None:
+    place = models / family
+    nets = {control: str(place / control) for control in ("openpose", "depth")}
+    options = {"base": str(place / "base"), "controlnets": nets, "work_size": 128}
+    content = {"provider": "diffusers", "model": family, "prompt": "x", "steps": 2, "strength": 1.0, "options": options}  # fmt: skip
+    (styles.FOLDER / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+
+def render_here(rented: Rented, monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
+    rented.add(*keys)
+    with monkeypatch.context() as patch:
+        patch.setenv("POSEFACTORY_RENDER_ON", "local")
+        assert not rented.run(*keys).failed
+
+
+def variants_of(rented: Rented, key: str) -> list:
+    committed = rented.sets.current("enhanced_variants", key)
+    assert committed is not None
+    return read_variants(committed)
+
+
+def test_a_pod_whose_image_cannot_is_told_of_and_ended(
+    enhancing: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Needs no models: the worker says that there are none, or no diffusers."""
+    render_here(enhancing, monkeypatch, "hero")
+    report = enhancing.run("hero", until="enhanced_variants")
+    words = "no such folder" if importlib.util.find_spec("diffusers") else "not installed"
+    assert words in report.failed["hero"], report
+    (pod,) = enhancing.simulator.pods.values()
+    assert pod.request["gpu"]["id"] == "NVIDIA A40" and pod.request["disk"] == 60
+    assert set(pod.request["env"]) == {"POSEFACTORY_JOB_URL"}
+    enhancing.check()
+    entries = list(ledger.entries(enhancing.sets.store))
+    assert [e.provider for e in entries] == ["runpod"] and entries[0].cost_usd > 0
+
+
+@pytest.mark.parametrize(
+    ("arrange", "words"),
+    [
+        (lambda r, p: p.delenv("POSEFACTORY_POD_IMAGE"), "POSEFACTORY_POD_IMAGE is not set"),
+        (lambda r, p: p.delenv("RUNPOD_API_KEY"), "RUNPOD_API_KEY is not set"),
+        (lambda r, p: configure(r, pods="enhancer_memory_gb = 200\n"), "none with 200 GB is in stock"),
+        (lambda r, p: configure(r, pods="max_cost_per_job = 0.00001\n"), "over max_cost_per_job"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_said_before_anything_is_rented(
+    enhancing: Rented,
+    monkeypatch: pytest.MonkeyPatch,
+    arrange: Callable[[Rented, pytest.MonkeyPatch], None],
+    words: str,
+) -> None:
+    render_here(enhancing, monkeypatch, "hero")
+    arrange(enhancing, monkeypatch)
+    report = enhancing.run("hero", until="enhanced_variants")
+    assert words in " ".join([*report.trouble, *report.failed.values()]), report
+    assert not enhancing.simulator.pods
+
+
+@needs_diffusers
+def test_one_pod_renders_and_enhances(enhancing: Rented, models: Path) -> None:
+    add_style("first", models)
+    add_style("second", models, "sdxl")
+    configure(enhancing, ("first", "second"), attempts=2)
+    enhancing.add("hero", "twin")
+    report = enhancing.run("hero", "twin", until="enhanced_variants")
+    assert not report.failed and not report.trouble, (report, enhancing.log()[-4000:])
+    (pod,) = enhancing.simulator.pods.values()
+    run = enhancing.instance.get_run_by_id(report.runs[-1])
+    assert run.tags[KEPT_POD] == "" and run.tags["posefactory/pod"] == pod.id
+    assert enhancing.rendered("hero") and enhancing.rendered("twin")
+    made = [v for key in ("hero", "twin") for v in variants_of(enhancing, key)]
+    assert len(made) == 8
+    for variant in made:
+        assert len(variant.attempts) in (1, 2) and variant.state == "blocked"  # noise is nobody
+        for attempt in variant.attempts:
+            assert attempt.image and attempt.cost_usd > 0 and attempt.answer["device"] == "cpu"
+    # What the pod cost is in the ledger once: image by image, and the rest of its time.
+    spent = sum(
+        r["cost_usd"] for j in read_jobs(enhancing.sets.store) for r in j["status"]["rented"]
+    )
+    entered = sum(e.cost_usd for e in ledger.entries(enhancing.sets.store))
+    assert entered == pytest.approx(spent, abs=2e-4) and spent > 0
+    enhancing.check()
+
+
+@needs_diffusers
+def test_variants_are_the_same_here_and_there(
+    enhancing: Rented, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_style("first", models)
+    configure(enhancing, ("first",))
+    render_here(enhancing, monkeypatch, "hero")
+    assert not enhancing.run("hero", until="enhanced_variants").failed
+    there = variants_of(enhancing, "hero")
+    monkeypatch.delenv("POSEFACTORY_ENHANCE_ON")
+    for item in enhancing.sets.store.list("variants/"):
+        enhancing.sets.store.delete([item.key])
+    enhancing.sets.store.delete(
+        [i.key for i in enhancing.sets.store.list("sets/enhanced_variants/")]
+    )
+    assert not enhancing.run("hero", until="enhanced_variants").failed
+    here = variants_of(enhancing, "hero")
+    assert [v.variant for v in here] == [v.variant for v in there]
+    assert [v.attempts[0].image for v in here] == [v.attempts[0].image for v in there]
+
+
+@needs_diffusers
+@pytest.mark.parametrize(
+    ("behaviours", "pods"),
+    [
+        ([Behaviour(die_after_answers=1)], 2),
+        ([Behaviour(die_after_answers=1, restarts=1)], 1),
+        ([Behaviour(error=True)], 2),
+        ([Behaviour(silent=True)], 2),
+    ],
+    ids=["machine dies", "container restarted", "ERROR", "exit without a word"],
+)
+def test_the_variants_come_in_spite_of(
+    enhancing: Rented,
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    behaviours: list[Behaviour],
+    pods: int,
+) -> None:
+    add_style("first", models)
+    configure(enhancing, ("first",), attempts=4)
+    render_here(enhancing, monkeypatch, "hero")
+    enhancing.simulator.behaviours.extend(behaviours)
+    report = enhancing.run("hero", until="enhanced_variants")
+    assert not report.failed and not report.trouble, (report, enhancing.log()[-4000:])
+    assert len(enhancing.simulator.pods) == pods
+    assert all(b.die_after_answers is None for b in behaviours)
+    assert all(v.attempts and v.attempts[0].image for v in variants_of(enhancing, "hero"))
+    enhancing.check()
+
+
+@needs_diffusers
+def test_a_kept_pod_that_is_gone_is_replaced(enhancing: Rented, models: Path) -> None:
+    add_style("first", models)
+    configure(enhancing, ("first",))
+    enhancing.add("hero")
+    enhancing.simulator.behaviours.append(Behaviour(die_after_images=10**6))
+    enhancing.simulator.faults.append(Fault("getPod", 404, 0))
+    report = enhancing.run("hero")  # renders alone: nothing is kept for a step that does not come
+    assert not report.failed and enhancing.simulator.alive == []
+    report = enhancing.run("hero", until="enhanced_variants")
+    assert not report.failed, report
+    assert len(enhancing.simulator.pods) == 2
+    enhancing.check()
