@@ -46,7 +46,7 @@ test: setup test-packages lint
 test-diffusers: setup
 	test -x $(VENV)-diffusers/bin/python || $(PYTHON) -m venv $(VENV)-diffusers
 	$(VENV)-diffusers/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,diffusers]'
-	$(VENV)-diffusers/bin/pytest tests/variants/test_diffusion.py
+	$(VENV)-diffusers/bin/pytest -n 2 tests/variants/test_diffusion.py tests/variants/test_diffusion_pods.py
 
 soak: setup test-packages
 	$(BIN)/pytest -m soak -s

@@ -123,15 +123,20 @@ def _try_styles() -> Iterator[Finding]:
 
 def _try_runpod(settings: PodSettings) -> Iterator[Finding]:
     """Whether pods or an endpoint could be used; needed only where renders are asked for there."""
-    pods, serverless = (environment().render_on == place for place in ("pod", "serverless"))
+    serverless, enhancing = (
+        environment().render_on == "serverless",
+        environment().enhance_on == "pod",
+    )
+    pods = enhancing or environment().render_on == "pod"
     if environment().runpod_api_key is None:
-        says = "RUNPOD_API_KEY is not set; only for POSEFACTORY_RENDER_ON=pod or serverless"
+        says = "RUNPOD_API_KEY is not set; only for POSEFACTORY_RENDER_ON=pod or serverless and POSEFACTORY_ENHANCE_ON=pod"
         yield Finding("RunPod", False, pods or serverless, says)
         return
     try:
         api = open_api()
         count = len(api.pods())
-        first = placing.candidates(api.gpu_types(settings.cloud), settings)[0]
+        memory = settings.enhancer_memory_gb if enhancing else 0
+        first = placing.candidates(api.gpu_types(settings.cloud), settings, memory)[0]
         price = placing.price_of(first, settings)
         yield Finding(
             "RunPod, pods", True, pods,

@@ -3,6 +3,7 @@
 import datetime
 import os
 import socket
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,11 @@ from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
 from posefactory_dagster.blender.runpod.endpoint import EndpointClient
 from posefactory_dagster.blender.runpod.janitor import sweep, withdraw
-from posefactory_dagster.blender.runpod.pipes import PODS_UNTIL, installation_id
+from posefactory_dagster.blender.runpod.pipes import (
+    PODS_UNTIL,
+    installation_id,
+)
+from posefactory_dagster.blender.runpod.service import end_kept_pod
 from posefactory_dagster.characters import intake
 from posefactory_dagster.characters.assets import character
 from posefactory_dagster.datasets.assets import pose_dataset
@@ -34,7 +39,7 @@ from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.r2 import R2Store
 from posefactory_dagster.storage.sets import CommittedSets, file_sha256
-from posefactory_dagster.storage.store import Store
+from posefactory_dagster.storage.store import Store, StoreError
 from posefactory_dagster.variants.assets import enhanced_variants, wanted_variants
 
 RANGE_START = "dagster/asset_partition_range_start"
@@ -255,7 +260,7 @@ def run_characters(
         group, assets = queue.pop(0)
         with_dataset = wants_dataset and not queue and bool(rest)
         selection = [*assets, DATASET] if with_dataset else list(assets)
-        run = _execute(job, instance, selection, range_tags(group), render)
+        run = _execute(job, instance, sets.store, selection, range_tags(group), render)
         report.runs.append(run.run_id)
         report.failed |= failures(instance, run.run_id)
         _note_trouble(report, instance, run.run_id)
@@ -274,7 +279,7 @@ def run_characters(
         and not dataset_done
         and any(sets.current(SCORES, k) for k in registered)
     ):
-        run = _execute(job, instance, [DATASET], {})
+        run = _execute(job, instance, sets.store, [DATASET], {})
         report.runs.append(run.run_id)
         _note_trouble(report, instance, run.run_id)
     report.done = [k for k in keys if k in reached and k not in report.failed]
@@ -358,9 +363,21 @@ def end_orphans(instance: dg.DagsterInstance, store: Store) -> Iterator[str]:
         raise trouble
 
 
+def _end_kept_pod(instance: dg.DagsterInstance, store: Store, run_id: str) -> None:
+    try:
+        end_kept_pod(instance, store, run_id)
+    except (RunPodError, StoreError) as error:
+        instance.report_engine_event(
+            f"whether the pod that was left to the variants is ended is not known ({error}); the janitor sensor "
+            "looks after it. By hand: posefactory pods stop --all",
+            instance.get_run_by_id(run_id),
+        )
+
+
 def _execute(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
+    store: Store,
     assets: list[str],
     tags: dict[str, str],
     render: Mapping[str, Any] | None = None,
@@ -369,19 +386,24 @@ def _execute(
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     if render and CHAIN[1] in assets:
         config["ops"] = {CHAIN[1]: {"config": dict(render)}}
-    result = job.execute_in_process(
-        instance=instance,
-        asset_selection=[dg.AssetKey(a) for a in assets],
-        tags={
-            **tags,
-            CARRIED_BY_STARTER: "true",
-            STARTER_PROCESS: _process_tag(),
-            STARTER_MACHINE: _machine(),
-        },
-        run_config=config,
-        raise_on_error=False,
-    )
-    run = instance.get_run_by_id(result.run_id)
+    run_id = str(uuid.uuid4())
+    try:
+        job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey(a) for a in assets],
+            tags={
+                **tags,
+                CARRIED_BY_STARTER: "true",
+                STARTER_PROCESS: _process_tag(),
+                STARTER_MACHINE: _machine(),
+            },
+            run_config=config,
+            raise_on_error=False,
+            run_id=run_id,
+        )
+    finally:
+        _end_kept_pod(instance, store, run_id)
+    run = instance.get_run_by_id(run_id)
     assert run is not None
     for event in _events(instance, run.run_id, dg.DagsterEventType.STEP_FAILURE):
         error = event.step_failure_data.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from posefactory_dagster import jobs
 from posefactory_dagster.blender.runpod import api as runpod_api
 from posefactory_dagster.blender.runpod import placing, watching
 from posefactory_dagster.definitions import defs
+from posefactory_dagster.sensors import pod_janitor
 from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, Factory
 from tests.runpod_simulator import ACCOUNT_KEY, RunPodSimulator, simulated_runpod
 from tests.servers import S3Server
 
@@ -100,6 +103,41 @@ class Rented:
         """All that Dagster keeps of all runs, as text."""
         runs = self.instance.get_runs()
         return "\n".join(e.to_json() for r in runs for e in self.instance.all_logs(r.run_id))
+
+
+class RentedFactory(Factory):
+    """A factory with its store in a bucket and its renders on simulated pods."""
+
+    def __init__(self, root: Path, server: S3Server, simulator: RunPodSimulator) -> None:
+        super().__init__(root)
+        self.simulator = simulator
+        (root / "posefactory.toml").write_text(RENDER + PODS)
+        self.address = f"r2://{server.bucket}/{root.parent.name}-{time.time_ns()}"
+        self.environment.update(
+            server.environment,
+            POSEFACTORY_STORE=self.address,
+            POSEFACTORY_CACHE=str(root / "cache"),
+            POSEFACTORY_RENDER_ON="pod",
+            POSEFACTORY_POD_IMAGE="example/posefactory-pod:1",
+            RUNPOD_API_KEY=ACCOUNT_KEY,
+            RUNPOD_API_BASE_URL=simulator.address,
+        )
+
+    @property
+    def sets(self) -> CommittedSets:
+        return CommittedSets(open_store(self.address))
+
+    def tick_janitor(self) -> str:
+        """One tick of the real sensor, on the factory's instance."""
+        with (
+            dg.DagsterInstance.from_config(str(self.root / "home")) as instance,
+            dg.build_sensor_context(
+                instance=instance,
+                definitions=defs,
+                resources={"store": StoreResource(address=self.address)},
+            ) as context,
+        ):
+            return str(pod_janitor(context).skip_message)
 
 
 @pytest.fixture

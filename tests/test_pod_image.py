@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 
 from posefactory_dagster.settings import PROJECT_ROOT
+from posefactory_dagster.variants.enhancers.diffusion import pinned_version
 
 
 @pytest.mark.soak
-def test_setup_pod_makes_a_worker_that_renders(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_diffusers", [False, True])
+def test_setup_pod_makes_a_worker_that_renders(tmp_path: Path, with_diffusers: bool) -> None:
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
         "PREFIX": str(tmp_path / "posefactory"),
         "PYTHON": sys._base_executable,  # type: ignore[attr-defined]
+        "DIFFUSERS": "1" if with_diffusers else "",
     }
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE", "PIP_FIND_LINKS"):
         if name in os.environ:
@@ -36,3 +39,11 @@ def test_setup_pod_makes_a_worker_that_renders(tmp_path: Path) -> None:
         env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert alone.returncode == 1 and "POSEFACTORY_JOB_URL is not set" in alone.stderr
+    enhancing = subprocess.run(
+        [str(python), "-c", "from posefactory_dagster.diffusion import engine, pod; print(engine.version())"],
+        cwd=tmp_path / "posefactory" / "app", capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    if with_diffusers:
+        assert enhancing.stdout.strip() == pinned_version(), enhancing.stderr
+    else:
+        assert "not installed" in enhancing.stderr

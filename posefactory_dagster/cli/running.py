@@ -101,7 +101,8 @@ def _wait_for_others(instance: Any, wait: bool) -> None:
 
 def _end_orphans(instance: Any, sets: CommittedSets) -> None:
     """What a killed run left on rented machines must not go on beside this one; a daemon may not be there."""
-    if environment().render_on == "local" or environment().runpod_api_key is None:
+    here = environment().render_on == environment().enhance_on == "local"
+    if here or environment().runpod_api_key is None:
         return
     from posefactory_dagster.blender.runpod.api import RunPodError
     from posefactory_dagster.jobs import end_orphans

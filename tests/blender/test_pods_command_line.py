@@ -20,12 +20,10 @@ from posefactory_dagster.blender.runpod.api import RunPodApi
 from posefactory_dagster.blender.runpod.janitor import sweep
 from posefactory_dagster.costs.ledger import entries
 from posefactory_dagster.definitions import defs
-from posefactory_dagster.sensors import pod_janitor
-from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
-from tests.conftest import SAMPLES, Factory
-from tests.rented import PODS, RENDER
+from tests.conftest import SAMPLES
+from tests.rented import PODS, RENDER, RentedFactory
 from tests.runpod_simulator import (
     ACCOUNT_KEY,
     GPUS,
@@ -41,41 +39,6 @@ from tests.servers import S3Server
 from tests.test_whole_job import check_dataset
 
 pytestmark = needs_openapi
-
-
-class RentedFactory(Factory):
-    """A factory with its store in a bucket and its renders on simulated pods."""
-
-    def __init__(self, root: Path, server: S3Server, simulator: RunPodSimulator) -> None:
-        super().__init__(root)
-        self.simulator = simulator
-        (root / "posefactory.toml").write_text(RENDER + PODS)
-        self.address = f"r2://{server.bucket}/{root.parent.name}-{time.time_ns()}"
-        self.environment.update(
-            server.environment,
-            POSEFACTORY_STORE=self.address,
-            POSEFACTORY_CACHE=str(root / "cache"),
-            POSEFACTORY_RENDER_ON="pod",
-            POSEFACTORY_POD_IMAGE="example/posefactory-pod:1",
-            RUNPOD_API_KEY=ACCOUNT_KEY,
-            RUNPOD_API_BASE_URL=simulator.address,
-        )
-
-    @property
-    def sets(self) -> CommittedSets:
-        return CommittedSets(open_store(self.address))
-
-    def tick_janitor(self) -> str:
-        """One tick of the real sensor, on the factory's instance."""
-        with (
-            dg.DagsterInstance.from_config(str(self.root / "home")) as instance,
-            dg.build_sensor_context(
-                instance=instance,
-                definitions=defs,
-                resources={"store": StoreResource(address=self.address)},
-            ) as context,
-        ):
-            return str(pod_janitor(context).skip_message)
 
 
 @pytest.fixture

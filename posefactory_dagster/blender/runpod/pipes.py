@@ -203,6 +203,13 @@ class KeptPod(pydantic.BaseModel):
     paid_until: datetime.datetime
 
 
+def kept_pod(instance: dg.DagsterInstance, run_id: str) -> KeptPod | None:
+    """The pod that the renders of a run left to its variants, if nobody took it yet."""
+    run = instance.get_run_by_id(run_id)
+    tag = run.tags.get(KEPT_POD) if run is not None else None
+    return KeptPod.model_validate_json(tag) if tag else None
+
+
 @dataclass(frozen=True)
 class PodRequest:
     """What to start.

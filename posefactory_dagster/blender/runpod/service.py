@@ -27,6 +27,7 @@ from posefactory_dagster.blender.runpod.pipes import (
     PipesRunPodClient,
     PodReport,
     PodRequest,
+    kept_pod,
     tell_report,
 )
 from posefactory_dagster.blender.runpod.watching import PodEnded
@@ -55,6 +56,36 @@ class _Session:
     images_usd: float = 0.0
     error: Exception | None = None
     thread: threading.Thread | None = None
+
+
+def end_kept_pod(instance: dg.DagsterInstance, store: Store, run_id: str) -> None:
+    """At the end of a run: end the pod that its renders left and nobody took.
+
+    Raises:
+        RunPodError: it could not be ended now; the janitor does it later, or the pod itself.
+    """
+    kept = kept_pod(instance, run_id)
+    if kept is None:
+        return
+    api = open_api()
+    try:
+        api.delete_pod(kept.pod.id)
+    finally:
+        api.close()
+        _order_of(kept).clear(bucket_of(store))
+    instance.add_run_tags(run_id, {KEPT_POD: ""})
+
+
+def _order_of(kept: KeptPod) -> Order:
+    settings = project_settings().pods
+    return Order(
+        job=dataclasses.replace(new_job("render", []), job_id=kept.job_id),
+        work={},
+        seconds=settings.job_timeout_s,
+        character_seconds=environment().character_timeout_s,
+        idle_s=settings.enhancer_idle_s,
+        attempt=kept.attempt,
+    )
 
 
 class PodService:
@@ -295,14 +326,7 @@ class PodService:
         hear: Callable[[Event], None],
         on_report: Callable[[PodReport], None],
     ) -> None:
-        order = Order(
-            job=dataclasses.replace(new_job("render", []), job_id=kept.job_id),
-            work={},
-            seconds=self._settings.job_timeout_s,
-            character_seconds=environment().character_timeout_s,
-            idle_s=self._settings.enhancer_idle_s,
-            attempt=kept.attempt,
-        )
+        order = _order_of(kept)
         self._open_desk(session, order, kept.price)
         estimate = self._estimate.cost if self._estimate else 0.0
         try:
@@ -320,10 +344,7 @@ class PodService:
         return placing.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
 
     def _kept(self) -> KeptPod | None:
-        """The pod that the renders of this run left, if nobody took it yet."""
-        run = self._context.instance.get_run_by_id(self._context.run.run_id)
-        tag = run.tags.get(KEPT_POD) if run is not None else None
-        return KeptPod.model_validate_json(tag) if tag else None
+        return kept_pod(self._context.instance, self._context.run.run_id)
 
     def _take_over(self, api: RunPodApi, kept: KeptPod) -> bool:
         """Take the kept pod; whether it lives still."""
@@ -332,6 +353,8 @@ class PodService:
             lives = not api.pod(kept.pod.id).over
         except NotFound:
             lives = False
+        if not lives:
+            _order_of(kept).clear(bucket_of(self._store))
         what = (
             "makes the variants too" if lives else "is gone already, so another makes the variants"
         )
