@@ -28,8 +28,8 @@ ALIVE_S = 15.0
 POD_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
-#: Does what an order's ``service`` asks for; hears where to send events.
-Serve = Callable[[Mapping[str, Any], Emit], None]
+#: Does what an order's ``service`` asks for.
+Serve = Callable[[Mapping[str, Any]], None]
 
 
 def main(serve: Serve | None = None) -> None:
@@ -67,7 +67,7 @@ def _work(environment: WorkerEnvironment, order_url: str, serve: Serve | None) -
     service = order.service
     if good and service is not None and serve is not None:
         print("waiting for requests", flush=True)
-        good = _in_session(order, service["lanes"], lambda emit: serve(service, emit) is None)
+        good = _in_session(order, service["lanes"], lambda emit: serve(service) is None)
     return good
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from blender_scripts.worker import pod, transfer
-from blender_scripts.worker.render import Emit
 from posefactory_dagster.diffusion import engine
 from posefactory_dagster.diffusion.engine import CannotGenerate, Engine, Request
 
@@ -25,7 +24,7 @@ QUICK_S, SLOW_S = 0.2, 2.0
 AHEAD = 2
 
 
-def serve(service: Mapping[str, Any], emit: Emit) -> None:
+def serve(service: Mapping[str, Any]) -> None:
     """Answer requests in their order, until none comes for ``service["idle_s"]`` seconds.
 
     Each request holds the addresses of its answer and of the request after it. One that was answered is a stub with

@@ -144,14 +144,18 @@ class Batch:
 
         for style_name in dict.fromkeys(i.style.name for i in todo):
             mine = [i for i in todo if i.style.name == style_name]
-            with ThreadPoolExecutor(self._enhancers[style_name].parallel) as pool:
-                try:
-                    for _ in pool.map(work, mine):
-                        done += 1
-                        tell(done, len(items))
-                except BaseException:
-                    self._stopped[style_name] = "interrupted"  # begins nothing more
-                    raise
+            enhancer = self._enhancers[style_name]
+            pool = ThreadPoolExecutor(enhancer.parallel)
+            try:
+                for _ in pool.map(work, mine):
+                    done += 1
+                    tell(done, len(items))
+            except BaseException:
+                self._stopped[style_name] = "interrupted"  # begins nothing more
+                # Answers that are paid for are waited for; what may be asked again is not.
+                pool.shutdown(wait=not enhancer.repeatable, cancel_futures=True)
+                raise
+            pool.shutdown()
         self._keep(made)
         if troubles:
             raise Unfinished(

@@ -5,12 +5,14 @@ Run by `make test-diffusers`, but for what needs no models.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from posefactory_dagster.costs import ledger
 from posefactory_dagster.diffusion.engine import Answer, Request
 from posefactory_dagster.quality.records import read_variants
 from posefactory_dagster.variants import styles
-from tests.rented import PODS, Rented, RentedFactory
+from tests.rented import Rented, RentedFactory
 from tests.runpod_simulator import Behaviour, needs_openapi, simulated_runpod
 from tests.servers import S3Server
 
@@ -36,6 +38,11 @@ needs_diffusers = pytest.mark.skipif(
 )
 #: Two renders of a person, large enough for the gate.
 RENDERS = "[render]\nnum_angles = 2\nframes_per_clip = 1\nwidth = 256\nheight = 256\nsamples = 4\nengine = 'cycles'\n"
+#: Image models take their time to load, most of all where other tests run beside.
+PODS = (
+    "[pods]\nstartup_s = 1\nseconds_per_image = 0.1\npoll_interval_s = 0.3\nprovision_timeout_s = 10\n"
+    "first_message_timeout_s = 90\nsilence_timeout_s = 90\njob_timeout_s = 300\n"
+)
 VARIANTS = "[variants]\nstyles = {styles}\nmax_attempts = {attempts}\nskip_unjudgeable = false\n"
 
 
@@ -56,10 +63,8 @@ def enhancing(rented: Rented, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def configure(
     rented: Rented, names: tuple[str, ...] = ("tiny",), attempts: int = 1, pods: str = ""
 ) -> None:
-    rented.configure(pods=pods)
-    pods_section = rented.settings.read_text().partition("[pods]")[2]
     text = VARIANTS.format(styles=list(names), attempts=attempts)
-    rented.settings.write_text(f"{RENDERS}{text}[pods]{pods_section}")
+    rented.settings.write_text(RENDERS + text + PODS + pods)
 
 
 def add_style(name: str, models: Path, family: str = "sd_1_5") -> None:
@@ -245,12 +250,20 @@ def test_a_kept_pod_that_nobody_takes_is_ended(
     assert pod.deleted_by[0] == "account"
     enhancing.check_api()
 
+    # Or by a step that finds nothing to do.
+    configure(enhancing, ())
+    enhancing.add("third")
+    assert not enhancing.run("third", until="enhanced_variants").failed
+    third = [p for p in enhancing.simulator.pods.values() if p is not pod][0]
+    assert third.deleted_by[0] == "account"
+    assert any(e.what.endswith("waiting") for e in ledger.entries(enhancing.sets.store))
+
     # And where nobody is there to do that, it does so itself.
     monkeypatch.setattr(jobs, "end_kept_pod", lambda *arguments: None)
     enhancing.add("twin")
-    configure(enhancing, pods="enhancer_idle_s = 1\n")
+    configure(enhancing, pods="enhancer_idle_s = 1\n")  # and its style fails as before
     enhancing.run("twin", until="enhanced_variants")
-    second = next(p for p in enhancing.simulator.pods.values() if p is not pod)
+    second = next(p for p in enhancing.simulator.pods.values() if p not in (pod, third))
     deadline = time.monotonic() + 30
     while second in enhancing.simulator.alive and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -268,37 +281,61 @@ main()
 """
 
 
+@contextlib.contextmanager
+def enhancing_factory(
+    tmp_path: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RentedFactory]:
+    """A project driven by the command line, with the style `first` and a person of eight views."""
+    monkeypatch.setattr(styles, "FOLDER", tmp_path / "styles")
+    styles.FOLDER.mkdir()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    root = tmp_path / "factory"
+    root.mkdir()
+    with simulated_runpod(tmp_path / "pods") as simulator:
+        factory = RentedFactory(root, server, simulator)
+        factory.environment["POSEFACTORY_ENHANCE_ON"] = "pod"
+        variants = VARIANTS.format(styles=["first"], attempts=1)
+        (root / "posefactory.toml").write_text(RENDERS.replace("= 2", "= 8", 1) + variants + PODS)
+        factory.add_sample("ada_walk", "ada")
+        yield factory
+
+
+def start(factory: RentedFactory) -> subprocess.Popen[bytes]:
+    """`posefactory run` up to the variants, with all it starts in a group of its own."""
+    words = [str(styles.FOLDER), "run", "ada", "--until", "enhanced_variants"]
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words], env=factory.environment, cwd=factory.root, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_an_interrupt_waits_for_no_pod(
+    tmp_path: Path, rclone_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with enhancing_factory(tmp_path, rclone_s3, monkeypatch) as factory:
+        add_style("first", tmp_path / "nowhere")
+        factory.environment["POSEFACTORY_RENDER_ON"] = "local"
+        settings = factory.root / "posefactory.toml"
+        settings.write_text(settings.read_text().replace("provision_timeout_s = 10", "provision_timeout_s = 300"))  # fmt: skip
+        factory.simulator.behaviours.append(Behaviour(stuck=True))
+        process = start(factory)
+        while not factory.simulator.pods:
+            assert process.poll() is None, "the run ended by itself"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(40) == 130
+        assert factory.simulator.alive == []
+
+
 @needs_diffusers
 def test_a_kill_in_the_middle_loses_nothing_that_was_made(
     tmp_path: Path, rclone_s3: S3Server, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(styles, "FOLDER", tmp_path / "styles")
-    styles.FOLDER.mkdir()
-    add_style("first", models)
-    root = tmp_path / "factory"
-    root.mkdir()
-    with simulated_runpod(tmp_path / "pods") as simulator:
-        factory = RentedFactory(root, rclone_s3, simulator)
-        factory.environment["POSEFACTORY_ENHANCE_ON"] = "pod"
-        for name, value in rclone_s3.environment.items():
-            monkeypatch.setenv(name, value)
-        text = VARIANTS.format(styles=["first"], attempts=1)
-        (root / "posefactory.toml").write_text(RENDERS.replace("= 2", "= 8", 1) + text + PODS)
-        factory.add_sample("ada_walk", "ada")
-        command = [
-            sys.executable,
-            "-c",
-            COMMAND,
-            str(styles.FOLDER),
-            "run",
-            "ada",
-            "--until",
-            "enhanced_variants",
-        ]
-        process = subprocess.Popen(
-            command, env=factory.environment, cwd=root, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+    with enhancing_factory(tmp_path, rclone_s3, monkeypatch) as factory:
+        add_style("first", models)
+        simulator = factory.simulator
+        process = start(factory)
         while not any(
             p.log.exists() and p.log.read_text().count("made in") >= 5 for p in simulator.alive
         ):
@@ -309,17 +346,12 @@ def test_a_kill_in_the_middle_loses_nothing_that_was_made(
         store = factory.sets.store
         made = {i.key for i in store.list("variants/") if i.key.endswith(".png")}
         assert made and len(simulator.alive) == 1
-        done = subprocess.run(
-            command, env=factory.environment, cwd=root, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+        assert start(factory).wait(120) == 0
         assert len(simulator.pods) == 2 and simulator.alive == [] and simulator.violations == []
         after = {i.key for i in store.list("variants/") if i.key.endswith(".png")}
         assert made < after
         found = factory.sets.current("enhanced_variants", "ada")
         kept = [a.image.key for v in read_variants(found) for a in v.attempts]
         assert set(kept) == after and len(kept) == 8
-        left = [
-            i.key for i in store.list("jobs/") if not i.key.endswith(("job.json", "status.json"))
-        ]
-        assert left == []
+        left = [i.key for i in store.list("jobs/")]
+        assert all(k.endswith(("job.json", "status.json")) for k in left), left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ from posefactory_dagster.blender.runpod.pipes import (
     tell_report,
 )
 from posefactory_dagster.blender.runpod.watching import PodEnded
-from posefactory_dagster.costs.estimates import RenderEstimate, check_budget, cost_of
+from posefactory_dagster.costs import ledger
+from posefactory_dagster.costs.estimates import RenderEstimate, check_budget, check_time, cost_of
 from posefactory_dagster.diffusion.engine import (
     Answer,
     CannotGenerate,
@@ -59,7 +61,7 @@ class _Session:
 
 
 def end_kept_pod(instance: dg.DagsterInstance, store: Store, run_id: str) -> None:
-    """At the end of a run: end the pod that its renders left and nobody took.
+    """End the pod that the renders of a run left, if nobody took it; the ledger is told what it cost since.
 
     Raises:
         RunPodError: it could not be ended now; the janitor does it later, or the pod itself.
@@ -74,6 +76,13 @@ def end_kept_pod(instance: dg.DagsterInstance, store: Store, run_id: str) -> Non
         api.close()
         _order_of(kept).clear(bucket_of(store))
     instance.add_run_tags(run_id, {KEPT_POD: ""})
+    now = datetime.datetime.now(datetime.UTC)
+    cost = cost_of((now - kept.paid_until).total_seconds(), kept.price)
+    entry = ledger.Entry(
+        at=now, provider="runpod", model=kept.gpu.name, what=f"{kept.job_id}, waiting", cost_usd=round(cost, 4),
+        estimate_usd=0.0, run_id=run_id,
+    )  # fmt: skip
+    ledger.enter(store, f"{kept.job_id}-waiting", entry)
 
 
 def _order_of(kept: KeptPod) -> Order:
@@ -139,12 +148,13 @@ class PodService:
         """Hear how much work is to come; what it will cost by estimate in US dollars, the pod's start included.
 
         Raises:
-            OverBudget: more than ``max_cost_per_job`` of pods.
+            OverBudget: more than ``max_cost_per_job`` of pods, or longer than ``job_timeout_s``.
             CannotGenerate: see ``per_hour``.
         """
         start = self._settings.startup_s if self._kept() is None else 0.0
         self._estimate = RenderEstimate(images, start + seconds, self.per_hour())
         check_budget(self._estimate, self._settings)
+        check_time(self._estimate, self._settings)
         return self._estimate.cost
 
     def make(self, request: Request) -> Answer:
@@ -175,19 +185,23 @@ class PodService:
             return dataclasses.replace(answer, usd=usd)
 
     def close(self) -> None:
-        """End the pod, one that was left and not used too."""
+        """End the pod, and one that was left by the renders and not used."""
         with self._lock:
-            self._failed = self._failed or "the work was ended"
+            trouble, self._failed = self._failed, self._failed or "the work was ended"
             session = self._session
-            kept = self._kept() if session is None else None
-            if kept is not None:
-                session = self._begin(kept)
-        if session is not None:
-            session.reader.closed = True  # nobody waits for its last words
-            assert session.thread is not None
-            session.thread.join()
-        if self._record is not None:
-            self._record.close()
+        if session is None:
+            try:
+                end_kept_pod(self._context.instance, self._store, self._context.run.run_id)
+            except RunPodError as error:
+                self._context.log.error(f"a pod may live on ({error}); posefactory pods stop --all")
+            return
+        session.reader.closed = True  # nobody waits for its last words
+        assert session.thread is not None
+        session.thread.join()
+        assert self._record is not None
+        if trouble:
+            self._record.errors["variants"] = trouble
+        self._record.close()
 
     def _current(self) -> _Session:
         """The session that goes on, or the next."""
