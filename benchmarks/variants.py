@@ -30,12 +30,12 @@ from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.settings import ASSETS_DATA, GateSettings, VariantSettings
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
+from posefactory_dagster.styles import read_style
 from posefactory_dagster.variants import variant_sets
 from posefactory_dagster.variants.batch import Batch, plan, states
 from posefactory_dagster.variants.enhancers.relight import Relight
 from posefactory_dagster.variants.enhancers.stability import PARALLEL, Stability
 from posefactory_dagster.variants.shots import Shots
-from posefactory_dagster.variants.styles import read_style
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.stability_simulator import stability  # noqa: E402

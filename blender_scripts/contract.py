@@ -231,7 +231,8 @@ class CharacterTask:
 class Job:
     """The job document: the original system's manifest fields, and what to do.
 
-    ``job_type`` is ``render`` (views x frames) or ``character`` (inspect and thumbnail).
+    ``job_type`` is ``render`` (views x frames), ``character`` (inspect and thumbnail), or ``enhance``, which has no tasks
+    and asks for its images one by one.
     ``rig_map`` is the content of ``assets_data/rigs/*.json``, so that a remote renderer needs
     no second file.
     """

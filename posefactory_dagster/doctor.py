@@ -101,9 +101,9 @@ def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -
 
 def _try_styles() -> Iterator[Finding]:
     """Whether each chosen style has what it needs; costs nothing."""
+    from posefactory_dagster.styles import read_style
     from posefactory_dagster.variants.enhancers.base import EnhancerError
     from posefactory_dagster.variants.enhancers.opening import open_enhancer
-    from posefactory_dagster.variants.styles import read_style
 
     try:
         size = (project_settings().render.width, project_settings().render.height)
@@ -111,8 +111,10 @@ def _try_styles() -> Iterator[Finding]:
             style = read_style(name)
             try:
                 enhancer = open_enhancer(style)
-                enhancer.check(size)
-                says = f"{style.provider}, {style.model}, ${enhancer.price():.3f} an image"
+                rented = style.provider == "diffusers" and environment().enhance_on == "pod"
+                if not rented:  # what pods need is tried by itself
+                    enhancer.check(size)
+                says = f"{style.provider}, {style.model}, ${enhancer.price():.3f} an image{' on a pod' if rented else ''}"
                 enhancer.close()
                 yield Finding(f"style {name}", True, True, says)
             except EnhancerError as error:

@@ -15,7 +15,7 @@ import psutil
 from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
 from posefactory_dagster.blender.runpod.endpoint import EndpointClient
-from posefactory_dagster.blender.runpod.janitor import sweep, withdraw
+from posefactory_dagster.blender.runpod.janitor import enter_ended, sweep, withdraw
 from posefactory_dagster.blender.runpod.pipes import (
     PODS_UNTIL,
     installation_id,
@@ -350,7 +350,10 @@ def end_orphans(instance: dg.DagsterInstance, store: Store) -> Iterator[str]:
     trouble = None
     api = open_api()
     try:
-        for pod, what in sweep(api, installation_id(instance), active):
+        installation = installation_id(instance)
+        for pod, ended, what in sweep(api, installation, active):
+            if ended:
+                enter_ended(store, pod, installation)
             yield f"pod {pod.id} ({pod.name}): {what}"
     except RunPodError as error:  # a key may be for endpoints alone
         trouble = error

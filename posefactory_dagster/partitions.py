@@ -35,6 +35,11 @@ class CharacterLedger:
         """The characters of this step."""
         return self._keys
 
+    @property
+    def failed(self) -> bool:
+        """Whether a character has failed so far."""
+        return bool(self._bad)
+
     def good(self, key: str, ref: SetRef, metadata: Mapping[str, Any]) -> None:
         """``key`` has the committed set ``ref``; show ``metadata`` with it."""
         self._good[key] = (ref, dict(metadata))

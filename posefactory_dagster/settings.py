@@ -200,8 +200,9 @@ class PodSettings:
     ``serverless_job_s`` is what one job of an endpoint may take (RunPod's own default limit is 600 s);
     ``serverless_jobs_at_once`` how many wait or run at a time, more than the endpoint has workers;
     ``serverless_price_per_hour`` what an hour of a worker costs; None: RunPod is asked.
-    ``enhancer_memory_gb`` and ``enhancer_disk_gb`` are what a pod needs that makes variants, and ``enhancer_idle_s``
-    how long one waits for something to do before it ends itself.
+    ``enhancer_memory_gb`` and ``enhancer_disk_gb`` are what a pod needs that makes variants, ``enhancer_answer_s`` is how
+    long an image may take, models that are fetched and others before it included, and ``enhancer_idle_s`` how
+    long such a pod waits for something to do before it ends itself.
     """
 
     gpu_types: tuple[str, ...] = ()
@@ -217,6 +218,7 @@ class PodSettings:
     serverless_price_per_hour: float | None = None
     enhancer_memory_gb: int = 24
     enhancer_disk_gb: int = 60
+    enhancer_answer_s: float = 1200.0
     enhancer_idle_s: float = 600.0
     poll_interval_s: float = 30.0
     provision_timeout_s: float = 600.0

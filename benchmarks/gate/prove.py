@@ -34,9 +34,9 @@ from posefactory_dagster.quality.gate import Gate, Measurement, Subject, measure
 from posefactory_dagster.quality.landmarker import Landmarkers
 from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, GateSettings
+from posefactory_dagster.styles import Style, read_style
 from posefactory_dagster.variants.enhancers.base import Shot
 from posefactory_dagster.variants.enhancers.relight import Relight
-from posefactory_dagster.variants.styles import Style, read_style
 
 HERE = Path(__file__).parent
 SAMPLES = sorted((ASSETS_DATA / "characters").glob("*.fbx"))

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dagster_pipes import PipesMappingParamsLoader, open_dagster_pipes
+from dagster_pipes import PipesContext, PipesDefaultContextLoader, PipesMappingParamsLoader
 
 from blender_scripts.contract import EVENT_ALIVE, EVENT_TROUBLE
 from blender_scripts.supervise import BlenderError, Event
@@ -67,7 +67,12 @@ def _work(environment: WorkerEnvironment, order_url: str, serve: Serve | None) -
     service = order.service
     if good and service is not None and serve is not None:
         print("waiting for requests", flush=True)
-        good = _in_session(order, service["lanes"], lambda emit: serve(service) is None)
+
+        def answer(emit: Emit) -> bool:
+            serve(service)
+            return True
+
+        good = _in_session(order, service["lanes"], answer)
     return good
 
 
@@ -80,9 +85,11 @@ def _in_session(
         print("started too often: every lane for messages is used", flush=True)
         return False
     over = threading.Event()
-    with open_dagster_pipes(
-        params_loader=PipesMappingParamsLoader(order.pipes),
-        message_writer=LaneWriter(lane, order.seconds),
+    # Not by `open_dagster_pipes`, which gives a process the same one, closed or not, a second time.
+    with PipesContext(
+        PipesMappingParamsLoader(order.pipes),
+        PipesDefaultContextLoader(),
+        LaneWriter(lane, order.seconds),
     ) as pipes:
 
         def emit(event: Event) -> None:

@@ -121,7 +121,6 @@ class BlenderResource(dg.ConfigurableResource):
             tell_report(context, record, report.metadata())
 
         in_this_run = context.job_def.asset_layer.selected_asset_keys
-        # A run with failures ends before the next step, and another carries the good ones on.
         keep = (lambda: not record.errors) if then in in_this_run else None
 
         listener = _progress(context, job)

@@ -24,7 +24,7 @@ class JobRecord:
 
     ``run_id`` is the Dagster run's, so that a job whose run was killed can be told from one that goes on;
     ``endpoint_jobs`` are those under way, each with its endpoint; ``rented`` is what pods and endpoints did and
-    cost, with ``entered_usd`` for what of it is in the ledger already, image by image.
+    cost, with ``entered_usd`` and ``entered_estimate_usd`` for what of it is in the ledger already, image by image.
     """
 
     store: Store
@@ -74,7 +74,9 @@ class JobRecord:
                 model=str(rented.get("gpu", "endpoint")),
                 what=self.job.job_id,
                 cost_usd=max(rented["cost_usd"] - rented.get("entered_usd", 0.0), 0.0),
-                estimate_usd=rented["estimate_usd"],
+                estimate_usd=max(
+                    rented["estimate_usd"] - rented.get("entered_estimate_usd", 0.0), 0.0
+                ),
                 run_id=self.run_id,
             )
             ledger.enter(self.store, f"{self.job.job_id}-{number}", entry)

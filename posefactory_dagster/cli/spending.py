@@ -37,7 +37,7 @@ def estimate(
 ) -> None:
     """What images would cost, and whether one job may cost that much."""
     if style:
-        from posefactory_dagster.variants.styles import read_style
+        from posefactory_dagster.styles import read_style
 
         chosen = read_style(style)
         provider, model, steps = chosen.provider, chosen.model, chosen.steps

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import io
 import json
+import struct
 import threading
 import time
 from collections.abc import Mapping
@@ -108,13 +109,14 @@ class Answer:
         """
         answer = cls(
             image=base64.b64decode(values["image"], validate=True),
-            device=str(values["device"]),
+            device=str(values["device"])[:100],
             work_size=(int(values["work_size"][0]), int(values["work_size"][1])),
             seconds=float(values["seconds"]),
             filtered=bool(values["filtered"]),
         )
-        if not answer.image or not 0 <= answer.seconds < 1e6:
-            raise ValueError("no image, or no sensible number of seconds")
+        picture_size(answer.image)
+        if not answer.seconds >= 0:
+            raise ValueError("no sensible number of seconds")
         return answer
 
 
@@ -145,6 +147,11 @@ class Engine:
                 # Not a fault of one image: models that do not fit each other, or no memory.
                 words = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
                 raise CannotGenerate(f"{request.models.base}: {words}") from error
+
+    def close(self) -> None:
+        """Let go of the models, after the image that is being made."""
+        with self._lock:
+            self._pipelines.clear()
 
     def _make(self, request: Request) -> Answer:
         from PIL import Image
@@ -218,6 +225,17 @@ def working_size(size: tuple[int, int], longer: int) -> tuple[int, int]:
     scale = longer / max(size)
     width, height = (max(GRID, round(s * scale / GRID) * GRID) for s in size)
     return width, height
+
+
+def picture_size(png: bytes) -> tuple[int, int]:
+    """(width, height) by the header of a PNG, which is not decoded.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if png[:8] != b"\x89PNG\r\n\x1a\n" or png[12:16] != b"IHDR":
+        raise ValueError("no PNG")
+    return struct.unpack(">II", png[16:24])
 
 
 def local_folder(name: str, root: Path) -> Path | None:

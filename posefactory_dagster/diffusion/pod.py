@@ -60,7 +60,7 @@ def serve(service: Mapping[str, Any]) -> None:
         while (request := requests.get()) is not None:
             if isinstance(request, Exception):
                 raise request
-            answer = _answer(maker, request)
+            answer = {**_answer(maker, request), "id": request["id"]}
             said = answer.get("error") or f"made in {answer['seconds']:.2f} s"
             print(f"request {request['number']}: {said}", flush=True)
             data = json.dumps(answer).encode()
@@ -69,7 +69,8 @@ def serve(service: Mapping[str, Any]) -> None:
             )
             while len(on_their_way) >= AHEAD:
                 on_their_way.pop(0).result()
-            answered, idle_since = answered + 1, time.monotonic()
+            idle_since = time.monotonic()
+            answered += 1
         for future in on_their_way:
             future.result()
     print(f"no request for {service['idle_s']:.0f} s", flush=True)

@@ -22,6 +22,7 @@ from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 from posefactory_dagster.storage.store import DamagedObject
+from posefactory_dagster.styles import read_styles
 
 _TYPES = get_type_hints(RenderSettings)
 STRIP_IMAGES = 8
@@ -111,9 +112,21 @@ def multi_angle_renders(
             ledger.bad(key, fault)
             return fault
 
-        then = dg.AssetKey(VARIANTS) if environment().enhance_on == "pod" else None
+        # A run with failures ends before its variants, and another one carries the good ones on.
+        then = dg.AssetKey(VARIANTS) if _pods_enhance() and not ledger.failed else None
         blender.render(context, settings, todo, sets, scratch, on_outcome, then)
         return ledger.close()
+
+
+def _pods_enhance() -> bool:
+    """Whether variants of the project's styles are made on pods."""
+    if environment().enhance_on != "pod":
+        return False
+    try:
+        chosen = read_styles(project_settings().variants.styles)
+    except SettingsError:
+        return False  # told by the asset that needs them
+    return any(style.provider == "diffusers" for style in chosen)
 
 
 def _is_damage(error: Exception) -> bool:

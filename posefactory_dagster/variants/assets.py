@@ -20,6 +20,7 @@ from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.settings import VariantSettings, environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
+from posefactory_dagster.styles import Style, read_styles
 from posefactory_dagster.variants import variant_sets
 from posefactory_dagster.variants.batch import Batch, Unfinished, plan
 from posefactory_dagster.variants.enhancers.base import Enhancer, EnhancerError
@@ -27,7 +28,6 @@ from posefactory_dagster.variants.enhancers.diffusion import pinned_version
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.journal import asked_for
 from posefactory_dagster.variants.shots import Shots
-from posefactory_dagster.variants.styles import Style, read_styles
 
 #: Of a run, before anything is spent.
 ESTIMATE_TAG = "posefactory/variants_estimate_usd"
@@ -47,6 +47,7 @@ class VariantConfig(dg.Config):
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="variants",
     kinds={"python", "mediapipe"},
+    pool="variants",  # a team's instance limits it, as with renders
     description="Images of another look, each judged against the exact pose; approved ones are locked.",
 )
 def enhanced_variants(
@@ -101,7 +102,12 @@ def enhanced_variants(
             open_landmarkers(task, project_settings().labels.min_detection_confidence)
         )
         gate = Gate(landmarkers, gate_settings)
-        batch = Batch(sets.store, gate, enhancers, settings, purse, context.run_id)
+
+        def goes_on(run_id: str) -> bool:
+            run = context.instance.get_run_by_id(run_id) if run_id != context.run_id else None
+            return run is not None and not run.is_finished
+
+        batch = Batch(sets.store, gate, enhancers, settings, purse, context.run_id, goes_on)
         for key, (ref, renders) in todo.items():
             try:
                 committed = _make(sets, ref, renders, batch, styles, enhancers, settings)

@@ -19,6 +19,7 @@ from posefactory_dagster.quality.records import Attempt, Image, Parameters, Stat
 from posefactory_dagster.settings import VariantSettings
 from posefactory_dagster.storage.sets import identity_of
 from posefactory_dagster.storage.store import Store
+from posefactory_dagster.styles import Style
 from posefactory_dagster.variants.corrections import correct
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,
@@ -31,7 +32,6 @@ from posefactory_dagster.variants.enhancers.base import (
 )
 from posefactory_dagster.variants.journal import Call, Journal, asked_for, image_of
 from posefactory_dagster.variants.shots import Shots
-from posefactory_dagster.variants.styles import Style
 
 #: Flags of a variant.
 NOT_JUDGEABLE = "not_judgeable"
@@ -90,6 +90,7 @@ class Batch:
         enhancers: by style name, each open.
         purse: what may be spent.
         run_id: for the records.
+        goes_on: whether another run, by its id, is still at work; what it asked for is left to it.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Batch:
         settings: VariantSettings,
         purse: Purse,
         run_id: str,
+        goes_on: Callable[[str], bool] = lambda run_id: False,
     ) -> None:
         self._store = store
         self._gate = gate
@@ -107,6 +109,7 @@ class Batch:
         self._settings = settings
         self._purse = purse
         self._run_id = run_id
+        self._goes_on = goes_on
         self._stopped: dict[str, str] = {}  # styles that cannot go on, with the reason
 
     def make(
@@ -152,10 +155,11 @@ class Batch:
                     tell(done, len(items))
             except BaseException:
                 self._stopped[style_name] = "interrupted"  # begins nothing more
-                # Answers that are paid for are waited for; what may be asked again is not.
-                pool.shutdown(wait=not enhancer.repeatable, cancel_futures=True)
+                if enhancer.paid and enhancer.repeatable:
+                    enhancer.close()  # what may be asked for again is not waited for
                 raise
-            pool.shutdown()
+            finally:
+                pool.shutdown(cancel_futures=True)
         self._keep(made)
         if troubles:
             raise Unfinished(
@@ -307,7 +311,7 @@ class Batch:
             journal = Journal(self._store, character, item.variant)
             for number in itertools.count(1):
                 call = journal.call(number)
-                if call is None:
+                if call is None or self._goes_on(call.run_id):
                     break
                 self._known(journal, f"{item.variant}-{number}", item.style, number, call)
 
@@ -315,7 +319,10 @@ class Batch:
         self, journal: Journal, name: str, style: Style, number: int, call: Call
     ) -> dict[str, Any] | None:
         """What is known of a call that was begun; None if it may simply be made again. The ledger is told."""
-        answer = journal.answer(number) or journal.recover(number, call)
+        answer = journal.answer(number)
+        if answer is None and self._goes_on(call.run_id):
+            raise EnhancerError(f"{name}: run {call.run_id} is making it")
+        answer = answer or journal.recover(number, call)
         if answer is None and self._enhancers[style.name].repeatable:
             return None
         if answer is None:
@@ -344,7 +351,7 @@ class Batch:
         )
         if not again and not journal.begin(number, call):
             self._purse.give_back(price)
-            raise EnhancerError(f"{name}: another run is making it")
+            raise EnhancerError(f"{name}: another run has just begun to make it")
         started = time.perf_counter()
         try:
             enhanced: Enhanced = enhancer.enhance(shot, style, call.parameters)

@@ -8,6 +8,7 @@ from posefactory_dagster.costs.ledger import Entry, Purse
 from posefactory_dagster.quality.approval import now
 from posefactory_dagster.quality.records import Attempt, Variant
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
+from posefactory_dagster.styles import Style, style_of
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,
     Enhanced,
@@ -16,7 +17,6 @@ from posefactory_dagster.variants.enhancers.base import (
     OutcomeUnknown,
 )
 from posefactory_dagster.variants.shots import Shots
-from posefactory_dagster.variants.styles import Style, style_of
 
 
 def style_of_record(variant: Variant) -> Style:

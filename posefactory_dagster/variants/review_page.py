@@ -92,6 +92,6 @@ def _picture(path: Path) -> str:
             image.thumbnail((SIDE, SIDE))
             buffer = io.BytesIO()
             image.convert("RGB").save(buffer, "JPEG", quality=80)
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return ""
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

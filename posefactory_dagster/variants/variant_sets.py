@@ -19,10 +19,10 @@ from posefactory_dagster.settings import GateSettings, VariantSettings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, identity_of
 from posefactory_dagster.storage.store import Store
+from posefactory_dagster.styles import Style
 from posefactory_dagster.variants.batch import NOT_JUDGEABLE, settings_identity, states
 from posefactory_dagster.variants.review_page import page
 from posefactory_dagster.variants.shots import Shots
-from posefactory_dagster.variants.styles import Style
 
 VERSION = 1
 GATE_TABLE, STRIP, PAGE = "gate.parquet", "strip.jpg", "review.html"
@@ -141,6 +141,9 @@ def _strip(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path])
                 with Image.open(io.BytesIO(path.read_bytes())) as image:
                     image.thumbnail((STRIP_CELL, STRIP_CELL))
                     strip.paste(image.convert("RGB"), (column * STRIP_CELL, row * STRIP_CELL))
-            except OSError:  # what a provider sent need not be an image; the gate has said so
+            except (
+                OSError,
+                Image.DecompressionBombError,
+            ):  # what a provider sent need not be an image; the gate has said so
                 continue
     return strip

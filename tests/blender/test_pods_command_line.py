@@ -219,7 +219,10 @@ def test_an_orchestrator_that_was_killed_costs_nothing_more(
     said = rented.cli("jobs", "show", job["job_id"])
     assert job["status"] == "completed" or (job["status"] == "failed" and "ended before it did" in said)  # fmt: skip
     stranger_alive = not stranger.deleted
+    alive = [p for p in rented.simulator.alive if p is not stranger]
     text = rented.tick_janitor()
+    told = [e.what for e in entries(rented.sets.store) if "ended by the janitor" in e.what]
+    assert told == [f"{p.request['name']}, ended by the janitor" for p in alive]
     # The pod may have finished by itself; the order was left in any case.
     assert "withdrawn, as its run" in text and (
         "ended, as its run" in text or moment == "rendering"
@@ -261,7 +264,7 @@ def test_the_janitor_spares_what_is_not_its_own(tmp_path: Path) -> None:
         over = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=1)
         runs = {"11111111-2222-3333": over, "33333333-2222-3333": None}
         ended = sweep(api, "aaaaaa", lambda: runs)
-        assert {p.name for p, _ in ended} == {names[0], names[1]}
+        assert {p.name for p, _, _ in ended} == {names[0], names[1]}
         assert not young.deleted and not any(made[n].deleted for n in names[2:])
 
 

@@ -22,10 +22,10 @@ from posefactory_dagster.quality.records import Variant
 from posefactory_dagster.settings import GateSettings, VariantSettings
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
+from posefactory_dagster.styles import Style
 from posefactory_dagster.variants.batch import Batch, plan
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.shots import Shots
-from posefactory_dagster.variants.styles import Style
 from tests.conftest import SAMPLES
 from tests.rented import rented  # noqa: F401  (a fixture)
 from tests.stability_simulator import StabilitySimulator, stability
@@ -95,13 +95,16 @@ def make(sets: CommittedSets, shots: Shots, gate: Gate) -> Make:
     """Make the variants of a style: ``make(style, views=…, **settings)``."""
 
     def work(
-        style: Style, views: tuple[str, ...] = ("az_000",), **settings: object
+        style: Style,
+        views: tuple[str, ...] = ("az_000",),
+        goes_on: Callable[[str], bool] = lambda run_id: False,
+        **settings: object,
     ) -> list[Variant]:
         values = VariantSettings(**settings)  # type: ignore[arg-type]
         purse = Purse(sets.store, values.max_cost_per_job, values.max_cost_per_day)
         with contextlib.closing(open_enhancer(style)) as enhancer:
             enhancers = {style.name: enhancer}
-            batch = Batch(sets.store, gate, enhancers, values, purse, "run-1")
+            batch = Batch(sets.store, gate, enhancers, values, purse, "run-1", goes_on)
             names = [i["view"] for i in shots.truth.images]
             items = [i for i in plan("ada", shots, [style], enhancers) if names[i.index] in views]
             return batch.make("ada", shots, items, lambda done, total: None)

@@ -22,11 +22,11 @@ from posefactory_dagster.quality.records import Variant
 from posefactory_dagster.settings import VariantSettings
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
+from posefactory_dagster.styles import Style, read_style
 from posefactory_dagster.variants.batch import INTERRUPTED, NOT_JUDGEABLE, Batch, Unfinished, plan
 from posefactory_dagster.variants.enhancers import stability as module
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.shots import Shots
-from posefactory_dagster.variants.styles import Style, read_style
 from tests.servers import S3Server
 from tests.stability_simulator import StabilitySimulator
 from tests.variants.conftest import Make
@@ -150,6 +150,19 @@ def test_an_answer_that_was_lost_is_counted_and_not_asked_for_again_unasked(
     (asked,) = make(PAID, retry_interrupted=True)
     assert asked.state == "locked_approved" and asked.kept == 2 and len(simulator.charges) == 2
     assert "asked once more" in asked.attempts[1].correction
+
+
+def test_what_another_run_is_making_is_left_to_it(
+    make: Make, simulator: StabilitySimulator, sets: CommittedSets
+) -> None:
+    (mine,) = make(PAID)
+    sets.store.delete([i.key for i in sets.store.list("locks/")])
+    sets.store.delete([i.key for i in sets.store.list("variants/") if "-call" not in i.key])
+    with pytest.raises(Unfinished, match="run run-1 is making it"):
+        make(PAID, goes_on=lambda run_id: run_id == "run-1")
+    assert not [i.key for i in sets.store.list("variants/") if "answer" in i.key]
+    assert make(PAID)[0].reasons == [INTERRUPTED] and len(simulator.charges) == 1
+    assert mine.state == "locked_approved"
 
 
 def test_a_batch_that_was_cut_short_goes_on_where_it_was(

@@ -21,10 +21,10 @@ torch = pytest.importorskip("torch")
 
 from posefactory_dagster.diffusion.engine import working_size  # noqa: E402
 from posefactory_dagster.quality.records import Parameters  # noqa: E402
+from posefactory_dagster.styles import Style  # noqa: E402
 from posefactory_dagster.variants.enhancers.base import CannotEnhance  # noqa: E402
 from posefactory_dagster.variants.enhancers.diffusion import Diffusion, Here  # noqa: E402
 from posefactory_dagster.variants.shots import Shots  # noqa: E402
-from posefactory_dagster.variants.styles import Style  # noqa: E402
 from tests.variants.conftest import Make  # noqa: E402
 from tests.variants.tiny_models import FAMILIES, style  # noqa: E402
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import os
 import signal
 import subprocess
@@ -17,17 +18,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
-from posefactory_dagster import jobs
+from posefactory_dagster import jobs, styles
 from posefactory_dagster.blender.record import read_jobs
+from posefactory_dagster.blender.runpod import service
 from posefactory_dagster.blender.runpod.pipes import KEPT_POD
 from posefactory_dagster.blender.runpod.service import PodService
 from posefactory_dagster.costs import ledger
-from posefactory_dagster.diffusion.engine import Answer, Request
+from posefactory_dagster.diffusion.engine import Answer, CannotGenerate, NotGenerated, Request
 from posefactory_dagster.quality.records import read_variants
-from posefactory_dagster.variants import styles
+from posefactory_dagster.variants import assets as variants_assets
 from tests.rented import Rented, RentedFactory
-from tests.runpod_simulator import Behaviour, needs_openapi, simulated_runpod
+from tests.runpod_simulator import Behaviour, SimulatedPod, needs_openapi, simulated_runpod
 from tests.servers import S3Server
 
 pytestmark = needs_openapi
@@ -151,6 +154,47 @@ def test_one_pod_renders_and_enhances(enhancing: Rented, models: Path) -> None:
 
 
 @needs_diffusers
+def test_a_pod_that_rendered_is_heard_while_it_enhances(enhancing: Rented, models: Path) -> None:
+    """Images take longer than a silent pod would be given."""
+    add_style("first", models)
+    content = yaml.safe_load((styles.FOLDER / "first.yaml").read_text())
+    content["options"]["work_size"] = 512
+    content["steps"] = 30
+    (styles.FOLDER / "first.yaml").write_text(yaml.safe_dump(content))
+    configure(enhancing, ("first",), pods="")
+    text = enhancing.settings.read_text()
+    for name in ("first_message_timeout_s = 90", "silence_timeout_s = 90"):
+        text = text.replace(name, f"{name.split()[0]} = 12")
+    enhancing.settings.write_text(text)
+    enhancing.add("hero")
+    begun = time.monotonic()
+    report = enhancing.run("hero", until="enhanced_variants")
+    assert not report.failed and not report.trouble, (report, enhancing.log()[-4000:])
+    assert len(enhancing.simulator.pods) == 1
+    assert time.monotonic() - begun > 15, "it was too fast to prove anything; give it more steps"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {}, {"seconds": -1}, {"seconds": "long"}, {"image": "no base 64!"}, {"image": ""},
+        {"image": "aGVsbG8="}, {"work_size": [float("inf"), 1]}, {"work_size": None}, {"device": None, "seconds": None},
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_none_is_said_to_be(said: dict) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(buffer, "PNG")
+    good = Answer(buffer.getvalue(), "cpu", (8, 8), 1.0).to_dict()
+    assert service._read(good, (8, 6)).seconds == 1.0  # noqa: SLF001
+    with pytest.raises(NotGenerated, match="malformed"):
+        service._read({**good, **said} if said else {}, (8, 6))  # noqa: SLF001
+    with pytest.raises(NotGenerated, match="another size"):
+        service._read(good, (6, 8))  # noqa: SLF001
+    with pytest.raises(CannotGenerate, match="no such folder"):
+        service._read({"error": "no such folder", "final": True}, (8, 6))  # noqa: SLF001
+
+
+@needs_diffusers
 def test_variants_are_the_same_here_and_there(
     enhancing: Rented, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,10 +254,10 @@ def test_a_pod_that_rendered_and_is_gone_is_replaced(
     enhancing.add("hero")
     make = PodService.make
 
-    def after_it_died(service: PodService, request: Request) -> Answer:
+    def after_it_died(pods: PodService, request: Request) -> Answer:
         for pod in enhancing.simulator.alive[:1] if len(enhancing.simulator.pods) == 1 else []:
             enhancing.simulator.delete(pod)
-        return make(service, request)
+        return make(pods, request)
 
     monkeypatch.setattr(PodService, "make", after_it_died)
     report = enhancing.run("hero", until="enhanced_variants")
@@ -242,32 +286,36 @@ def test_a_pod_is_kept_only_for_a_step_that_comes(enhancing: Rented) -> None:
 def test_a_kept_pod_that_nobody_takes_is_ended(
     enhancing: Rented, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enhancing.add("hero")
-    (styles.FOLDER / "tiny.yaml").write_text("none")  # the step fails before it comes to the pod
-    report = enhancing.run("hero", until="enhanced_variants")
-    assert "not a style" in report.trouble[0] and enhancing.rendered("hero")
-    (pod,) = enhancing.simulator.pods.values()
-    assert pod.deleted_by[0] == "account"
-    enhancing.check_api()
+    def pod_of(key: str) -> SimulatedPod:
+        known = set(enhancing.simulator.pods)
+        enhancing.add(key)
+        enhancing.run(key, until="enhanced_variants")
+        assert enhancing.rendered(key)
+        (new,) = set(enhancing.simulator.pods) - known
+        return enhancing.simulator.pods[new]
 
-    # Or by a step that finds nothing to do.
-    configure(enhancing, ())
-    enhancing.add("third")
-    assert not enhancing.run("third", until="enhanced_variants").failed
-    third = [p for p in enhancing.simulator.pods.values() if p is not pod][0]
-    assert third.deleted_by[0] == "account"
-    assert any(e.what.endswith("waiting") for e in ledger.entries(enhancing.sets.store))
+    # By a step that finds nothing to do: what was rendered is too small to judge by.
+    text = enhancing.settings.read_text().replace("= 256", "= 16")
+    enhancing.settings.write_text(
+        text.replace("skip_unjudgeable = false", "skip_unjudgeable = true")
+    )
+    assert pod_of("hero").deleted_by[0] == "account"
+    enhancing.check()
+    assert [e for e in ledger.entries(enhancing.sets.store) if e.what.endswith("waiting")]
+
+    # At the end of a run whose step failed before it came to the pod.
+    monkeypatch.setattr(variants_assets, "PodService", None)
+    assert pod_of("twin").deleted_by[0] == "account"
+    enhancing.check()
 
     # And where nobody is there to do that, it does so itself.
     monkeypatch.setattr(jobs, "end_kept_pod", lambda *arguments: None)
-    enhancing.add("twin")
-    configure(enhancing, pods="enhancer_idle_s = 1\n")  # and its style fails as before
-    enhancing.run("twin", until="enhanced_variants")
-    second = next(p for p in enhancing.simulator.pods.values() if p not in (pod, third))
+    enhancing.settings.write_text(text + "enhancer_idle_s = 1\n")
+    alone = pod_of("third")
     deadline = time.monotonic() + 30
-    while second in enhancing.simulator.alive and time.monotonic() < deadline:
+    while alone in enhancing.simulator.alive and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert second.deleted_by == ["pod"] and "no request for 1 s" in second.log.read_text()
+    assert alone.deleted_by == ["pod"] and "no request for 1 s" in alone.log.read_text()
 
 
 #: The command line, with styles from another folder.
@@ -275,7 +323,7 @@ COMMAND = """
 import sys
 from pathlib import Path
 from posefactory_dagster.cli import main
-from posefactory_dagster.variants import styles
+from posefactory_dagster.variants import assets as variants_assets
 styles.FOLDER = Path(sys.argv.pop(1))
 main()
 """

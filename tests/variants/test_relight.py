@@ -11,11 +11,11 @@ from PIL import Image
 
 from posefactory_dagster.quality.gate import Gate
 from posefactory_dagster.quality.records import Parameters
+from posefactory_dagster.styles import RelightOptions, Style, read_style
 from posefactory_dagster.variants.enhancers import relight
 from posefactory_dagster.variants.enhancers.base import CannotEnhance
 from posefactory_dagster.variants.enhancers.relight import Relight
 from posefactory_dagster.variants.shots import Shots
-from posefactory_dagster.variants.styles import RelightOptions, Style, read_style
 
 PLACES = read_style("places")
 

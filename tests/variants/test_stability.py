@@ -9,6 +9,7 @@ from PIL import Image
 
 from blender_scripts.contract import SettingsError
 from posefactory_dagster.quality.records import Parameters
+from posefactory_dagster.styles import read_style
 from posefactory_dagster.variants.enhancers import stability as module
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,
@@ -20,7 +21,6 @@ from posefactory_dagster.variants.enhancers.base import (
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.enhancers.stability import Stability
 from posefactory_dagster.variants.shots import Shots
-from posefactory_dagster.variants.styles import read_style
 from tests.stability_simulator import KEY, StabilitySimulator
 
 STYLES = ("stability_structure", "stability_sketch", "stability_sdxl")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import secrets
 import threading
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from posefactory_dagster.blender.runpod.orders import Order
+from posefactory_dagster.diffusion.engine import NotGenerated
 from posefactory_dagster.storage.r2 import R2Store
 
+T = TypeVar("T")
 #: Between two looks for an answer.
 QUICK_S, SLOW_S = 0.3, 2.0
 MAX_ANSWER = 64 * 2**20
@@ -22,35 +26,64 @@ class Desk:
         self._store, self._order = store, order
         self._next = 0
         self._lock = threading.Lock()
+        self._closed = threading.Event()
 
-    def ask(self, values: Mapping[str, Any], over: threading.Event) -> dict[str, Any] | None:
-        """The worker's answer to a request; None if none is there when ``over`` is set.
+    def ask(
+        self, values: Mapping[str, Any], read: Callable[[dict[str, Any]], T], seconds: float
+    ) -> T | None:
+        """The worker's answer to a request, as ``read`` makes it; None if there is none when the desk is closed.
 
         Raises:
-            ValueError: what the worker sent is no JSON object.
+            TimeoutError: there is none within ``seconds``.
+            NotGenerated: what the worker sent is no answer to it. Whatever ``read`` raises.
         """
+        mark = secrets.token_hex(8)
         with self._lock:  # a gap in the numbers would hide all that follows
+            if self._closed.is_set():
+                return None
             number = self._next
             key, answer_key = self._order.request_key(number), self._order.answer_key(number)
             following = self._order.request_key(number + 1)
             stub = {"next": self._store.presigned(following, "GET", self._order.life)}
             address = self._store.presigned(answer_key, "PUT", self._order.life)
-            request = {**values, **stub, "number": number, "answer": address}
+            request = {**values, **stub, "id": mark, "number": number, "answer": address}
             self._store.put_bytes(key, json.dumps(request).encode())
             self._next += 1
+        until = time.monotonic() + seconds
         wait = QUICK_S
         while True:
-            last = over.is_set()
+            last = self._closed.is_set()
             data = self._store.get_bytes(answer_key, MAX_ANSWER)
             if data is not None:
-                # A worker that is started anew passes it by.
-                self._store.put_bytes(key, json.dumps(stub).encode())
-                self._store.delete([answer_key])
-                answer = json.loads(data)
-                if not isinstance(answer, dict):
-                    raise ValueError("not an object")
+                answer = read(_of(mark, data))
+                with self._lock:
+                    if not self._closed.is_set():  # a worker that is started anew passes it by
+                        self._store.put_bytes(key, json.dumps(stub).encode())
+                        self._store.delete([answer_key])
                 return answer
             if last:
                 return None
-            over.wait(wait)
+            if time.monotonic() > until:
+                raise TimeoutError(f"no answer within {seconds:.0f} s")
+            self._closed.wait(wait)
             wait = min(wait * 1.3, SLOW_S)
+
+    def close(self) -> None:
+        """Nothing is asked any more, and nothing waited for; what lies in the store may be cleared then."""
+        with self._lock:
+            self._closed.set()
+
+
+def _of(mark: str, data: bytes) -> dict[str, Any]:
+    """The answer to the request with that mark.
+
+    Raises:
+        NotGenerated: it is none. One of another request can be there if a write failed that was done all the same.
+    """
+    try:
+        answer = json.loads(data)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict) or answer.get("id") != mark:
+        raise NotGenerated("what the pod sent is no answer to what was asked")
+    return answer

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from posefactory_dagster.blender.record import read_status, tell_failed
 from posefactory_dagster.blender.runpod import placing
 from posefactory_dagster.blender.runpod.api import Pod, RunPodApi, RunPodError
+from posefactory_dagster.costs import ledger
+from posefactory_dagster.costs.estimates import cost_of
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import Store
 
@@ -16,8 +18,8 @@ def sweep(
     api: RunPodApi,
     installation: str,
     active_runs: Callable[[], Mapping[str, datetime.datetime | None]],
-) -> list[tuple[Pod, str]]:
-    """Terminate pods of this installation that nobody waits for; each with what was done and why.
+) -> list[tuple[Pod, bool, str]]:
+    """Terminate pods of this installation that nobody waits for; each with whether it is ended, and in words why.
 
     Pods of other installations, and whatever else the account runs, are never touched.
 
@@ -42,10 +44,34 @@ def sweep(
             continue
         try:
             api.delete_pod(pod.id)
-            ended.append((pod, f"ended, as {reason}"))
+            ended.append((pod, True, f"ended, as {reason}"))
         except RunPodError as error:  # the others are looked after all the same
-            ended.append((pod, f"could not be ended ({error}), though {reason}"))
+            ended.append((pod, False, f"could not be ended ({error}), though {reason}"))
     return ended
+
+
+def enter_ended(store: Store, pod: Pod, installation: str) -> None:
+    """Tell the ledger what a pod cost that its own run could not tell it of, as far as RunPod's price and times say.
+
+    What images of that run cost that were made on a pod is in the ledger already, and taken off.
+    """
+    if pod.cost is None or pod.createdAt is None:
+        return
+    now = datetime.datetime.now(datetime.UTC)
+    run = placing.run_of(pod.name, installation) or ""
+    days = {pod.createdAt.astimezone(datetime.UTC).date(), now.date()}
+    images = sum(
+        e.cost_usd
+        for day in days
+        for e in ledger.entries(store, day)
+        if e.provider == "diffusers" and e.run_id.startswith(run)
+    )
+    cost = cost_of((now - pod.createdAt).total_seconds(), pod.cost)
+    entry = ledger.Entry(
+        at=now, provider="runpod", model=pod.gpu.id if pod.gpu else "", what=f"{pod.name}, ended by the janitor",
+        cost_usd=round(max(cost - images, 0.0), 4), estimate_usd=0.0, outcome="unknown", run_id=run,
+    )  # fmt: skip
+    ledger.enter(store, f"pod-{pod.id}", entry)
 
 
 def withdraw(

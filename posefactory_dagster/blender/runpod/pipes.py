@@ -26,8 +26,8 @@ from posefactory_dagster.settings import PodSettings
 INSTALLATION_KEY = "posefactory/installation"
 #: The tag of a run that says until when its pod may live; the janitor ends one that is older.
 PODS_UNTIL = "posefactory/pods_until"
-#: The tag of a run that says what its rented machines cost, in US dollars.
-COST = "posefactory/cost_usd"
+#: Tags of a run that say what its rented machines cost, in US dollars: those that rendered, and those that enhanced.
+COST, ENHANCING_COST = "posefactory/cost_usd", "posefactory/variants_pods_usd"
 #: A pod may outlive its job's limit by so long, for start-up and last uploads.
 SLACK_S = 900.0
 #: What the container runs; the image is built from deploy/pod/Dockerfile.
@@ -44,22 +44,20 @@ def tell_report(
     context: dg.AssetExecutionContext,
     record: JobRecord,
     metadata: dict[str, Any],
-    entered_usd: float = 0.0,
+    cost_tag: str = COST,
+    **entered: float,
 ) -> None:
     """Say what a rented machine did and cost: in the asset's observations, the job's record and the run's tags.
 
     Args:
-        entered_usd: what of its cost the ledger is told of elsewhere, image by image.
+        entered: ``entered_usd`` and ``entered_estimate_usd``, see ``JobRecord``.
     """
     context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
     plain = {k: getattr(v, "value", v) for k, v in metadata.items()}
-    record.rented.append({**plain, "entered_usd": entered_usd})
-    run_id = context.run.run_id
-    run = context.instance.get_run_by_id(run_id)
-    before = float(run.tags.get(COST, 0)) if run is not None else 0.0
+    record.rented.append({**plain, **entered})
     which = {f"posefactory/{k}": str(metadata[k]) for k in ("pod", "endpoint") if k in metadata}
-    cost = f"{before + float(plain['cost_usd']):.4f}"
-    context.instance.add_run_tags(run_id, {**which, COST: cost})
+    spent = sum(r["cost_usd"] for r in record.rented)
+    context.instance.add_run_tags(context.run.run_id, {**which, cost_tag: f"{spent:.4f}"})
 
 
 def installation_id(instance: dg.DagsterInstance) -> str:
@@ -191,9 +189,10 @@ class KeptPod(pydantic.BaseModel):
     """A pod that lives on when a step of a run is done, for the next one: it stands in the run's tag ``KEPT_POD``.
 
     ``base`` is what its name begins with; ``job_id`` and ``attempt`` lead to its order; what it cost until
-    ``paid_until`` is in a report already.
+    ``paid_until`` is in a report already, and at ``ends_at`` its order's time is over.
     """
 
+    run_id: str
     pod: Pod
     gpu: GpuType
     price: float
@@ -201,13 +200,27 @@ class KeptPod(pydantic.BaseModel):
     job_id: str
     attempt: str
     paid_until: datetime.datetime
+    ends_at: datetime.datetime
+
+    @property
+    def unpaid(self) -> float:
+        """Seconds that it has lived since it was paid for."""
+        now = datetime.datetime.now(datetime.UTC)
+        return max((now - self.paid_until).total_seconds(), 0.0)
+
+    @property
+    def left(self) -> float:
+        """Seconds until its order's time is over."""
+        return (self.ends_at - datetime.datetime.now(datetime.UTC)).total_seconds()
 
 
 def kept_pod(instance: dg.DagsterInstance, run_id: str) -> KeptPod | None:
     """The pod that the renders of a run left to its variants, if nobody took it yet."""
     run = instance.get_run_by_id(run_id)
     tag = run.tags.get(KEPT_POD) if run is not None else None
-    return KeptPod.model_validate_json(tag) if tag else None
+    kept = KeptPod.model_validate_json(tag) if tag else None
+    # A run that Dagster tries again inherits the tags of the first.
+    return kept if kept is not None and kept.run_id == run_id else None
 
 
 @dataclass(frozen=True)
@@ -274,9 +287,8 @@ class PipesRunPodClient:
     ) -> None:
         """Hear a kept pod out, and end it; as ``run``."""
         report = PodReport(kept.pod, kept.gpu, kept.price, estimate)
-        unpaid = (datetime.datetime.now(datetime.UTC) - kept.paid_until).total_seconds()
         self._attend(
-            context, kept.base, lambda pipes: report, reader, on_event, on_report, lambda report, base: False, unpaid
+            context, kept.base, lambda pipes: report, reader, on_event, on_report, lambda report, base: False, kept.unpaid
         )  # fmt: skip
 
     def _attend(
@@ -313,11 +325,14 @@ class PipesRunPodClient:
             finally:  # an interrupt too: what was made must not live on
                 if report is not None:
                     report.seconds = time.monotonic() - begun
-                kept = heard_out and report is not None and keep(report, base)
-                surplus = self._end(context, base, report, keep=kept)
-                if report is not None:
-                    report.surplus += surplus
-                    on_report(report)
+                kept = False
+                try:
+                    kept = heard_out and report is not None and keep(report, base)
+                finally:
+                    surplus = self._end(context, base, report, keep=kept)
+                    if report is not None:
+                        report.surplus += surplus
+                        on_report(report)
         for event in new_events():
             on_event(event)
 

@@ -172,9 +172,10 @@ class PodRenderer:
         def keep(report: PodReport, base: str) -> bool:
             if self._left or self._keep is None or not self._keep():
                 return False
+            now = datetime.datetime.now(datetime.UTC)
             left = KeptPod(
-                pod=report.pod, gpu=report.gpu, price=report.price, base=base, job_id=job.job_id,
-                attempt=chosen[0].attempt, paid_until=datetime.datetime.now(datetime.UTC),
+                run_id=self._context.run.run_id, pod=report.pod, gpu=report.gpu, price=report.price, base=base, job_id=job.job_id,
+                attempt=chosen[0].attempt, paid_until=now, ends_at=now + datetime.timedelta(seconds=self._settings.job_timeout_s - report.seconds),
             )  # fmt: skip
             self._context.instance.add_run_tags(
                 self._context.run.run_id, {KEPT_POD: left.model_dump_json()}

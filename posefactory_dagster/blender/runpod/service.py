@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-
-import dagster as dg
+from typing import TYPE_CHECKING, Any
 
 from blender_scripts.contract import EVENT_TROUBLE
 from blender_scripts.supervise import Event
@@ -20,6 +20,7 @@ from posefactory_dagster.blender.runpod.api import GpuType, NotFound, RunPodApi,
 from posefactory_dagster.blender.runpod.desk import Desk
 from posefactory_dagster.blender.runpod.orders import LANES, Order
 from posefactory_dagster.blender.runpod.pipes import (
+    ENHANCING_COST,
     ENHANCING_WORKER,
     KEPT_POD,
     MAX_CHUNK,
@@ -40,14 +41,21 @@ from posefactory_dagster.diffusion.engine import (
     Models,
     NotGenerated,
     Request,
+    picture_size,
 )
 from posefactory_dagster.settings import environment, project_settings
-from posefactory_dagster.storage.store import Store
+from posefactory_dagster.storage.store import Store, StoreError
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 @dataclass
 class _Session:
-    """One pod from its start to its end. ``ready`` when it can be asked, or is over; ``error`` says why it is over."""
+    """One pod from its start to its end. ``ready`` when it can be asked, or is over; ``error`` says why it is over.
+
+    ``images`` were made, for ``images_usd``; ``settled``: what comes now is in the pod's own bill.
+    """
 
     reader: LaneReader
     ready: threading.Event = field(default_factory=threading.Event)
@@ -55,7 +63,10 @@ class _Session:
     desk: Desk | None = None
     order: Order | None = None
     price: float = 0.0
+    images: int = 0
     images_usd: float = 0.0
+    settled: bool = False
+    trouble: str = ""
     error: Exception | None = None
     thread: threading.Thread | None = None
 
@@ -72,17 +83,16 @@ def end_kept_pod(instance: dg.DagsterInstance, store: Store, run_id: str) -> Non
     api = open_api()
     try:
         api.delete_pod(kept.pod.id)
+        placing.end_named(api, kept.base, None)
     finally:
         api.close()
         _order_of(kept).clear(bucket_of(store))
-    instance.add_run_tags(run_id, {KEPT_POD: ""})
-    now = datetime.datetime.now(datetime.UTC)
-    cost = cost_of((now - kept.paid_until).total_seconds(), kept.price)
     entry = ledger.Entry(
-        at=now, provider="runpod", model=kept.gpu.name, what=f"{kept.job_id}, waiting", cost_usd=round(cost, 4),
-        estimate_usd=0.0, run_id=run_id,
+        at=datetime.datetime.now(datetime.UTC), provider="runpod", model=kept.gpu.name, what=f"{kept.job_id}, waiting",
+        cost_usd=round(cost_of(kept.unpaid, kept.price), 4), estimate_usd=0.0, run_id=run_id,
     )  # fmt: skip
     ledger.enter(store, f"{kept.job_id}-waiting", entry)
+    instance.add_run_tags(run_id, {KEPT_POD: ""})
 
 
 def _order_of(kept: KeptPod) -> Order:
@@ -107,7 +117,7 @@ class PodService:
         version: of diffusers, as the pod's image must have it.
     """
 
-    #: So many requests are at the pod or on their way, while the others are judged here.
+    #: So many images are asked for or judged at a time; while some are judged here, others are made there.
     parallel = 4
 
     def __init__(self, context: dg.AssetExecutionContext, store: Store, version: str) -> None:
@@ -120,7 +130,7 @@ class PodService:
         self._spent = 0.0
         self._failed = ""  # why no more can be made
         self._price: float | None = None
-        self._estimate: RenderEstimate | None = None
+        self._planned, self._seconds_each, self._made = 1, 0.0, 0
         self._record: JobRecord | None = None
 
     def per_hour(self) -> float:
@@ -151,11 +161,16 @@ class PodService:
             OverBudget: more than ``max_cost_per_job`` of pods, or longer than ``job_timeout_s``.
             CannotGenerate: see ``per_hour``.
         """
-        start = self._settings.startup_s if self._kept() is None else 0.0
-        self._estimate = RenderEstimate(images, start + seconds, self.per_hour())
-        check_budget(self._estimate, self._settings)
-        check_time(self._estimate, self._settings)
-        return self._estimate.cost
+        self._planned, self._seconds_each = images, seconds / images
+        kept = self._kept()
+        if kept is not None and kept.left < seconds:
+            self._context.log.info(f"pod {kept.pod.id}, which rendered, has too little time left")
+            self._end_kept()
+            self._price = kept = None
+        estimate = self._estimate(self.per_hour(), starts=kept is None)
+        check_budget(estimate, self._settings)
+        check_time(estimate, self._settings)
+        return estimate.cost
 
     def make(self, request: Request) -> Answer:
         """One image, with the price of the pod's time for it.
@@ -166,42 +181,50 @@ class PodService:
             NotGenerated: not this image.
         """
         values = {"version": self.version, "request": request.to_dict()}
+        size, limit = picture_size(request.image), self._settings.enhancer_answer_s
         while True:
             session = self._current()
             session.ready.wait()
+            asked = time.monotonic()
             try:
-                said = session.desk.ask(values, session.over) if session.desk else None
-                if said is None:
-                    continue
-                if "error" in said:
-                    kind = CannotGenerate if said.get("final") else NotGenerated
-                    raise kind(str(said["error"])[:500])
-                answer = Answer.from_dict(said)
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise NotGenerated(f"the pod's answer is malformed ({error!r})") from error
-            usd = cost_of(answer.seconds, session.price)
+                answer = (
+                    session.desk.ask(values, lambda said: _read(said, size), limit)
+                    if session.desk is not None
+                    else None
+                )
+            except TimeoutError as error:
+                self._give_up(session, str(error))
+                continue
+            except StoreError as error:
+                raise CannotGenerate(str(error)) from error
+            if answer is None:  # the pod ended meanwhile
+                session.over.wait()
+                continue
+            # What a worker says of its time is not believed beyond what passed here.
+            usd = cost_of(min(answer.seconds, time.monotonic() - asked), session.price)
             with self._lock:
+                self._made += 1
+                session.images += 1
+                usd = 0.0 if session.settled else usd
                 session.images_usd += usd
             return dataclasses.replace(answer, usd=usd)
 
     def close(self) -> None:
-        """End the pod, and one that was left by the renders and not used."""
+        """End the pod, or the one that was left by the renders and not used. Who waits for an image gets none."""
         with self._lock:
             trouble, self._failed = self._failed, self._failed or "the work was ended"
             session = self._session
         if session is None:
-            try:
-                end_kept_pod(self._context.instance, self._store, self._context.run.run_id)
-            except RunPodError as error:
-                self._context.log.error(f"a pod may live on ({error}); posefactory pods stop --all")
-            return
-        session.reader.closed = True  # nobody waits for its last words
-        assert session.thread is not None
-        session.thread.join()
-        assert self._record is not None
-        if trouble:
-            self._record.errors["variants"] = trouble
-        self._record.close()
+            self._end_kept()
+        else:
+            session.reader.closed = True  # nobody waits for its last words
+            assert session.thread is not None
+            session.thread.join()
+        record, self._record = self._record, None
+        if record is not None:
+            if trouble:
+                record.errors["variants"] = trouble
+            record.close()
 
     def _current(self) -> _Session:
         """The session that goes on, or the next."""
@@ -212,17 +235,38 @@ class PodService:
             if session is not None and not session.over.is_set():
                 return session
             if session is not None:
-                if not isinstance(session.error, PodEnded):
-                    self._failed = str(session.error)
-                elif self._pods >= self._settings.max_pods_per_job:
-                    self._failed = (
-                        f"{session.error}; so ended {self._pods} pods, run it again to go on"
-                    )
+                why = str(session.error) or type(session.error).__name__
+                if self._pods >= self._settings.max_pods_per_job:
+                    self._failed = f"{why}; so ended {self._pods} pods, run it again to go on"
+                elif not isinstance(session.error, PodEnded):
+                    self._failed = why
                 if self._failed:
                     raise CannotGenerate(self._failed)
-                self._context.log.warning(f"{session.error}; another pod goes on")
-            self._session = self._begin(self._kept())
+                self._context.log.warning(f"{why}; another pod goes on")
+            try:
+                self._session = self._begin(self._kept())
+            except (RunPodError, StoreError) as error:
+                self._failed = str(error)
+                raise CannotGenerate(self._failed) from error
             return self._session
+
+    def _give_up(self, session: _Session, why: str) -> None:
+        with self._lock:
+            session.trouble = session.trouble or why
+        session.reader.closed = True
+        session.over.wait()
+
+    def _estimate(self, price: float, *, starts: bool) -> RenderEstimate:
+        """Of what is left to be made."""
+        images = max(self._planned - self._made, 1)
+        start = self._settings.startup_s if starts else 0.0
+        return RenderEstimate(images, start + images * self._seconds_each, price)
+
+    def _end_kept(self) -> None:
+        try:
+            end_kept_pod(self._context.instance, self._store, self._context.run.run_id)
+        except (RunPodError, StoreError) as error:
+            self._context.log.error(f"a pod may live on ({error}); posefactory pods stop --all")
 
     def _look_for_price(self) -> float:
         pod_image()
@@ -259,17 +303,22 @@ class PodService:
 
     def _attend(self, session: _Session, kept: KeptPod | None) -> None:
         """The life of a session's thread, and of its pod."""
-        ended = "the pod ended, as nothing was asked of it"
 
         def hear(event: Event) -> None:
-            nonlocal ended
             if event["event"] == EVENT_TROUBLE:
-                ended = str(event.get("error"))
+                session.trouble = str(event.get("error"))
 
         def on_report(report: PodReport) -> None:
             assert self._record is not None
-            self._spent += report.cost
-            tell_report(self._context, self._record, report.metadata(), session.images_usd)
+            with self._lock:
+                session.settled = True
+                self._spent += report.cost
+                entered = session.images_usd
+            planned = cost_of(session.images * self._seconds_each, self.per_hour())
+            tell_report(
+                self._context, self._record, report.metadata(), ENHANCING_COST,
+                entered_usd=entered, entered_estimate_usd=planned,
+            )  # fmt: skip
 
         api = None
         try:
@@ -279,7 +328,10 @@ class PodService:
                 self._resume(client, session, kept, hear, on_report)
             else:
                 self._rent(api, client, session, hear, on_report)
-            session.error = PodEnded(ended)
+            idle = "the pod had ended, as nothing was asked of it for long"
+            session.error = PodEnded(session.trouble or idle)
+            if session.images and not session.trouble:
+                self._pods -= 1  # it did nothing wrong
         except Exception as error:  # told by whoever asks next
             session.error = error
         finally:
@@ -299,9 +351,14 @@ class PodService:
         assert self._record is not None
         job, store = self._record.job, bucket_of(self._store)
         gpus = self._gpus(api)
-        price = placing.price_of(gpus[0], self._settings)
-        estimate = self._estimate or RenderEstimate(1, self._settings.startup_s, price)
-        check_budget(estimate, self._settings, self._spent)
+        cheapest = self._estimate(placing.price_of(gpus[0], self._settings), starts=True)
+        check_budget(cheapest, self._settings, self._spent)
+        affordable = [
+            g
+            for g in gpus
+            if self._spent + cost_of(cheapest.seconds, placing.price_of(g, self._settings))
+            <= self._settings.max_cost_per_job
+        ]
         orders: dict[str, Order] = {}
 
         def new_order(name: str, pipes: Mapping[str, str]) -> str:
@@ -319,16 +376,20 @@ class PodService:
 
         request = PodRequest(
             pod_image(),
-            gpus,
-            estimate.cost,
+            affordable,
+            cheapest.cost,
             new_order,
             chosen,
             disk_gb=self._settings.enhancer_disk_gb,
             worker=ENHANCING_WORKER,
         )
+        if session.reader.closed:
+            return  # interrupted before anything was rented
         try:
             client.run(self._context, request, session.reader, hear, on_report)
         finally:
+            if session.desk is not None:
+                session.desk.close()
             for order in orders.values():
                 order.clear(store)
 
@@ -342,10 +403,12 @@ class PodService:
     ) -> None:
         order = _order_of(kept)
         self._open_desk(session, order, kept.price)
-        estimate = self._estimate.cost if self._estimate else 0.0
+        assert session.desk is not None
+        estimate = self._estimate(kept.price, starts=False)
         try:
-            client.resume(self._context, kept, estimate, session.reader, hear, on_report)
+            client.resume(self._context, kept, estimate.cost, session.reader, hear, on_report)
         finally:
+            session.desk.close()
             order.clear(bucket_of(self._store))
 
     def _open_desk(self, session: _Session, order: Order, price: float) -> None:
@@ -361,16 +424,35 @@ class PodService:
         return kept_pod(self._context.instance, self._context.run.run_id)
 
     def _take_over(self, api: RunPodApi, kept: KeptPod) -> bool:
-        """Take the kept pod; whether it lives still."""
-        self._context.instance.add_run_tags(self._context.run.run_id, {KEPT_POD: ""})
+        """Take the kept pod; whether it lives still. What is left of one that does not is cleared away."""
         try:
             lives = not api.pod(kept.pod.id).over
         except NotFound:
             lives = False
-        if not lives:
-            _order_of(kept).clear(bucket_of(self._store))
-        what = (
-            "makes the variants too" if lives else "is gone already, so another makes the variants"
-        )
-        self._context.log.info(f"pod {kept.pod.id}, which rendered, {what}")
+        if lives:
+            self._context.log.info(f"pod {kept.pod.id}, which rendered, makes the variants too")
+            self._context.instance.add_run_tags(self._context.run.run_id, {KEPT_POD: ""})
+        else:
+            self._context.log.warning(
+                f"pod {kept.pod.id}, which rendered, is gone; another is rented"
+            )
+            self._end_kept()
         return lives
+
+
+def _read(said: Mapping[str, Any], size: tuple[int, int]) -> Answer:
+    """The worker's answer, which is not trusted.
+
+    Raises:
+        CannotGenerate, NotGenerated: it says so, or it is no image of that size.
+    """
+    if "error" in said:
+        kind = CannotGenerate if said.get("final") else NotGenerated
+        raise kind(str(said["error"])[:500])
+    try:
+        answer = Answer.from_dict(said)
+        if picture_size(answer.image) != size:
+            raise ValueError("another size")
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        raise NotGenerated(f"the pod's answer is malformed ({error!r})") from error
+    return answer

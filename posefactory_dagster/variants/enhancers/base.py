@@ -9,7 +9,7 @@ import numpy as np
 
 from posefactory_dagster.quality.gate import Subject
 from posefactory_dagster.quality.records import Parameters
-from posefactory_dagster.variants.styles import Style
+from posefactory_dagster.styles import Style
 
 
 @dataclass(frozen=True)

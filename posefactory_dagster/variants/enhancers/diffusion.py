@@ -20,9 +20,9 @@ from posefactory_dagster.diffusion.engine import (
 )
 from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import PROJECT_ROOT
+from posefactory_dagster.styles import DiffusersOptions, Style
 from posefactory_dagster.variants.controls import CONTROLS
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, EnhancerError, Shot
-from posefactory_dagster.variants.styles import DiffusersOptions, Style
 
 
 class Maker(Protocol):
@@ -40,6 +40,9 @@ class Maker(Protocol):
 
     def make(self, request: Request) -> Answer:
         """One image, or NotGenerated if it is only this one that cannot be made."""
+
+    def close(self) -> None:
+        """Let go of models and machines; who waits for an image gets none. May be called again."""
 
 
 class Here:
@@ -67,6 +70,9 @@ class Here:
     def check(self, models: Models) -> None:
         engine.preflight(models, PROJECT_ROOT)
 
+    def close(self) -> None:
+        self._engine.close()
+
 
 class NotRented:
     """Stands for a pod where none may be rented: only runs do that."""
@@ -88,6 +94,9 @@ class NotRented:
     def make(self, request: Request) -> Answer:
         self.check(request.models)
         raise AssertionError
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def pinned_version() -> str:
@@ -133,7 +142,7 @@ class Diffusion:
             raise CannotEnhance(str(error)) from error
 
     def close(self) -> None:
-        """The maker is closed by who opened it."""
+        self._maker.close()
 
     def enhance(self, shot: Shot, style: Style, parameters: Parameters) -> Enhanced:
         request = Request(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from posefactory_dagster.settings import environment
+from posefactory_dagster.styles import Style
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhancer
-from posefactory_dagster.variants.styles import Style
 
 if TYPE_CHECKING:
     from posefactory_dagster.variants.enhancers.diffusion import Maker

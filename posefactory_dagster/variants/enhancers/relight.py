@@ -19,8 +19,8 @@ import numpy as np
 from blender_scripts.contract import LANDMARKS
 from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
+from posefactory_dagster.styles import RelightOptions, Style
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, Shot
-from posefactory_dagster.variants.styles import RelightOptions, Style
 
 #: Raised whenever the same seed gives another image.
 VERSION = "1"

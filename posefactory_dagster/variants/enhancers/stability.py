@@ -20,6 +20,7 @@ from pyrate_limiter import Duration, Limiter, Rate
 from posefactory_dagster.costs.prices import estimate_cost, price_table
 from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import environment
+from posefactory_dagster.styles import StabilityOptions, Style
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,
     Enhanced,
@@ -28,7 +29,6 @@ from posefactory_dagster.variants.enhancers.base import (
     Refused,
     Shot,
 )
-from posefactory_dagster.variants.styles import StabilityOptions, Style
 
 #: Stability allows 150 calls in 10 s, and who goes over it waits a minute. Calls reach it later than they leave here,
 #: some more than others, so the window is taken 2 s longer.
