@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import os
 import signal
 import subprocess
@@ -30,7 +31,13 @@ from posefactory_dagster.diffusion.engine import Answer, CannotGenerate, NotGene
 from posefactory_dagster.quality.records import read_variants
 from posefactory_dagster.variants import assets as variants_assets
 from tests.rented import Rented, RentedFactory
-from tests.runpod_simulator import Behaviour, SimulatedPod, needs_openapi, simulated_runpod
+from tests.runpod_simulator import (
+    ACCOUNT_KEY,
+    Behaviour,
+    SimulatedPod,
+    needs_openapi,
+    simulated_runpod,
+)
 from tests.servers import S3Server
 
 pytestmark = needs_openapi
@@ -144,6 +151,9 @@ def test_one_pod_renders_and_enhances(enhancing: Rented, models: Path) -> None:
         assert len(variant.attempts) in (1, 2) and variant.state == "blocked"  # noise is nobody
         for attempt in variant.attempts:
             assert attempt.image and attempt.cost_usd > 0 and attempt.answer["device"] == "cpu"
+    said = enhancing.log() + pod.log.read_text() + json.dumps(run.tags)
+    for secret in (ACCOUNT_KEY, pod.key, "test-secret-0", "TESTKEYID0", "X-Amz-Signature"):
+        assert secret not in said, secret
     # What the pod cost is in the ledger once: image by image, and the rest of its time.
     spent = sum(
         r["cost_usd"] for j in read_jobs(enhancing.sets.store) for r in j["status"]["rented"]
