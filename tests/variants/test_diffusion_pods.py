@@ -332,8 +332,8 @@ def test_a_kept_pod_that_nobody_takes_is_ended(
 COMMAND = """
 import sys
 from pathlib import Path
+from posefactory_dagster import styles
 from posefactory_dagster.cli import main
-from posefactory_dagster.variants import assets as variants_assets
 styles.FOLDER = Path(sys.argv.pop(1))
 main()
 """
@@ -364,7 +364,7 @@ def start(factory: RentedFactory) -> subprocess.Popen[bytes]:
     words = [str(styles.FOLDER), "run", "ada", "--until", "enhanced_variants"]
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *words], env=factory.environment, cwd=factory.root, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     )  # fmt: skip
 
 
