@@ -352,9 +352,12 @@ def end_orphans(instance: dg.DagsterInstance, store: Store) -> Iterator[str]:
     try:
         installation = installation_id(instance)
         for pod, ended, what in sweep(api, installation, active):
-            if ended:
-                enter_ended(store, pod, installation)
             yield f"pod {pod.id} ({pod.name}): {what}"
+            if ended:
+                try:
+                    enter_ended(store, pod, installation)
+                except StoreError as error:
+                    yield f"pod {pod.id}: what it cost could not be entered ({error})"
     except RunPodError as error:  # a key may be for endpoints alone
         trouble = error
     finally:

@@ -16,6 +16,7 @@ from posefactory_dagster.jobs import (
     factory_job,
     follow_up,
     range_tags,
+    runs_in_progress,
 )
 from posefactory_dagster.partitions import CHARACTERS
 from posefactory_dagster.quality.approval import ApprovalError, read_decisions, settle
@@ -148,6 +149,9 @@ def review_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
 )
 def pod_janitor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SkipReason:
     """Look after what a killed orchestrator left running."""
+    runs_in_progress(
+        context.instance
+    )  # marks those whose process is gone; others wait for what they asked for
     if environment().runpod_api_key is None:
         return dg.SkipReason("RUNPOD_API_KEY is not set, so nothing can be rented")
     done = []

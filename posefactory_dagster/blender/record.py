@@ -72,7 +72,9 @@ class JobRecord:
                 at=datetime.datetime.now(datetime.UTC),
                 provider="runpod",
                 model=str(rented.get("gpu", "endpoint")),
-                what=self.job.job_id,
+                what=", ".join(
+                    [self.job.job_id, *(f"pod {rented[k]}" for k in ("pod",) if k in rented)]
+                ),
                 cost_usd=max(rented["cost_usd"] - rented.get("entered_usd", 0.0), 0.0),
                 estimate_usd=max(
                     rented["estimate_usd"] - rented.get("entered_estimate_usd", 0.0), 0.0

@@ -106,13 +106,13 @@ def _end_orphans(instance: Any, sets: CommittedSets) -> None:
         return
     from posefactory_dagster.blender.runpod.api import RunPodError
     from posefactory_dagster.jobs import end_orphans
+    from posefactory_dagster.storage.store import StoreError
 
     try:
         for text in end_orphans(instance, sets.store):
             err.print(text, soft_wrap=True)
-    except (
-        RunPodError
-    ) as error:  # the pod_janitor sensor looks again; what is to be rendered now may not need it
+    # The pod_janitor sensor looks again; what is to be made now may not need it.
+    except (RunPodError, StoreError) as error:
         print_error(f"what earlier runs left on RunPod is not known: {error}")
 
 

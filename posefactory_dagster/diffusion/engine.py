@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import io
 import json
+import math
 import struct
 import threading
 import time
@@ -109,13 +110,13 @@ class Answer:
         """
         answer = cls(
             image=base64.b64decode(values["image"], validate=True),
-            device=str(values["device"])[:100],
+            device=str(values["device"])[:100].encode("ascii", "replace").decode(),
             work_size=(int(values["work_size"][0]), int(values["work_size"][1])),
             seconds=float(values["seconds"]),
             filtered=bool(values["filtered"]),
         )
         picture_size(answer.image)
-        if not answer.seconds >= 0:
+        if not (math.isfinite(answer.seconds) and answer.seconds >= 0):
             raise ValueError("no sensible number of seconds")
         return answer
 
@@ -131,6 +132,7 @@ class Engine:
         self._root = root
         self._pipelines: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def make(self, request: Request) -> Answer:
         """The image.
@@ -139,6 +141,8 @@ class Engine:
             CannotGenerate: models that are not there or do not fit each other, or no memory for them.
         """
         with self._lock:
+            if self._closed:
+                raise CannotGenerate("the work was ended")
             try:
                 return self._make(request)
             except CannotGenerate:
@@ -149,7 +153,8 @@ class Engine:
                 raise CannotGenerate(f"{request.models.base}: {words}") from error
 
     def close(self) -> None:
-        """Let go of the models, after the image that is being made."""
+        """Let go of the models, after the image that is being made; no other is made."""
+        self._closed = True
         with self._lock:
             self._pipelines.clear()
 
@@ -233,7 +238,7 @@ def picture_size(png: bytes) -> tuple[int, int]:
     Raises:
         ValueError: it is none.
     """
-    if png[:8] != b"\x89PNG\r\n\x1a\n" or png[12:16] != b"IHDR":
+    if len(png) < 24 or png[:8] != b"\x89PNG\r\n\x1a\n" or png[12:16] != b"IHDR":
         raise ValueError("no PNG")
     return struct.unpack(">II", png[16:24])
 

@@ -12,6 +12,7 @@ from posefactory_dagster import progress
 from posefactory_dagster.blender.runpod.service import PodService
 from posefactory_dagster.costs.estimates import OverBudget
 from posefactory_dagster.costs.ledger import Purse
+from posefactory_dagster.diffusion.engine import CannotGenerate
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.quality import model
@@ -181,7 +182,7 @@ def _check_costs(
         if pods is not None and on_pods:
             seconds = 3600 * sum(on_pods) / pods.per_hour()
             estimate += pods.expect(len(on_pods), seconds) - sum(on_pods)
-    except OverBudget as error:
+    except (OverBudget, CannotGenerate) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     context.instance.add_run_tags(context.run_id, {ESTIMATE_TAG: f"{estimate:.4f}"})
     context.log_event(

@@ -321,7 +321,9 @@ class Batch:
         """What is known of a call that was begun; None if it may simply be made again. The ledger is told."""
         answer = journal.answer(number)
         if answer is None and self._goes_on(call.run_id):
-            raise EnhancerError(f"{name}: run {call.run_id} is making it")
+            raise EnhancerError(
+                f"{name}: run {call.run_id} is making it; if that is dead, terminate it on the Runs page"
+            )
         answer = answer or journal.recover(number, call)
         if answer is None and self._enhancers[style.name].repeatable:
             return None
@@ -344,12 +346,13 @@ class Batch:
             answer = self._known(journal, name, style, number, call)
             if answer is not None:
                 return answer, journal.image(answer)
+            parameters = call.parameters  # nobody was charged: the same is asked for anew
+            journal.take_back(number)
+        if (why := self._stopped.get(style.name)) is not None:
+            raise EnhancerError(why)
         self._purse.set_aside(price)
-        again = call is not None  # and nobody was charged: the same call once more
-        call = call or Call(
-            at=now(), parameters=parameters, estimate_usd=price, run_id=self._run_id
-        )
-        if not again and not journal.begin(number, call):
+        call = Call(at=now(), parameters=parameters, estimate_usd=price, run_id=self._run_id)
+        if not journal.begin(number, call):
             self._purse.give_back(price)
             raise EnhancerError(f"{name}: another run has just begun to make it")
         started = time.perf_counter()

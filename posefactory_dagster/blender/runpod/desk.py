@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import threading
@@ -12,11 +13,14 @@ from typing import Any, TypeVar
 from posefactory_dagster.blender.runpod.orders import Order
 from posefactory_dagster.diffusion.engine import NotGenerated
 from posefactory_dagster.storage.r2 import R2Store
+from posefactory_dagster.storage.store import StoreError
 
 T = TypeVar("T")
 #: Between two looks for an answer.
 QUICK_S, SLOW_S = 0.3, 2.0
 MAX_ANSWER = 64 * 2**20
+#: A last look at the store is given so long.
+LAST_LOOK_S = 30.0
 
 
 class Desk:
@@ -25,7 +29,8 @@ class Desk:
     def __init__(self, store: R2Store, order: Order) -> None:
         self._store, self._order = store, order
         self._next = 0
-        self._lock = threading.Lock()
+        self._waiting = 0
+        self._changed = threading.Condition()
         self._closed = threading.Event()
 
     def ask(
@@ -38,7 +43,7 @@ class Desk:
             NotGenerated: what the worker sent is no answer to it. Whatever ``read`` raises.
         """
         mark = secrets.token_hex(8)
-        with self._lock:  # a gap in the numbers would hide all that follows
+        with self._changed:  # a gap in the numbers would hide all that follows
             if self._closed.is_set():
                 return None
             number = self._next
@@ -49,29 +54,37 @@ class Desk:
             request = {**values, **stub, "id": mark, "number": number, "answer": address}
             self._store.put_bytes(key, json.dumps(request).encode())
             self._next += 1
-        until = time.monotonic() + seconds
-        wait = QUICK_S
+            self._waiting += 1
+        try:
+            data = self._wait(answer_key, seconds)
+            if data is None:
+                return None
+            with contextlib.suppress(StoreError):  # a worker that is started anew passes it by
+                self._store.put_bytes(key, json.dumps(stub).encode())
+                self._store.delete([answer_key])
+            return read(_of(mark, data))
+        finally:
+            with self._changed:
+                self._waiting -= 1
+                self._changed.notify_all()
+
+    def _wait(self, answer_key: str, seconds: float) -> bytes | None:
+        until, wait = time.monotonic() + seconds, QUICK_S
         while True:
             last = self._closed.is_set()
             data = self._store.get_bytes(answer_key, MAX_ANSWER)
-            if data is not None:
-                answer = read(_of(mark, data))
-                with self._lock:
-                    if not self._closed.is_set():  # a worker that is started anew passes it by
-                        self._store.put_bytes(key, json.dumps(stub).encode())
-                        self._store.delete([answer_key])
-                return answer
-            if last:
-                return None
+            if data is not None or last:
+                return data
             if time.monotonic() > until:
                 raise TimeoutError(f"no answer within {seconds:.0f} s")
             self._closed.wait(wait)
             wait = min(wait * 1.3, SLOW_S)
 
     def close(self) -> None:
-        """Nothing is asked any more, and nothing waited for; what lies in the store may be cleared then."""
-        with self._lock:
+        """Nothing is asked any more, and all who wait have looked once more; what lies in the store may be cleared."""
+        with self._changed:
             self._closed.set()
+            self._changed.wait_for(lambda: self._waiting == 0, LAST_LOOK_S)
 
 
 def _of(mark: str, data: bytes) -> dict[str, Any]:

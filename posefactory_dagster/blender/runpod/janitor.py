@@ -33,7 +33,7 @@ def sweep(
     ended = []
     for pod in pods:
         run = placing.run_of(pod.name, installation)
-        if run is None:
+        if run is None or pod.status == "TERMINATED":
             continue
         until = active.get(run)
         if run not in active:
@@ -53,23 +53,24 @@ def sweep(
 def enter_ended(store: Store, pod: Pod, installation: str) -> None:
     """Tell the ledger what a pod cost that its own run could not tell it of, as far as RunPod's price and times say.
 
-    What images of that run cost that were made on a pod is in the ledger already, and taken off.
+    What its run entered of this pod, and of images that it made since, is in the ledger already, and taken off.
     """
     if pod.cost is None or pod.createdAt is None:
         return
     now = datetime.datetime.now(datetime.UTC)
     run = placing.run_of(pod.name, installation) or ""
     days = {pod.createdAt.astimezone(datetime.UTC).date(), now.date()}
-    images = sum(
+    entered = sum(
         e.cost_usd
         for day in days
         for e in ledger.entries(store, day)
-        if e.provider == "diffusers" and e.run_id.startswith(run)
+        if e.what.endswith(f"pod {pod.id}")
+        or (e.provider == "diffusers" and e.run_id.startswith(run) and e.at >= pod.createdAt)
     )
     cost = cost_of((now - pod.createdAt).total_seconds(), pod.cost)
     entry = ledger.Entry(
         at=now, provider="runpod", model=pod.gpu.id if pod.gpu else "", what=f"{pod.name}, ended by the janitor",
-        cost_usd=round(max(cost - images, 0.0), 4), estimate_usd=0.0, outcome="unknown", run_id=run,
+        cost_usd=round(max(cost - entered, 0.0), 4), estimate_usd=0.0, outcome="unknown", run_id=run,
     )  # fmt: skip
     ledger.enter(store, f"pod-{pod.id}", entry)
 

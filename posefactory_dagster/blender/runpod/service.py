@@ -50,9 +50,13 @@ if TYPE_CHECKING:
     import dagster as dg
 
 
+#: A pod may take so long to end itself.
+LAST_WORDS_S = 60.0
+
+
 @dataclass
 class _Session:
-    """One pod from its start to its end. ``ready`` when it can be asked, or is over; ``error`` says why it is over.
+    """One pod from its start to its end. ``ready`` when it was heard of, or is over; ``error`` says why it is over.
 
     ``images`` were made, for ``images_usd``; ``settled``: what comes now is in the pod's own bill.
     """
@@ -75,7 +79,7 @@ def end_kept_pod(instance: dg.DagsterInstance, store: Store, run_id: str) -> Non
     """End the pod that the renders of a run left, if nobody took it; the ledger is told what it cost since.
 
     Raises:
-        RunPodError: it could not be ended now; the janitor does it later, or the pod itself.
+        RunPodError, StoreError: it could not be ended now; the janitor does it later, or the pod itself.
     """
     kept = kept_pod(instance, run_id)
     if kept is None:
@@ -87,9 +91,12 @@ def end_kept_pod(instance: dg.DagsterInstance, store: Store, run_id: str) -> Non
     finally:
         api.close()
         _order_of(kept).clear(bucket_of(store))
+    # By itself it ends after so long; it may be gone for hours.
+    waited = min(kept.unpaid, project_settings().pods.enhancer_idle_s + LAST_WORDS_S)
     entry = ledger.Entry(
-        at=datetime.datetime.now(datetime.UTC), provider="runpod", model=kept.gpu.name, what=f"{kept.job_id}, waiting",
-        cost_usd=round(cost_of(kept.unpaid, kept.price), 4), estimate_usd=0.0, run_id=run_id,
+        at=datetime.datetime.now(datetime.UTC), provider="runpod", model=kept.gpu.name,
+        what=f"{kept.job_id}, waiting, pod {kept.pod.id}", cost_usd=round(cost_of(waited, kept.price), 4),
+        estimate_usd=0.0, run_id=run_id,
     )  # fmt: skip
     ledger.enter(store, f"{kept.job_id}-waiting", entry)
     instance.add_run_tags(run_id, {KEPT_POD: ""})
@@ -214,17 +221,16 @@ class PodService:
         with self._lock:
             trouble, self._failed = self._failed, self._failed or "the work was ended"
             session = self._session
-        if session is None:
-            self._end_kept()
-        else:
+        if session is not None:
             session.reader.closed = True  # nobody waits for its last words
             assert session.thread is not None
             session.thread.join()
-        record, self._record = self._record, None
-        if record is not None:
+        self._end_kept()
+        if self._record is not None:
             if trouble:
-                record.errors["variants"] = trouble
-            record.close()
+                self._record.errors["variants"] = trouble
+            self._record.close()
+            self._record = None
 
     def _current(self) -> _Session:
         """The session that goes on, or the next."""
@@ -305,6 +311,7 @@ class PodService:
         """The life of a session's thread, and of its pod."""
 
         def hear(event: Event) -> None:
+            session.ready.set()
             if event["event"] == EVENT_TROUBLE:
                 session.trouble = str(event.get("error"))
 
@@ -362,6 +369,8 @@ class PodService:
         orders: dict[str, Order] = {}
 
         def new_order(name: str, pipes: Mapping[str, str]) -> str:
+            if session.reader.closed:
+                raise PodEnded("interrupted before a pod was rented")
             orders[name] = Order(
                 job=job,
                 work={},
@@ -383,8 +392,6 @@ class PodService:
             disk_gb=self._settings.enhancer_disk_gb,
             worker=ENHANCING_WORKER,
         )
-        if session.reader.closed:
-            return  # interrupted before anything was rented
         try:
             client.run(self._context, request, session.reader, hear, on_report)
         finally:
@@ -414,7 +421,6 @@ class PodService:
     def _open_desk(self, session: _Session, order: Order, price: float) -> None:
         session.order, session.price = order, price
         session.desk = Desk(bucket_of(self._store), order)
-        session.ready.set()
 
     def _gpus(self, api: RunPodApi) -> list[GpuType]:
         memory = self._settings.enhancer_memory_gb
@@ -429,6 +435,8 @@ class PodService:
             lives = not api.pod(kept.pod.id).over
         except NotFound:
             lives = False
+        except RunPodError:
+            lives = True  # as far as is known; who watches it finds out
         if lives:
             self._context.log.info(f"pod {kept.pod.id}, which rendered, makes the variants too")
             self._context.instance.add_run_tags(self._context.run.run_id, {KEPT_POD: ""})
@@ -448,7 +456,7 @@ def _read(said: Mapping[str, Any], size: tuple[int, int]) -> Answer:
     """
     if "error" in said:
         kind = CannotGenerate if said.get("final") else NotGenerated
-        raise kind(str(said["error"])[:500])
+        raise kind(str(said["error"])[:500].encode("utf-8", "replace").decode())
     try:
         answer = Answer.from_dict(said)
         if picture_size(answer.image) != size:
