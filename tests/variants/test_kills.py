@@ -95,9 +95,8 @@ def test_random_kills_of_a_paid_batch(factory: Factory) -> None:
     killed, paid_before = 0, 0
     with stability() as server:
         server.behaviour, server.stagger_s = "nudge", 0.15
-        for number in range(
-            20
-        ):  # each with renders of its own, so that there is something to pay for
+        # Each with renders of its own, so that there is something to pay for.
+        for number in range(kills):
             settings = SETTINGS.replace("max_attempts = 2", "max_attempts = 5")
             settings = settings.replace("[variants]", f"seed = {number}\n[variants]")
             (factory.root / "posefactory.toml").write_text(settings)
