@@ -16,10 +16,7 @@ from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
 from posefactory_dagster.blender.runpod.endpoint import EndpointClient
 from posefactory_dagster.blender.runpod.janitor import enter_ended, sweep, withdraw
-from posefactory_dagster.blender.runpod.pipes import (
-    PODS_UNTIL,
-    installation_id,
-)
+from posefactory_dagster.blender.runpod.pipes import PODS_UNTIL, installation_id
 from posefactory_dagster.blender.runpod.service import end_kept_pod
 from posefactory_dagster.characters import intake
 from posefactory_dagster.characters.assets import character

@@ -68,20 +68,24 @@ class JobRecord:
         missing = [t.key for t in self.job.tasks if t.key not in self.results]
         self.tell("failed" if missing or self.errors else "completed")
         for number, rented in enumerate(self.rented):
+            job_id = self.job.job_id
             entry = ledger.Entry(
                 at=datetime.datetime.now(datetime.UTC),
                 provider="runpod",
                 model=str(rented.get("gpu", "endpoint")),
-                what=", ".join(
-                    [self.job.job_id, *(f"pod {rented[k]}" for k in ("pod",) if k in rented)]
-                ),
+                what=of_pod(job_id, rented["pod"]) if "pod" in rented else job_id,
                 cost_usd=max(rented["cost_usd"] - rented.get("entered_usd", 0.0), 0.0),
                 estimate_usd=max(
                     rented["estimate_usd"] - rented.get("entered_estimate_usd", 0.0), 0.0
                 ),
                 run_id=self.run_id,
             )
-            ledger.enter(self.store, f"{self.job.job_id}-{number}", entry)
+            ledger.enter(self.store, f"{job_id}-{number}", entry)
+
+
+def of_pod(words: str, pod_id: str) -> str:
+    """What a ledger entry says that is about a pod; the janitor tells by it what of the pod is paid for."""
+    return f"{words}, pod {pod_id}"
 
 
 def read_jobs(store: Store) -> Iterator[dict[str, Any]]:

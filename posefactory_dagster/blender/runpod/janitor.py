@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Mapping
 
-from posefactory_dagster.blender.record import read_status, tell_failed
+from posefactory_dagster.blender.record import of_pod, read_status, tell_failed
 from posefactory_dagster.blender.runpod import placing
 from posefactory_dagster.blender.runpod.api import Pod, RunPodApi, RunPodError
 from posefactory_dagster.costs import ledger
@@ -64,7 +64,7 @@ def enter_ended(store: Store, pod: Pod, installation: str) -> None:
         e.cost_usd
         for day in days
         for e in ledger.entries(store, day)
-        if e.what.endswith(f"pod {pod.id}")
+        if e.what.endswith(of_pod("", pod.id))
         or (e.provider == "diffusers" and e.run_id.startswith(run) and e.at >= pod.createdAt)
     )
     cost = cost_of((now - pod.createdAt).total_seconds(), pod.cost)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from blender_scripts.contract import EVENT_TROUBLE
 from blender_scripts.supervise import Event
 from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.record import JobRecord
+from posefactory_dagster.blender.record import JobRecord, of_pod
 from posefactory_dagster.blender.runpod import placing
 from posefactory_dagster.blender.runpod.account import bucket_of, open_api, pod_image
 from posefactory_dagster.blender.runpod.api import GpuType, NotFound, RunPodApi, RunPodError
@@ -95,7 +95,7 @@ def end_kept_pod(instance: dg.DagsterInstance, store: Store, run_id: str) -> Non
     waited = min(kept.unpaid, project_settings().pods.enhancer_idle_s + LAST_WORDS_S)
     entry = ledger.Entry(
         at=datetime.datetime.now(datetime.UTC), provider="runpod", model=kept.gpu.name,
-        what=f"{kept.job_id}, waiting, pod {kept.pod.id}", cost_usd=round(cost_of(waited, kept.price), 4),
+        what=of_pod(f"{kept.job_id}, waiting", kept.pod.id), cost_usd=round(cost_of(waited, kept.price), 4),
         estimate_usd=0.0, run_id=run_id,
     )  # fmt: skip
     ledger.enter(store, f"{kept.job_id}-waiting", entry)
