@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: Raised whenever the meaning of a set's files changes, so that older sets are made again.
-TRUTH_VERSION = 3
+TRUTH_VERSION = 4
 
 VIEW_NAMES_8 = (
     "front",
@@ -82,6 +82,27 @@ COCO_KEYPOINTS = (
     "left_ankle",
     "right_ankle",
 )
+
+#: How far before a landmark the first surface on its ray may lie while it still counts as visible, metres, for a person of
+#: 1.7 m: a joint lies inside its limb, and clothes and flesh lie before it. PeopleSansPeople's keypoint template has 0.15
+#: for all but the hips and 0.30 for these (``CustomCocoKeypointTemplate.asset``, selfOcclusionDistance), for one label of
+#: visible or not; so much is more than a head is deep, so points of the face, hands and feet have the depth of what they
+#: are on.
+VISIBLE_WITHIN_M = {
+    "nose": 0.03, "eye_inner": 0.02, "eye": 0.03, "eye_outer": 0.02, "ear": 0.05, "mouth": 0.03, "shoulder": 0.15,
+    "elbow": 0.09, "wrist": 0.07, "pinky": 0.04, "index": 0.04, "thumb": 0.04, "hip": 0.20, "knee": 0.10, "ankle": 0.09,
+    "heel": 0.04, "foot_index": 0.04,
+}  # fmt: skip
+
+#: In ``first_hit_part``: a surface that hangs on no bone, and no surface at all.
+NO_PART, NOTHING_HIT = -1, -2
+
+
+def sideless(landmark: str) -> str:
+    """A landmark's name without its side: ``eye_inner`` for ``left_eye_inner``."""
+    words = [w for w in landmark.split("_") if w not in ("left", "right")]
+    return "_".join(words)
+
 
 PRESETS = ("fit", "fixed")
 FOLLOWS = ("frame", "clip")
@@ -218,13 +239,23 @@ class CharacterTask:
     """One character's part of a job. Paths are absolute on the machine that renders.
 
     ``skin`` is an FBX with meshes; ``motion`` an FBX whose motion is cast on the skin, or None.
-    ``output`` is the folder that receives the files of the set.
+    ``output`` is the folder that receives the files of the set. ``skin_name`` and ``motion_name`` are what the user
+    calls the files; ``take`` and ``motion_take`` which of their animations plays, None for the longest that moves.
     """
 
     key: str
     skin: str
     output: str
     motion: str | None = None
+    skin_name: str = ""
+    motion_name: str = ""
+    take: str | None = None
+    motion_take: str | None = None
+
+    def __post_init__(self) -> None:
+        skin, _, motion = self.key.partition("__")
+        object.__setattr__(self, "skin_name", self.skin_name or skin)
+        object.__setattr__(self, "motion_name", self.motion_name or motion)
 
 
 @dataclass(frozen=True)

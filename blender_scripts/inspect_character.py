@@ -10,10 +10,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from blender_scripts.contract import CharacterTask, Job, RenderSettings
+from blender_scripts.contract import LANDMARKS, CharacterTask, Job, RenderSettings
 from blender_scripts.session import Stopwatch, TaskReport, run
-from blender_scripts.stage import camera, fbx, film, light
-from blender_scripts.stage.character import Character, action_moves
+from blender_scripts.stage import camera, fbx, film, light, truth
+from blender_scripts.stage.character import Character
 from blender_scripts.stage.motion import cast
 from blender_scripts.stage.rig import read_rig
 
@@ -26,14 +26,15 @@ def inspect(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport)
     """Write ``facts.json``; for a skin ``thumbnail.png``, for a motion ``skeleton.npz``."""
     output = Path(task.output)
     output.mkdir(parents=True, exist_ok=True)
-    skin_key, _, motion_key = task.key.partition("__")
+    name = task.skin_name
     with watch.stage("import"):
         fbx.clear_scene()
-        imported = fbx.load(task.skin)
-        rig = read_rig(skin_key, imported.armature, job.rig_map)
+        imported = fbx.load(task.skin, job.rig_map, name, task.take)
+        rig = read_rig(name, imported.armature, job.rig_map)
     facts = {
         "kind": "skin" if imported.meshes else "motion",
         "meshes": len(imported.meshes),
+        "props": [p.name for p in imported.props],
         "vertices": sum(len(m.data.vertices) for m in imported.meshes),
         "bones": len(imported.armature.data.bones),
         "rig_prefix": rig.prefix,
@@ -43,9 +44,12 @@ def inspect(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport)
         "textures_missing": imported.textures_missing,
     }
     if imported.meshes:
-        character = Character(skin_key, imported, rig)
+        character = Character(name, imported, rig)
+        with watch.stage("truth"):
+            anchors = truth.anchor_landmarks(character)
+            points = truth.locate(character, anchors, character.rest_vertices)
         if task.motion:
-            cast(character, task.motion, motion_key)
+            cast(character, task.motion, task.motion_name, task.motion_take)
         start, end = character.frame_range
         front = character.rest_facing
         facts |= {
@@ -54,23 +58,36 @@ def inspect(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport)
             "height_m": round(character.height, 4),
             "facing": [round(float(v), 4) for v in front],
             "has_motion": character.has_motion(),
+            "landmarks_by_proportion": [
+                n for n, a in zip(LANDMARKS, anchors, strict=True) if a.origin == "proportion"
+            ],
+            "rest_landmarks": {
+                n: [round(float(v), 4) for v in p] for n, p in zip(LANDMARKS, points, strict=True)
+            },
         }
         with watch.stage("render"):
             _portrait(character, output, round((start + end) / 2))
     else:
-        action = imported.action
-        if not action_moves(action):
+        if imported.take is None:
             raise fbx.InputError(
-                f"{skin_key}: neither a skin nor a motion in it; export a character with skin"
+                f"{name}: neither a skin nor a motion nor a pose in it; export a character with skin"
             )
-        start, end = (round(f) for f in action.frame_range)
+        start, end = imported.take.start, imported.take.end
         facts |= {
             "scale_found": float(np.mean(np.abs(imported.armature.matrix_world.to_scale()))),
-            "has_motion": True,
+            "has_motion": imported.take.moves,
         }
         with watch.stage("truth"):
             _skeleton(imported, rig, output, start, end)
-    facts |= {"frame_range": [start, end], "fps": imported.fps, "warnings": imported.warnings}
+    facts |= {
+        "frame_range": [start, end],
+        "fps": imported.fps,
+        "take": None if imported.take is None else imported.take.name,
+        "takes": [
+            {"name": t.name, "frames": [t.start, t.end], "moves": t.moves} for t in imported.takes
+        ],
+        "warnings": imported.warnings,
+    }
     (output / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")
 
 

@@ -27,6 +27,7 @@ from blender_scripts.session import Stopwatch, TaskReport, run
 from blender_scripts.stage import camera, fbx, film, light, truth
 from blender_scripts.stage.character import load_character
 from blender_scripts.stage.motion import cast
+from blender_scripts.stage.opacity import Opacity
 
 
 def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) -> None:
@@ -37,12 +38,12 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
         (output / folder).mkdir(parents=True)
     with watch.stage("import"):
         fbx.clear_scene()
-        skin_key, _, motion_key = task.key.partition("__")
-        character = load_character(task.skin, job.rig_map, skin_key)
+        character = load_character(task.skin, job.rig_map, task.skin_name, task.take)
         if task.motion:
-            cast(character, task.motion, motion_key)
+            cast(character, task.motion, task.motion_name, task.motion_take)
     with watch.stage("truth"):
         anchors = truth.anchor_landmarks(character)
+        opacity = Opacity(character.meshes)
     frames = sample_frames(character.frame_range, character.has_motion(), settings.frames_per_clip)
     views = view_azimuths(settings.num_angles)
     with watch.stage("scene"):
@@ -64,8 +65,8 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
     columns: dict[str, list] = {
         name: []
         for name in (
-            "pixels", "depth", "camera", "world", "visibility", "intrinsics", "rotation",
-            "translation", "bbox", "area",
+            "pixels", "depth", "camera", "world", "visibility", "in_frame", "occluder_gap_m", "facing",
+            "first_hit_part", "visible", "visible_part", "intrinsics", "rotation", "translation", "bbox", "area",
         )
     }  # fmt: skip
     records = []
@@ -96,12 +97,14 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
                 mask = picture.mask
                 bbox, area = truth.mask_box(mask)
                 in_camera = pinhole.to_camera(points)
+                sight = truth.look(character, anchors, points, vertices, pinhole, mask, opacity)
                 row = {
                     "pixels": pinhole.project(points),
                     "depth": in_camera[:, 2],
                     "camera": in_camera,
                     "world": points,
-                    "visibility": truth.visibility(character, anchors, points, pinhole),
+                    "visibility": sight.visibility,
+                    **vars(sight),
                     "intrinsics": pinhole.intrinsics,
                     "rotation": pinhole.rotation,
                     "translation": pinhole.translation,
@@ -141,6 +144,8 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
             "settings": dataclasses.asdict(settings),
             "landmarks": list(LANDMARKS),
             "origin": [a.origin for a in anchors],
+            "parts": character.surface.bone_names,
+            "take": None if character.imported.take is None else character.imported.take.name,
             "fps": character.imported.fps,
             "frames": frames,
             "frame_range": list(character.frame_range),

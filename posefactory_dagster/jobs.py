@@ -107,7 +107,9 @@ def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
 
     def fresh(key: str) -> bool:
         try:
-            planned = intake.plan(sets.store, found, key, environment().max_upload_mb)
+            planned = intake.plan(
+                sets.store, found, key, environment().max_upload_mb, project_settings().takes
+            )
         except (intake.UploadError, SlugError):
             return False
         source = sets.current(CHAIN[0], key)

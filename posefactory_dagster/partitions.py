@@ -50,8 +50,8 @@ class CharacterLedger:
             )
 
     def bad(self, key: str, reason: str) -> None:
-        """``key`` failed; the others go on."""
-        self._bad[key] = reason
+        """``key`` failed; the others go on. The reason names the key, as error texts name files."""
+        self._bad[key] = reason if reason.startswith(key) else f"{key}: {reason}"
 
     def close(self) -> dg.MaterializeResult[dict[str, SetRef]]:
         """The references of all keys, for the IO manager.

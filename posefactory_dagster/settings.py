@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -246,7 +247,10 @@ class PodSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ProjectSettings:
-    """The sections of `posefactory.toml`; every value has a default."""
+    """The sections of `posefactory.toml`; every value has a default.
+
+    ``takes`` maps the key of a skin or a motion to the animation of its file that plays.
+    """
 
     render: RenderSettings = RenderSettings()
     labels: LabelSettings = LabelSettings()
@@ -254,6 +258,13 @@ class ProjectSettings:
     gate: GateSettings = GateSettings()
     dataset: DatasetSettings = DatasetSettings()
     pods: PodSettings = PodSettings()
+    takes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _takes(path: Path, content: object) -> Mapping[str, str]:
+    if not isinstance(content, dict) or not all(isinstance(v, str) and v for v in content.values()):
+        raise SettingsError(f'{path.name}: [takes] has lines like hero = "Walk"')
+    return content
 
 
 @functools.cache
@@ -262,12 +273,16 @@ def _read(path: Path, modified_ns: int) -> ProjectSettings:
         document: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path.name}: not TOML: {error}") from error
-    classes: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(ProjectSettings)}
-    values = {}
+    classes: dict[str, Any] = {
+        f.name: type(f.default) for f in dataclasses.fields(ProjectSettings) if f.name != "takes"
+    }
+    values: dict[str, Any] = {}
+    if "takes" in document:
+        values["takes"] = _takes(path, document.pop("takes"))
     for section, content in document.items():
         if section not in classes or not isinstance(content, dict):
             raise SettingsError(
-                f"{path.name}: unknown section [{section}]: the sections are {', '.join(classes)}"
+                f"{path.name}: unknown section [{section}]: the sections are {', '.join([*classes, 'takes'])}"
             )
         known = [f.name for f in dataclasses.fields(classes[section])]
         if unknown := sorted(set(content) - set(known)):

@@ -62,21 +62,22 @@ def render(tmp_path: Path) -> Callable[..., tuple[Outcome, Path]]:
     return work
 
 
-@pytest.fixture
-def blender_script(tmp_path: Path) -> Callable[..., Any]:
+def run_blender_script(name: str, *arguments: object) -> Any:
     """Run a script of tests/blender in Blender; it prints its answer as the last line, in JSON."""
+    script = PROJECT_ROOT / "tests" / "blender" / name
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    answers = [x for x in done.stdout.splitlines() if x.startswith("ANSWER ")]
+    assert answers, done.stdout[-3000:] + done.stderr[-3000:]
+    return json.loads(answers[-1].removeprefix("ANSWER "))
 
-    def work(name: str, *arguments: object) -> Any:
-        script = PROJECT_ROOT / "tests" / "blender" / name
-        done = subprocess.run(
-            [sys.executable, str(script), *map(str, arguments)],
-            capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-        answers = [x for x in done.stdout.splitlines() if x.startswith("ANSWER ")]
-        assert answers, done.stdout[-3000:] + done.stderr[-3000:]
-        return json.loads(answers[-1].removeprefix("ANSWER "))
 
-    return work
+@pytest.fixture
+def blender_script() -> Callable[..., Any]:
+    """``run_blender_script`` as a fixture."""
+    return run_blender_script
 
 
 class Factory:

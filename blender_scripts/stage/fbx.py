@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import bpy
 import numpy as np
 
+from blender_scripts.stage import fbx_file
 from blender_scripts.stage.errors import InputError
 
 RERIG = "rig it (for instance with Mixamo's auto-rigger) and export it as FBX with skin"
+#: Keys beyond this are no pose: a file in millimetres that walks ten kilometres.
+MAX_KEY_VALUE = 1e7
+#: Of all images in a file together; one of 8192 x 8192 has 67 million.
+MAX_TEXTURE_PIXELS = 200_000_000
+
+
+@dataclass(frozen=True)
+class Take:
+    """One animation of a file: the armature's own curves in a Blender action.
+
+    ``start`` and ``end`` are frames; ``moves`` says whether the pose changes over more than two of them.
+    """
+
+    name: str
+    start: int
+    end: int
+    moves: bool
+    action: bpy.types.Action
+    slot: Any
+
+    @property
+    def frames(self) -> int:
+        """How many frames it spans."""
+        return self.end - self.start + 1
 
 
 @dataclass
 class Imported:
-    """What came out of a file. ``action`` is None where the file holds no animation."""
+    """What came out of a file.
+
+    ``meshes`` are skinned to ``armature`` or hang on one of its bones (``props``, a part of ``meshes``); ``take`` is the
+    animation that plays, None without one. ``warnings`` are sentences for the user.
+    """
 
     armature: bpy.types.Object
     meshes: list[bpy.types.Object]
-    action: bpy.types.Action | None
+    props: list[bpy.types.Object]
+    takes: list[Take]
+    take: Take | None
     fps: float
     textures_found: list[str]
     textures_missing: list[str]
-    warnings: list[str]
+    warnings: list[str] = field(default_factory=list)
 
 
 def clear_scene() -> None:
@@ -31,84 +68,217 @@ def clear_scene() -> None:
     bpy.ops.wm.read_factory_settings(use_empty=True)
 
 
-def load(path: str) -> Imported:
+def load(path: str, rig_map: dict[str, Any], name: str = "", take: str | None = None) -> Imported:
     """Import ``path`` into the scene.
 
+    Args:
+        rig_map: of several armatures, the one that fits it is taken.
+        name: what error texts call the file; its own name by default.
+        take: the animation to play; by default the longest that moves.
+
     Raises:
-        InputError: the importer refuses the file, or it does not hold one armature with finite,
-            non-zero transforms.
+        InputError: the importer refuses the file, no armature in it can be used, a transform is not finite or zero, or
+            there is no such take.
     """
-    name = Path(path).name
+    name = name or Path(path).name
+    prepared = fbx_file.prepare(Path(path).read_bytes(), name)
     before = set(bpy.data.objects)
     actions_before = set(bpy.data.actions)
-    try:
-        outcome = bpy.ops.wm.fbx_import(filepath=path)
-    except RuntimeError as error:
-        reason = str(error).replace("Error:", "").replace(path, name)
-        raise InputError(
-            f"{name}: Blender cannot read it as FBX ({' '.join(reason.split())}); export the file again"
-        ) from error
+    _import(prepared, name)
     new = [o for o in bpy.data.objects if o not in before]
-    if "FINISHED" not in outcome or not new:
+    if not new:
         raise InputError(f"{name}: Blender finds nothing in it; export the file again")
-
-    armatures = [o for o in new if o.type == "ARMATURE"]
-    meshes = [o for o in new if o.type == "MESH"]
     warnings: list[str] = []
-    if not armatures:
-        if not meshes:
-            raise InputError(f"{name}: no mesh and no armature in it; {RERIG}")
-        raise InputError(f"{name}: no armature, so nothing can be posed; {RERIG}")
-    if len(armatures) > 1:
-        names = ", ".join(sorted(a.name for a in armatures))
-        raise InputError(
-            f"{name}: {len(armatures)} armatures ({names}); export one character a file"
-        )
-    armature = armatures[0]
-    skinned = [m for m in meshes if m.find_armature() is armature and len(m.data.polygons)]
-    for loose in [m for m in meshes if m not in skinned]:
-        warnings.append(f"{loose.name}: a mesh that is not skinned to the armature is left out")
-        bpy.data.objects.remove(loose, do_unlink=True)
-    if meshes and not skinned:
-        raise InputError(f"{name}: no mesh is skinned to the armature; {RERIG}")
-    for other in [o for o in new if o.name in bpy.data.objects and o.type in {"CAMERA", "LIGHT"}]:
-        bpy.data.objects.remove(other, do_unlink=True)
-
-    found, missing = _secure_textures(name)
+    _leave_out_hidden(new, warnings)
+    new = [o for o in bpy.data.objects if o not in before]
+    armature = _choose_armature(name, new, rig_map, warnings)
+    skinned, props = _belonging(name, new, armature, warnings)
+    found, missing = _secure_textures(name, prepared.names, warnings)
     if missing:
         warnings.append(
             f"textures not inside the file, left out: {', '.join(missing)}; "
             "export with embedded media to keep them"
         )
-    _check_transforms(name, armature, skinned)
+    _check_transforms(name, armature, [*skinned, *props])
     actions = [a for a in bpy.data.actions if a not in actions_before]
-    action = armature.animation_data.action if armature.animation_data else None
-    if action is None and actions:
-        action = actions[0]
-    return Imported(
+    takes = _read_takes(name, armature, actions)
+    meshes = sorted([*skinned, *props], key=lambda o: o.name)
+    imported = Imported(
         armature=armature,
-        meshes=sorted(skinned, key=lambda o: o.name),
-        action=action,
+        meshes=meshes,
+        props=props,
+        takes=takes,
+        take=None,
         fps=bpy.context.scene.render.fps / bpy.context.scene.render.fps_base,
         textures_found=found,
         textures_missing=missing,
         warnings=warnings,
     )
+    chosen = _choose_take(name, takes, take, warnings)
+    if chosen is not None:
+        play(imported, chosen)
+    return imported
 
 
-def _secure_textures(name: str) -> tuple[list[str], list[str]]:
-    """Keep images packed in the file; drop every path, so that no file of this machine is read.
+def play(imported: Imported, take: Take) -> None:
+    """Let the armature, and the shapes of its meshes, follow ``take``."""
+    imported.take = take
+    imported.armature.animation_data_create()
+    imported.armature.animation_data.action = take.action
+    imported.armature.animation_data.action_slot = take.slot
+    for mesh in imported.meshes:
+        shapes = mesh.data.shape_keys
+        for owner, kind in ((mesh, "OB"), (shapes, "KE")):
+            if owner is None:
+                continue
+            slot = next((s for s in take.action.slots if s.identifier == kind + owner.name), None)
+            if slot is not None:
+                owner.animation_data_create()
+                owner.animation_data.action = take.action
+                owner.animation_data.action_slot = slot
+            elif owner.animation_data is not None:
+                owner.animation_data.action = None
 
-    A Mixamo file carries the absolute texture paths of somebody else's machine.
+
+def _import(prepared: fbx_file.Prepared, name: str) -> None:
+    """Let Blender read a prepared file from an empty folder of its own, so that no path leads anywhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file.fbx"
+        path.write_bytes(prepared.data)
+        try:
+            outcome = bpy.ops.wm.fbx_import(filepath=str(path))
+        except RuntimeError as error:
+            reason = str(error).replace("Error:", "").replace(str(path), name)
+            raise InputError(
+                f"{name}: Blender cannot read it as FBX ({' '.join(reason.split())}); export the file again"
+            ) from error
+        if "FINISHED" not in outcome:
+            raise InputError(f"{name}: Blender finds nothing in it; export the file again")
+
+
+def _remove(objects: Iterable[bpy.types.Object]) -> None:
+    for obj in objects:
+        bpy.data.objects.remove(obj, do_unlink=True)
+
+
+def _leave_out_hidden(new: list[bpy.types.Object], warnings: list[str]) -> None:
+    """Meshes that the file hides are helpers of its maker; they must neither show nor occlude."""
+    meshes = [o for o in new if o.type == "MESH"]
+    hidden = [o for o in meshes if o.hide_viewport or o.hide_render or o.hide_get()]
+    if not hidden:
+        return
+    if len(hidden) == len(meshes):
+        warnings.append("every mesh of the file is hidden; they are shown all the same")
+        for obj in hidden:
+            obj.hide_viewport = obj.hide_render = False
+            obj.hide_set(False)
+        return
+    names = ", ".join(sorted(o.name for o in hidden))
+    warnings.append(f"hidden in the file, left out: {names}")
+    _remove(hidden)
+
+
+def _choose_armature(
+    name: str, new: list[bpy.types.Object], rig_map: dict[str, Any], warnings: list[str]
+) -> bpy.types.Object:
+    """The armature that has most of the rig map's bones."""
+    armatures = sorted((o for o in new if o.type == "ARMATURE"), key=lambda o: o.name)
+    if not armatures:
+        if not any(o.type == "MESH" for o in new):
+            raise InputError(f"{name}: no mesh and no armature in it; {RERIG}")
+        raise InputError(f"{name}: no armature, so nothing can be posed; {RERIG}")
+
+    def fit(armature: bpy.types.Object) -> int:
+        bones = [b.name for b in armature.data.bones]
+        return sum(any(b.endswith(wanted) for b in bones) for wanted in rig_map["required"])
+
+    fits = {a.name: fit(a) for a in armatures}
+    best = max(armatures, key=lambda a: fits[a.name])
+    whole = [a.name for a in armatures if fits[a.name] == len(rig_map["required"])]
+    if len(whole) > 1:
+        raise InputError(
+            f"{name}: {len(whole)} people in it (armatures {', '.join(whole)}); export one character a file"
+        )
+    others = [a for a in armatures if a is not best]
+    if others:
+        names = ", ".join(a.name for a in others)
+        warnings.append(
+            f"more armatures than the person's ({best.name}), left out with what hangs on them: {names}"
+        )
+        dependants = [
+            o
+            for o in new
+            if o.type == "MESH" and (o.find_armature() in others or o.parent in others)
+        ]
+        _remove([*dependants, *others])
+    return best
+
+
+def _belonging(
+    name: str,
+    new: list[bpy.types.Object],
+    armature: bpy.types.Object,
+    warnings: list[str],
+) -> tuple[list[bpy.types.Object], list[bpy.types.Object]]:
+    """The meshes skinned to the armature, and those that hang on a bone of it; everything else is removed."""
+    left = [o for o in bpy.data.objects if o in new]
+    meshes = [o for o in left if o.type == "MESH"]
+    skinned = [m for m in meshes if m.find_armature() is armature and len(m.data.polygons)]
+    props = [
+        m for m in meshes if m not in skinned and len(m.data.polygons) and _bone_of(m, armature)
+    ]
+    loose = [m for m in meshes if m not in skinned and m not in props]
+    for mesh in loose:
+        warnings.append(
+            f"{mesh.name}: a mesh that neither is skinned to the armature nor hangs on a bone is left out"
+        )
+    if meshes and not skinned:
+        raise InputError(f"{name}: no mesh is skinned to the armature; {RERIG}")
+    _remove(
+        [*loose, *(o for o in left if o.type in {"CAMERA", "LIGHT", "CURVE", "SURFACE", "FONT"})]
+    )
+    return skinned, props
+
+
+def _bone_of(obj: bpy.types.Object, armature: bpy.types.Object) -> str | None:
+    """The bone that ``obj`` hangs on, itself or by its parents."""
+    here = obj
+    while here.parent is not None:
+        if here.parent is armature:
+            return here.parent_bone if here.parent_type == "BONE" else None
+        here = here.parent
+    return None
+
+
+def bone_of_prop(imported: Imported, prop: bpy.types.Object) -> str:
+    """The bone that a mesh of ``imported.props`` hangs on."""
+    return _bone_of(prop, imported.armature) or ""
+
+
+def _secure_textures(
+    name: str, names: dict[str, str], warnings: list[str]
+) -> tuple[list[str], list[str]]:
+    """Keep images packed in the file, and leave the others out.
+
+    Args:
+        names: what the file called an image, by the name that stood in its place.
     """
     found: list[str] = []
     missing: list[str] = []
+    pixels = 0
     for image in list(bpy.data.images):
         if image.source in {"VIEWER", "GENERATED"}:
             continue
-        shown = Path(image.filepath.replace("\\", "/")).name or image.name
+        said = names.get(Path(image.filepath).name, image.name)
+        shown = Path(said.replace("\\", "/")).name or said
         if image.packed_file is not None:
             found.append(shown)
+            pixels += _pixels(image)
+            if pixels > MAX_TEXTURE_PIXELS:
+                raise InputError(
+                    f"{name}: textures of over {MAX_TEXTURE_PIXELS // 10**6} million pixels; make them smaller"
+                )
+            image.name = shown
             continue
         missing.append(shown)
         for material in bpy.data.materials:
@@ -118,7 +288,60 @@ def _secure_textures(name: str) -> tuple[list[str], list[str]]:
                 if node.type == "TEX_IMAGE" and node.image == image:
                     material.node_tree.nodes.remove(node)
         bpy.data.images.remove(image)
+    for material in bpy.data.materials:
+        _tell_colour_from_normals(material, warnings)
     return sorted(found), sorted(missing)
+
+
+def _pixels(image: bpy.types.Image) -> int:
+    """Width times height by the header of a packed image, which is not decoded for it; 0 if no reader knows it."""
+    library = image_library()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image"
+        path.write_bytes(image.packed_file.data)
+        opened = library.ImageInput.open(str(path))
+        if opened is None:
+            library.geterror()  # else it stands before the next error
+            return 0
+        spec = opened.spec()
+        opened.close()
+        return int(spec.width) * int(spec.height)
+
+
+def _tell_colour_from_normals(material: bpy.types.Material, warnings: list[str]) -> None:
+    """Unlink a normal map that is the very image of the colour: one of the two overwrote the other in the file."""
+    if material.node_tree is None:
+        return
+    links = [
+        (link, link.from_node.image)
+        for link in material.node_tree.links
+        if link.from_node.type == "TEX_IMAGE" and link.from_node.image is not None
+    ]
+    colours = {i.name for link, i in links if link.to_socket.name == "Base Color"}
+    for link, image in links:
+        if link.to_node.type == "NORMAL_MAP" and image.name in colours:
+            warnings.append(
+                f"{material.name}: the file embeds one image as colour and as normal map; it is used as colour"
+            )
+            image.colorspace_settings.name = "sRGB"
+            material.node_tree.links.remove(link)
+            normal_map = [n for n in material.node_tree.nodes if n.type == "NORMAL_MAP"]
+            for node in normal_map:
+                material.node_tree.nodes.remove(node)
+            return
+
+
+@functools.cache
+def image_library() -> ModuleType:
+    """OpenImageIO, which every Blender ships; the bpy package keeps it out of the import path."""
+    try:
+        import OpenImageIO
+    except ImportError:
+        python = Path(bpy.utils.resource_path("LOCAL")) / "python"
+        places = python.glob("lib/python*/site-packages")
+        sys.path.extend(str(p) for p in places if str(p) not in sys.path)
+        import OpenImageIO
+    return OpenImageIO
 
 
 def _check_transforms(
@@ -143,3 +366,88 @@ def _check_transforms(
         mesh.data.vertices.foreach_get("co", points)
         if not np.isfinite(points).all():
             raise InputError(f"{name}: {mesh.name} has vertices that are not numbers; export again")
+
+
+def _read_takes(
+    name: str, armature: bpy.types.Object, actions: list[bpy.types.Action]
+) -> list[Take]:
+    """The armature's own curves in each action; an action that moves other things only is no take."""
+    takes = []
+    for action in actions:
+        slot = _slot_for(armature, action)
+        curves = _curves(action, slot)
+        if not curves:
+            continue
+        low, high, moves = np.inf, -np.inf, False
+        for curve in curves:
+            keys = np.empty(len(curve.keyframe_points) * 2, np.float32)
+            curve.keyframe_points.foreach_get("co", keys)
+            if not len(keys):
+                continue
+            frames, values = keys[::2], keys[1::2]
+            if not (np.isfinite(keys).all() and np.abs(values).max() < MAX_KEY_VALUE):
+                raise InputError(
+                    f"{name}: its animation {action.name} has keys that are no pose ({curve.data_path}); export again"
+                )
+            low, high = min(low, float(frames.min())), max(high, float(frames.max()))
+            moves = moves or (len(values) > 1 and float(np.ptp(values)) > 1e-4)
+        if not np.isfinite(low):
+            continue
+        start, end = round(low), round(high)
+        takes.append(
+            Take(_take_name(action.name), start, end, moves and end - start >= 2, action, slot)
+        )
+    return takes
+
+
+def _take_name(action_name: str) -> str:
+    """What the file calls the take; Blender puts the object's name before it."""
+    return action_name.rpartition("|")[2] or action_name
+
+
+def _slot_for(armature: bpy.types.Object, action: bpy.types.Action) -> Any:
+    """The slot of an action that is the armature's; its shape keys and other objects have slots of their own."""
+    own = "OB" + armature.name
+    slots = list(action.slots)
+    exact = next((s for s in slots if s.identifier == own), None)
+    if exact is not None:
+        return exact
+    bones = 'pose.bones["'
+    for slot in slots:
+        if any(c.data_path.startswith(bones) for c in _curves(action, slot)):
+            return slot
+    return None
+
+
+def _curves(action: bpy.types.Action, slot: Any) -> list[bpy.types.FCurve]:
+    if slot is None:
+        return []
+    found = []
+    for layer in action.layers:
+        for strip in layer.strips:
+            bag = strip.channelbag(slot)
+            if bag is not None:
+                found += list(bag.fcurves)
+    return found
+
+
+def _choose_take(
+    name: str, takes: list[Take], wanted: str | None, warnings: list[str]
+) -> Take | None:
+    if wanted is not None:
+        named = next((t for t in takes if t.name == wanted), None)
+        if named is None:
+            listed = ", ".join(t.name for t in takes) or "none"
+            raise InputError(f"{name}: no take {wanted!r} in it; its takes are: {listed}")
+        return named
+    if not takes:
+        return None
+    moving = [t for t in takes if t.moves]
+    chosen = max(moving or takes, key=lambda t: t.frames)
+    if len(moving) > 1:
+        others = ", ".join(t.name for t in moving if t is not chosen)
+        warnings.append(
+            f"several takes move; the longest, {chosen.name}, is used and not {others}: [takes] in posefactory.toml "
+            "chooses another"
+        )
+    return chosen

@@ -7,16 +7,14 @@ afterwards. With Cycles on a CPU that is a third cheaper than the full frame.
 from __future__ import annotations
 
 import errno
-import functools
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import bpy
 import numpy as np
 
 from blender_scripts.contract import RenderSettings
+from blender_scripts.stage.fbx import image_library
 from blender_scripts.stage.light import PLAIN_COLOUR
 
 #: Pixels around the character's projected box that are rendered too.
@@ -131,7 +129,7 @@ def shoot(scratch: Path, box_pixels: tuple[float, float, float, float] | None) -
     path = scratch / "shot.exr"
     scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
-    file = _image_library().ImageInput.open(str(path))
+    file = image_library().ImageInput.open(str(path))
     spec = file.spec() if file else None
     if spec is None or (spec.width, spec.height) != (right - left, bottom - top):
         # Blender itself goes on without a word.
@@ -184,19 +182,6 @@ def plain_backdrop() -> np.ndarray:
     return np.array(PLAIN_COLOUR, np.float32)
 
 
-@functools.cache
-def _image_library() -> ModuleType:
-    """OpenImageIO, which every Blender ships; the bpy package keeps it out of the import path."""
-    try:
-        import OpenImageIO
-    except ImportError:
-        python = Path(bpy.utils.resource_path("LOCAL")) / "python"
-        places = python.glob("lib/python*/site-packages")
-        sys.path.extend(str(p) for p in places if str(p) not in sys.path)
-        import OpenImageIO
-    return OpenImageIO
-
-
 def save_png(path: Path, rgb_or_mask: np.ndarray) -> None:
     """Write (H, W, 3) float 0-1, or a (H, W) bool mask as grey 0 and 255, as PNG without dates.
 
@@ -218,7 +203,7 @@ def save_depth(path: Path, metres: np.ndarray) -> None:
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    oiio = _image_library()
+    oiio = image_library()
     pixels = np.atleast_3d(pixels)
     height, width, channels = pixels.shape
     spec = oiio.ImageSpec(width, height, channels, str(pixels.dtype))

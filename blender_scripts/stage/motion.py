@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import bpy
 import mathutils
 import numpy as np
 
 from blender_scripts.stage import fbx
-from blender_scripts.stage.character import Character, action_moves
+from blender_scripts.stage.character import Character
 from blender_scripts.stage.errors import InputError
 from blender_scripts.stage.rig import Rig, read_rig
 
@@ -16,8 +18,10 @@ from blender_scripts.stage.rig import Rig, read_rig
 MAX_REST_DIFFERENCE_DEGREES = 35.0
 
 
-def cast(character: Character, path: str, name: str) -> None:
+def cast(character: Character, path: str, name: str, take: str | None = None) -> None:
     """Give ``character`` the motion in the file ``path``, as one action with a key on each frame.
+
+    A file that holds a pose and no motion is cast as that pose. ``take`` is as in ``fbx.load``.
 
     Each bone turns from its rest pose as the motion's bone does, in world axes, so the two rigs may
     have different bone axes (Mixamo itself uses two kinds). Bones that only one side has keep their
@@ -26,16 +30,16 @@ def cast(character: Character, path: str, name: str) -> None:
     Raises:
         InputError: the file is no motion, has a skin of its own, or its rest pose does not fit.
     """
-    imported = fbx.load(path)
+    imported = fbx.load(path, character.rig.map, name, take)
     rig = read_rig(name, imported.armature, character.rig.map)
     if imported.meshes:
         raise InputError(
             f"{name}: has a skin of its own, and a cast takes the skin of {character.name}; "
             "name a motion (an FBX exported without skin)"
         )
-    if not action_moves(imported.action):
-        raise InputError(f"{name}: holds no motion to cast")
-    if character.imported.action is not None:
+    if imported.take is None:
+        raise InputError(f"{name}: holds neither a motion nor a pose to cast")
+    if character.armature.animation_data is not None:
         character.armature.animation_data.action = None
     source, target = imported.armature, character.armature
     shared = _shared_bones(source, rig, target, character.rig)
@@ -49,8 +53,7 @@ def cast(character: Character, path: str, name: str) -> None:
     source_hips = source.pose.bones[rig.names[rig.map["hips"]]]
     hips = target.data.bones[character.rig.names[rig.map["hips"]]]
     hips_axes = hips.matrix_local.to_3x3().inverted()
-    start, end = (round(f) for f in imported.action.frame_range)
-    frames = range(start, end + 1)
+    frames = range(imported.take.start, imported.take.end + 1)
     rotations = {name: np.empty((len(frames), 4)) for name in shared}
     locations = np.empty((len(frames), 3))
     for i, frame in enumerate(frames):
@@ -82,7 +85,8 @@ def cast(character: Character, path: str, name: str) -> None:
     path_to = target.pose.bones[hips.name].path_from_id
     _key(action, target, path_to("location"), frames, locations)
     target.data.pose_position = "POSE"
-    character.imported.action = action
+    slot = target.animation_data.action_slot
+    character.imported.take = dataclasses.replace(imported.take, action=action, slot=slot)
     character.imported.fps = imported.fps
     bpy.data.objects.remove(source, do_unlink=True)
 

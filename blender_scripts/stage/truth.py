@@ -1,8 +1,10 @@
 """The exact truth of an image, from the scene that made it.
 
-Every landmark is tied to the rig in the rest pose once, then read off the posed character: a bone's
-head, a point of a triangle, or a point interpolated between joints. Whether the camera sees it is
-decided by the body part that a ray from the camera meets first, not by depth: joints lie inside limbs.
+Every landmark is tied to the rig in the rest pose once, then read off the posed character: a bone's head, a point of the
+surface, or a point interpolated between joints. Whether it counts as visible is what an annotator would say who looks at
+the picture: is the place where it is in sight? A joint lies inside its limb, so the first surface on the ray may lie before
+it, by no more than a tolerance (``contract.VISIBLE_WITHIN_M``); a point of the surface must also be on a side that the
+camera sees.
 """
 
 from __future__ import annotations
@@ -10,55 +12,102 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import bpy
-import mathutils
 import numpy as np
-from mathutils.bvhtree import BVHTree
 
-from blender_scripts.contract import LANDMARKS
+from blender_scripts.contract import LANDMARKS, NO_PART, NOTHING_HIT, VISIBLE_WITHIN_M, sideless
 from blender_scripts.stage.camera import Pinhole
 from blender_scripts.stage.character import Character
-from blender_scripts.stage.errors import InputError
+from blender_scripts.stage.face import FacePoint, find_face, nearest_point
+from blender_scripts.stage.opacity import Opacity
 
 OUT_OF_FRAME, OCCLUDED, VISIBLE = 0, 1, 2
+#: Part of a foot's length that counts as its extreme: the corners of a boxy shoe, and not one of them, are its end.
+FOOT_END = 0.06
+#: Facing is that of the surface within this distance of a landmark, as an ear or a nose is round, metres.
+PATCH_M = 0.01
+#: Height of the person for which tolerances hold, metres; shorter ones have thinner limbs.
+TOLERANCE_HEIGHT_M = 1.7
+#: The mask must have a pixel so near a visible landmark at least, in pixels.
+MASK_NEAR_PIXELS = 2.0
 
 
 @dataclass(frozen=True)
 class Anchor:
     """How one landmark hangs on the character.
 
-    ``bone``: the head of ``bones[0]``. ``surface``: ``weights`` over ``vertices``.
-    ``interpolated``: ``bones[1] + weights[0] * (bones[1] - bones[0])``.
-    ``parts`` are the armature's bones whose surface counts as the landmark's own body part.
+    ``origin`` is ``bone`` (the head of ``bones[0]``), ``surface`` (``weights`` over ``vertices``), ``proportion`` (the same,
+    at a place that proportions gave and geometry did not), or ``interpolated``
+    (``bones[1] + weights[0] * (bones[1] - bones[0])``). ``parts`` are the armature's bones whose surface counts as the
+    landmark's own body part; ``patch`` (T, 3) the triangles around a point of the surface; ``tolerance_m`` how far before
+    the landmark the first surface may lie.
     """
 
     origin: str
     parts: frozenset[str]
+    tolerance_m: float
     bones: tuple[str, ...] = ()
     vertices: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
+    patch: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a camera sees of the 33 landmarks; each field (33,).
+
+    ``in_frame`` bool; ``occluder_gap_m`` how far before the landmark the first surface on its ray lies, 0 where none does;
+    ``facing`` the largest cosine between the camera's direction and the surface within a centimetre, NaN for joints;
+    ``first_hit_part`` the bone that owns the first surface, as an index into the armature's bones, ``NO_PART`` or
+    ``NOTHING_HIT``; ``visible`` bool; ``visible_part`` bool: in the frame, and the first surface is the landmark's own part.
+    """
+
+    in_frame: np.ndarray
+    occluder_gap_m: np.ndarray
+    facing: np.ndarray
+    first_hit_part: np.ndarray
+    visible: np.ndarray
+    visible_part: np.ndarray
+
+    @property
+    def visibility(self) -> np.ndarray:
+        """COCO's numbers, (33,) uint8: 0 outside the frame, 1 in it and not seen, 2 seen."""
+        return np.where(self.in_frame, np.where(self.visible, VISIBLE, OCCLUDED), OUT_OF_FRAME).astype(np.uint8)  # fmt: skip
 
 
 def anchor_landmarks(character: Character) -> list[Anchor]:
-    """Tie the 33 landmarks to the character, in MediaPipe's order; leaves it in the rest pose."""
+    """Tie the 33 landmarks to the character, in MediaPipe's order; leaves it in the rest pose.
+
+    What looks wrong with the face is added to the character's warnings.
+    """
     character.rest()
-    vertices = character.vertices()
+    vertices = character.rest_vertices
     rig_map = character.rig.map
-    face = _face_anchors(character, vertices)
+    face = find_face(character, vertices)
     anchors = []
     for name in LANDMARKS:
+        parts = frozenset(
+            character.rig.matching(rig_map["parts"]["face" if name in face else name])
+        )
+        scale = min(1.0, character.height / TOLERANCE_HEIGHT_M)
+        tolerance = VISIBLE_WITHIN_M[sideless(name)] * scale
         if name in face:
-            anchors.append(face[name])
+            anchors.append(_surface_anchor(character, vertices, face[name], parts, tolerance))
             continue
-        parts = frozenset(character.rig.matching(rig_map["parts"][name]))
         if name in rig_map["feet"]:
-            anchors.append(_foot_anchor(character, vertices, name, parts))
+            foot = _foot_point(character, vertices, name)
+            if foot is not None:
+                anchors.append(_surface_anchor(character, vertices, foot, parts, tolerance))
+                continue
+            ankle = rig_map["feet"][name]["along"][0]
+            anchors.append(Anchor("interpolated", parts, tolerance, bones=(ankle,) * 2, weights=(0.0,)))  # fmt: skip
             continue
         bone = next((b for b in rig_map["bones"][name] if character.rig.has(b)), None)
         if bone is not None:
-            anchors.append(Anchor("bone", parts, bones=(bone,)))
+            anchors.append(Anchor("bone", parts, tolerance, bones=(bone,)))
         else:
             near, far, factor = rig_map["fingers_missing"][name]
-            anchors.append(Anchor("interpolated", parts, bones=(near, far), weights=(factor,)))
+            anchors.append(Anchor("interpolated", parts, tolerance, bones=(near, far), weights=(factor,)))  # fmt: skip
+    character.imported.warnings.extend(face_faults(character, anchors))
     return anchors
 
 
@@ -69,7 +118,7 @@ def locate(character: Character, anchors: list[Anchor], vertices: np.ndarray) ->
     """
     points = np.empty((len(anchors), 3))
     for i, anchor in enumerate(anchors):
-        if anchor.origin == "surface":
+        if anchor.vertices:
             points[i] = np.asarray(anchor.weights) @ vertices[list(anchor.vertices)]
         elif anchor.origin == "bone":
             points[i] = character.joint(anchor.bones[0])
@@ -79,34 +128,89 @@ def locate(character: Character, anchors: list[Anchor], vertices: np.ndarray) ->
     return points
 
 
-def visibility(
-    character: Character, anchors: list[Anchor], points: np.ndarray, camera: Pinhole
-) -> np.ndarray:
-    """0 outside the frame, 2 if the first surface on the ray is the landmark's own part, else 1; (33,).
+def face_faults(character: Character, anchors: list[Anchor]) -> list[str]:
+    """What contradicts itself in a face, as sentences; in the rest pose. Nothing for a face that looks right."""
+    points = locate(character, anchors, character.rest_vertices)
+    front = character.rest_facing
+    left = np.cross((0.0, 0.0, 1.0), front)
+    head = character.joint(character.rig.map["head"])
+    # The side (left positive), depth (front positive) and height of each landmark from the head joint.
+    at = dict(zip(LANDMARKS, (points - head) @ np.stack([left, front, (0.0, 0.0, 1.0)]).T, strict=True))  # fmt: skip
+    faults = []
+    eyes, mouth = (at["left_eye"] + at["right_eye"]) / 2, (at["mouth_left"] + at["mouth_right"]) / 2
+    if not eyes[2] > at["nose"][2] > mouth[2]:
+        faults.append("nose, eyes and mouth are not one below the other")
+    corners = [at[f"{s}_eye_{c}"][2] for s in ("left", "right") for c in ("inner", "outer")]
+    if np.abs(np.array(corners) - eyes[2]).max() > 0.02:
+        faults.append("eye corners are more than 2 cm from the height of the eyes")
+    for part in ("eye", "eye_inner", "eye_outer", "ear", "mouth"):
+        names = (
+            (f"{part}_left", f"{part}_right")
+            if part == "mouth"
+            else (f"left_{part}", f"right_{part}")
+        )
+        here, there = at[names[0]] - eyes, (at[names[1]] - eyes) * (-1.0, 1.0, 1.0)
+        if np.linalg.norm(here - there) > 0.02:
+            faults.append(f"{part.replace('_', ' ')}: left and right do not mirror each other")
+    ears = (at["left_ear"] + at["right_ear"]) / 2
+    if not (ears[1] < eyes[1] and abs(ears[1]) < 0.08 and at["left_ear"][0] > at["left_eye"][0]):
+        faults.append("ears are not behind the eyes and beside the head")
+    return [f"face landmarks look wrong: {fault}" for fault in faults]
 
-    A ray that passes the character by counts as visible: nothing is in front of the landmark.
+
+def look(
+    character: Character,
+    anchors: list[Anchor],
+    points: np.ndarray,
+    vertices: np.ndarray,
+    camera: Pinhole,
+    mask: np.ndarray,
+    opacity: Opacity,
+) -> Sight:
+    """What ``camera`` sees of the landmarks.
+
+    Args:
+        points: (33, 3) as from ``locate``. vertices: (V, 3), in the same pose.
+        mask: (H, W) bool, the pixels of the person.
+        opacity: tells which surfaces rays pass.
     """
-    depsgraph = bpy.context.evaluated_depsgraph_get()
     scene = bpy.context.scene
-    pixels = camera.project(points)
-    depths = camera.to_camera(points)[:, 2]
-    origin = mathutils.Vector(camera.position)
+    depsgraph = bpy.context.evaluated_depsgraph_get()
     bone_names = character.surface.bone_names
-    result = np.empty(len(points), np.uint8)
+    pixels, depths = camera.project(points), camera.to_camera(points)[:, 2]
+    in_frame = (
+        (depths > 0)
+        & (pixels >= 0).all(axis=1)
+        & (pixels[:, 0] < camera.width)
+        & (pixels[:, 1] < camera.height)
+    )
+    count = len(points)
+    gap = np.zeros(count, np.float32)
+    facing = np.full(count, np.nan, np.float32)
+    part = np.full(count, NOTHING_HIT, np.int16)
+    visible, visible_part = np.zeros(count, bool), np.zeros(count, bool)
     for i, anchor in enumerate(anchors):
-        x, y = pixels[i]
-        if depths[i] <= 0 or not (0 <= x < camera.width and 0 <= y < camera.height):
-            result[i] = OUT_OF_FRAME
+        towards = points[i] - camera.position
+        distance = float(np.linalg.norm(towards))
+        if anchor.patch is not None:
+            facing[i] = _facing(vertices[anchor.patch], camera.position)
+        if not in_frame[i]:
             continue
-        towards = mathutils.Vector(points[i]) - origin
-        hit, _, _, polygon, obj, _ = scene.ray_cast(depsgraph, origin, towards.normalized())
-        if not hit:
-            result[i] = VISIBLE
-            continue
-        bone = character.surface.polygon_bone[obj.name][polygon]
-        own = bone >= 0 and bone_names[bone] in anchor.parts
-        result[i] = VISIBLE if own else OCCLUDED
-    return result
+        hit = opacity.first_hit(scene, depsgraph, camera.position, towards / distance)
+        own = hit is None
+        if hit is not None:
+            bone = int(character.surface.polygon_bone[hit.object][hit.polygon])
+            part[i] = bone if bone >= 0 else NO_PART
+            own = bone >= 0 and bone_names[bone] in anchor.parts
+            gap[i] = max(0.0, distance - hit.distance)
+        visible_part[i] = own
+        radius = max(MASK_NEAR_PIXELS, anchor.tolerance_m * camera.intrinsics[0, 0] / depths[i])
+        visible[i] = (
+            gap[i] <= anchor.tolerance_m
+            and not facing[i] <= 0
+            and _any_near(mask, pixels[i], radius)
+        )
+    return Sight(in_frame, gap, facing, part, visible, visible_part)
 
 
 def mask_box(mask: np.ndarray) -> tuple[np.ndarray, int]:
@@ -121,79 +225,57 @@ def mask_box(mask: np.ndarray) -> tuple[np.ndarray, int]:
     )
 
 
+def _facing(triangles: np.ndarray, eye: np.ndarray) -> float:
+    """The largest cosine between a triangle's normal and the direction to ``eye``; triangles (T, 3, 3)."""
+    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    to_eye = eye - triangles.mean(axis=1)
+    lengths = np.linalg.norm(normals, axis=1) * np.linalg.norm(to_eye, axis=1)
+    return float(((normals * to_eye).sum(axis=1) / np.maximum(lengths, 1e-20)).max())
+
+
+def _any_near(mask: np.ndarray, pixel: np.ndarray, radius: float) -> bool:
+    x, y = pixel
+    top, left = max(0, int(y - radius)), max(0, int(x - radius))
+    return bool(mask[top : int(y + radius) + 1, left : int(x + radius) + 1].any())
+
+
+def _surface_anchor(
+    character: Character,
+    vertices: np.ndarray,
+    point: FacePoint,
+    parts: frozenset[str],
+    tolerance: float,
+) -> Anchor:
+    """An anchor with the triangles around it, wound so that their normals point outwards in the rest pose."""
+    position = np.asarray(point.weights) @ vertices[list(point.vertices)]
+    triangles = character.surface.triangles
+    near = np.linalg.norm(vertices - position, axis=1) < PATCH_M
+    near[list(point.vertices)] = True
+    patch = triangles[near[triangles].any(axis=1)]
+    corners = vertices[patch]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    mean = normals.sum(axis=0)
+    around = vertices[_owned(character, set(parts))]
+    outwards = position - (around.min(axis=0) + around.max(axis=0)) / 2
+    # Triangles that look back into the body are the inside of a nostril or a lip.
+    patch = patch[(normals @ mean) > -0.2 * np.linalg.norm(normals, axis=1) * np.linalg.norm(mean)]
+    if mean @ outwards < 0:
+        patch = patch[:, ::-1]  # a mesh turned inside out, or mirrored
+    return Anchor(point.origin, parts, tolerance, vertices=point.vertices, weights=point.weights, patch=patch)  # fmt: skip
+
+
 def _owned(character: Character, bones: set[str]) -> np.ndarray:
     """Indices of the vertices whose dominant bone is one of ``bones``."""
     wanted = [i for i, n in enumerate(character.surface.bone_names) if n in bones]
     return np.flatnonzero(np.isin(character.surface.vertex_bone, wanted))
 
 
-def _face_anchors(character: Character, vertices: np.ndarray) -> dict[str, Anchor]:
-    rig_map = character.rig.map
-    parts = frozenset(character.rig.matching(rig_map["parts"]["face"]))
-    owned = _owned(character, set(parts))
-    if len(owned) < 20:
-        raise InputError(
-            f"{character.name}: no surface hangs on the head bone; weight the head to it"
-        )
-    front = character.rest_facing
-    up = np.array((0.0, 0.0, 1.0))
-    left = np.cross(up, front)
-    head = vertices[owned]
-    # Midline from the hips, as hair or a hat may make the head lopsided.
-    middle = float(character.joint(rig_map["head"]) @ left)
-    depth, side, height = head @ front, head @ left - middle, head @ up
-    top = float(height.max())
-    half_way = (depth.min() + depth.max()) / 2
-    chin = float(height[depth > half_way].min())
-    face_band = (height > chin + 0.3 * (top - chin)) & (height < chin + 0.7 * (top - chin))
-    half_width = (
-        float(np.abs(side[face_band]).max()) if face_band.any() else float(np.abs(side).max())
-    )
-
-    in_head = np.zeros(len(vertices), bool)
-    in_head[owned] = True
-    triangles = character.surface.triangles
-    triangles = triangles[in_head[triangles].all(axis=1)]
-    tree = BVHTree.FromPolygons(vertices.tolist(), triangles.tolist())
-    centre = float(np.median(depth))
-    anchors = {}
-    for name, where in rig_map["face"].items():
-        if name == "about":
-            continue
-        eye = {"left_eye": "LeftEye", "right_eye": "RightEye"}.get(name)
-        if eye and character.rig.has(eye):
-            anchors[name] = Anchor("bone", parts, bones=(eye,))
-            continue
-        level = chin + where["height"] * (top - chin)
-        if where["from"] == "front":
-            start = (middle + where["lateral"] * half_width) * left + (depth.max() + 1.0) * front
-            direction = -front
-        else:
-            sign = 1.0 if where["from"] == "left" else -1.0
-            start = (middle + sign * (half_width + 1.0)) * left + centre * front
-            direction = -sign * left
-        start = start + level * up
-        hit, _, index, _ = tree.ray_cast(mathutils.Vector(start), mathutils.Vector(direction))
-        if hit is None:
-            hit, _, index, _ = tree.find_nearest(mathutils.Vector(start + direction))
-        corners = triangles[index]
-        weights = _barycentric(np.array(hit), vertices[corners])
-        anchors[name] = Anchor(
-            "surface",
-            parts,
-            vertices=tuple(int(c) for c in corners),
-            weights=tuple(float(w) for w in weights),
-        )
-    return anchors
-
-
-def _foot_anchor(
-    character: Character, vertices: np.ndarray, name: str, parts: frozenset[str]
-) -> Anchor:
+def _foot_point(character: Character, vertices: np.ndarray, name: str) -> FacePoint | None:
+    """The middle of the rearmost or foremost end of a foot's lower half; None where no surface hangs on its bones."""
     where = character.rig.map["feet"][name]
     owned = _owned(character, character.rig.matching(where["bones"]))
     if not len(owned):
-        return Anchor("interpolated", parts, bones=(where["along"][0],) * 2, weights=(0.0,))
+        return None
     ankle, toe = where["along"]
     along = character.rest_facing
     if character.rig.has(toe):
@@ -203,12 +285,17 @@ def _foot_anchor(
     foot = vertices[owned]
     low = foot[:, 2] < foot[:, 2].min() + 0.5 * np.ptp(foot[:, 2])
     reach = foot @ along * (1.0 if where["end"] == "front" else -1.0)
-    best = owned[np.where(low, reach, -np.inf).argmax()]
-    return Anchor("surface", parts, vertices=(int(best),), weights=(1.0,))
-
-
-def _barycentric(point: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Weights (3,) of ``corners`` (3, 3) that give ``point``."""
-    a, b = corners[1] - corners[0], corners[2] - corners[0]
-    solution, *_ = np.linalg.lstsq(np.stack([a, b], axis=1), point - corners[0], rcond=None)
-    return np.array([1 - solution.sum(), *solution])
+    end = low & (reach > reach[low].max() - FOOT_END * np.ptp(reach))
+    # The middle between the outermost ones in each direction: a mean would lean to where the mesh is dense.
+    sideways = np.cross((0.0, 0.0, 1.0), along)
+    across, heights = foot[end] @ sideways, foot[end][:, 2]
+    forward = reach[end].max() * (1.0 if where["end"] == "front" else -1.0)
+    middle = [(values.min() + values.max()) / 2 for values in (across, heights)]
+    target = middle[0] * sideways + forward * along + np.array((0.0, 0.0, middle[1]))
+    inside = np.zeros(len(vertices), bool)
+    inside[owned] = True
+    triangles = character.surface.triangles
+    triangles = triangles[inside[triangles].all(axis=1)]
+    if not len(triangles):
+        return None
+    return nearest_point(vertices, triangles, target)

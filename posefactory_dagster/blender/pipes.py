@@ -141,8 +141,8 @@ class BlenderResource(dg.ConfigurableResource):
 def _task(key: str, work: Work, scratch: Path, *, local: bool) -> CharacterTask:
     names = [n for n in ("skin.fbx", "motion.fbx") if n in work.source.files]
     where = {n: str(p) for n, p in work.source.paths(names).items()} if local else dict(zip(names, names, strict=True))  # fmt: skip
-    return CharacterTask(
-        key, where["skin.fbx"], str(scratch / key) if local else key, where.get("motion.fbx")
+    return work.task(
+        where["skin.fbx"], where.get("motion.fbx"), str(scratch / key) if local else key
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blender_scripts.contract import RenderSettings, render_files, sample_frames
+from blender_scripts.contract import CharacterTask, RenderSettings, render_files, sample_frames
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, SetRef
 
@@ -23,6 +23,23 @@ class Work:
         """The object key of a file of the set."""
         ref = self.ref
         return layout.set_file(ref.asset, ref.partition, ref.identity, attempt, name)
+
+    def task(self, skin: str, motion: str | None, output: str) -> CharacterTask:
+        """The character's part of a job.
+
+        Args:
+            skin, motion: paths or names of the files, as the machine that renders knows them.
+            output: where the files of the set go there.
+        """
+        inputs = self.source.inputs
+        return CharacterTask(
+            self.ref.partition,
+            skin,
+            output,
+            motion,
+            take=inputs["skin"].get("take"),
+            motion_take=inputs.get("motion", {}).get("take"),
+        )
 
     def images(self, settings: RenderSettings) -> int:
         """How many images it will have."""

@@ -13,7 +13,7 @@ from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.characters import intake
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
-from posefactory_dagster.settings import environment
+from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
@@ -36,7 +36,9 @@ def character(
     plans: dict[str, intake.CharacterPlan] = {}
     for key in ledger.keys:
         try:
-            plans[key] = intake.plan(sets.store, found, key, environment().max_upload_mb)
+            plans[key] = intake.plan(
+                sets.store, found, key, environment().max_upload_mb, project_settings().takes
+            )
         except (intake.UploadError, SlugError, SettingsError, OSError) as error:
             ledger.bad(key, str(error))
     todo = []
@@ -64,6 +66,10 @@ def character(
                     skin=str(folder / "skin.fbx"),
                     motion=str(folder / "motion.fbx") if planned.motion else None,
                     output=str(folder),
+                    skin_name=planned.skin.file_name,
+                    motion_name=planned.motion.file_name if planned.motion else "",
+                    take=planned.inputs["skin"].get("take"),
+                    motion_take=planned.inputs.get("motion", {}).get("take"),
                 )
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,9 +15,11 @@ from posefactory_dagster.storage.store import Store
 
 ASSET = "character"
 #: Raised when inspection means something else, so that all characters are inspected again.
-INSPECTION_VERSION = 2
+INSPECTION_VERSION = 3
 BINARY_MAGIC = b"Kaydara FBX Binary  \x00"
 SMALLEST_FBX = 100
+#: This byte of a binary file is 1 where its numbers are big-endian.
+BIG_ENDIAN_AT = 22
 
 
 class UploadError(ValueError):
@@ -125,10 +128,11 @@ def check_file(path: Path, name: str, max_mb: float) -> None:
     if head.startswith(BINARY_MAGIC):
         if size < SMALLEST_FBX:
             raise UploadError(f"{name}: truncated FBX of {size} bytes; upload it again")
-        _check_length(path, name, size)
+        if head[BIG_ENDIAN_AT] == 0:  # of the other kind, Blender is the judge
+            _check_length(path, name, size)
         return
-    text = head.lstrip(b"\xef\xbb\xbf \r\n\t")
-    if text.startswith(b";") and b"FBX" in text[:100]:
+    # An ASCII file usually begins with a comment that names FBX, and need not.
+    if b"\x00" not in head and (b"FBXHeaderExtension" in head or b"; FBX" in head[:200]):
         return
     raise UploadError(
         f"{name}: not an FBX file, whatever its name says; export as FBX (binary, 7.x)"
@@ -176,8 +180,17 @@ class CharacterPlan:
     identity: str
 
 
-def plan(store: Store, found: dict[str, list[Upload]], key: str, max_mb: float) -> CharacterPlan:
+def plan(
+    store: Store,
+    found: dict[str, list[Upload]],
+    key: str,
+    max_mb: float,
+    takes: Mapping[str, str] | None = None,
+) -> CharacterPlan:
     """Resolve a key to its files and its identity.
+
+    Args:
+        takes: by the name of a skin or a motion, which of the file's animations plays.
 
     Raises:
         UploadError, SlugError: the key or a file is at fault.
@@ -197,6 +210,9 @@ def plan(store: Store, found: dict[str, list[Upload]], key: str, max_mb: float) 
             "sha256": file_sha256(path),
             "size": path.stat().st_size,
         }
+        if take := (takes or {}).get(upload.key):
+            inputs[role]["take"] = take
     contents = {role: value["sha256"] for role, value in inputs.items()}
+    contents |= {f"{role}_take": v["take"] for role, v in inputs.items() if "take" in v}
     identity = identity_of(ASSET, contents, {"inspection_version": INSPECTION_VERSION})
     return CharacterPlan(key, skin, motion, inputs, identity)

@@ -1,12 +1,13 @@
 """Prove a render set's truth by pixels that do not come from its code.
 
 Usage: prove_truth.py SKIN MOTION|- FRAME. Prints the landmarks' errors against small bright spheres
-that Blender itself parents to bones and vertices, and how visibility compares with an image of part
-numbers, rasterized by Cycles.
+that Blender itself parents to bones and vertices, and how what rays say of sight compares with an image of part
+numbers and an image of depth, rasterized by Cycles and read by code of this file.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -19,10 +20,18 @@ sys.path.insert(0, str(ROOT))
 import bpy
 import numpy as np
 
-from blender_scripts.contract import LANDMARKS, RenderSettings, view_azimuths
+from blender_scripts.contract import (
+    LANDMARKS,
+    NOTHING_HIT,
+    VISIBLE_WITHIN_M,
+    RenderSettings,
+    sideless,
+    view_azimuths,
+)
 from blender_scripts.stage import camera, fbx, film, truth
 from blender_scripts.stage.character import load_character
 from blender_scripts.stage.motion import cast
+from blender_scripts.stage.opacity import Opacity
 
 SIZE = 1024
 RADIUS = 0.012
@@ -46,7 +55,7 @@ def main() -> None:
     cameras = [camera.place(settings, box, front, a) for _, a in view_azimuths(8)]
     with tempfile.TemporaryDirectory() as folder:
         answer = {
-            "parts": compare_parts(character, anchors, points, cameras, Path(folder)),
+            "sight": compare_sight(character, anchors, points, vertices, cameras, Path(folder)),
             "markers": compare_markers(character, anchors, points, cameras[:3], Path(folder)),
         }
     print("ANSWER " + json.dumps(answer), flush=True)
@@ -75,8 +84,12 @@ def compare_markers(character, anchors, points, cameras, folder: Path) -> dict[s
     errors: dict[str, float] = {}
     scale = character.armature.matrix_world.to_scale()[0]
     for name, anchor, point in zip(LANDMARKS, anchors, points, strict=True):
-        if anchor.origin == "interpolated" or len(anchor.vertices) > 1:
+        if anchor.origin == "interpolated":
             continue
+        if anchor.vertices:  # Blender parents to a vertex, so the heaviest one stands for the point
+            heaviest = anchor.vertices[int(np.argmax(anchor.weights))]
+            anchor = dataclasses.replace(anchor, vertices=(heaviest,), weights=(1.0,))
+            (point,) = truth.locate(character, [anchor], character.vertices())
         bpy.ops.mesh.primitive_ico_sphere_add(radius=RADIUS, subdivisions=3)
         marker = bpy.context.object
         marker.data.materials.append(white)
@@ -88,15 +101,14 @@ def compare_markers(character, anchors, points, cameras, folder: Path) -> dict[s
             marker.location = (0, -bone.length, 0)  # a bone's children start at its tail
             marker.scale = (1 / scale,) * 3
         else:
-            (vertex,) = anchor.vertices
             owner = next(
-                m for m in reversed(character.meshes) if character.surface.offsets[m.name] <= vertex
+                m
+                for m in reversed(character.meshes)
+                if character.surface.offsets[m.name] <= heaviest
             )
             marker.parent = owner
-            marker.parent_type = "VERTEX"
-            marker.parent_vertices[0] = (
-                vertex - character.surface.offsets[owner.name]
-            )  # no scale passed on
+            marker.parent_type = "VERTEX"  # no scale passed on
+            marker.parent_vertices[0] = heaviest - character.surface.offsets[owner.name]
         bpy.context.view_layer.update()
         for pinhole in cameras:
             camera.film(pinhole)
@@ -124,12 +136,13 @@ def to_linear(srgb: np.ndarray) -> np.ndarray:
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
-def compare_parts(character, anchors, points, cameras, folder: Path) -> dict[str, int]:
-    """Counts of landmarks that agree, disagree, and lie on an edge between parts."""
+def compare_sight(character, anchors, points, vertices, cameras, folder: Path) -> dict[str, int]:
+    """Counts of landmarks: what the ray meets first, how far before the landmark, and whether it is visible."""
     scene = bpy.context.scene
     scene.cycles.pixel_filter_type = "BOX"
     scene.cycles.filter_width = 0.01
     bones = [b.name for b in character.armature.data.bones]
+    opacity = Opacity(character.meshes)
     materials = [emission(f"part {i}", (i + 1) / 255) for i in range(len(bones) + 1)]
     for mesh in character.meshes:
         groups = {g.index: bones.index(g.name) for g in mesh.vertex_groups if g.name in bones}
@@ -143,23 +156,66 @@ def compare_parts(character, anchors, points, cameras, folder: Path) -> dict[str
         for polygon in mesh.data.polygons:
             corners = [heaviest[v] for v in polygon.vertices]
             polygon.material_index = max(set(corners), key=corners.count)
-    counts = {"agree": 0, "disagree": 0, "edge": 0}
+    names = (
+        "part_agree",
+        "part_disagree",
+        "gap_agree",
+        "gap_disagree",
+        "visible_agree",
+        "visible_disagree",
+        "within_tolerance",
+        "edge",
+    )
+    counts = dict.fromkeys(names, 0)
+    scale = min(1.0, character.height / truth.TOLERANCE_HEIGHT_M)
     for pinhole in cameras:
         camera.film(pinhole)
         picture = film.shoot(folder, None)
         part = np.rint(to_linear(picture.rgba[..., 0]) * 255).astype(int) - 1
-        part[picture.rgba[..., 3] < 0.5] = -2  # nothing there
-        seen = truth.visibility(character, anchors, points, pinhole)
-        for anchor, point, visible in zip(anchors, points, seen, strict=True):
+        part[picture.rgba[..., 3] < 0.5] = NOTHING_HIT
+        sight = truth.look(character, anchors, points, vertices, pinhole, picture.mask, opacity)
+        rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
+        focal, centre = pinhole.intrinsics[0, 0], pinhole.intrinsics[:2, 2]
+        slant = np.hypot(1.0, np.hypot((columns - centre[0]) / focal, (rows - centre[1]) / focal))
+        along_ray = (
+            picture.distance * slant
+        )  # metres from the camera, where depth is along its axis
+        for i, (name, anchor, point) in enumerate(zip(LANDMARKS, anchors, points, strict=True)):
             x, y = np.floor(pinhole.project(point[None])[0]).astype(int)
-            own = {bones.index(b) for b in anchor.parts} | {-2}
-            around = [int(p) in own for p in part[y - 1 : y + 2, x - 1 : x + 2].ravel()]
-            if len(set(around)) > 1:
+            window = slice(y - 1, y + 2), slice(x - 1, x + 2)
+            around, near = part[window].ravel(), along_ray[window]
+            flat = np.isfinite(near).all() and np.ptp(near) < 0.01
+            if len(set(around.tolist())) > 1 or not (flat or (around == NOTHING_HIT).all()):
                 counts["edge"] += 1
-            elif around[0] == (visible == truth.VISIBLE):
-                counts["agree"] += 1
-            else:
-                counts["disagree"] += 1
+                continue
+            own = {bones.index(b) for b in anchor.parts} | {NOTHING_HIT}
+            right = (int(around[0]) in own) == bool(sight.visible_part[i])
+            counts["part_agree" if right else "part_disagree"] += 1
+            distance = float(np.linalg.norm(point - pinhole.position))
+            gap = max(0.0, distance - float(near[1, 1])) if flat else 0.0
+            close = abs(gap - float(sight.occluder_gap_m[i])) < 0.005
+            counts["gap_agree" if close else "gap_disagree"] += 1
+            tolerance = VISIBLE_WITHIN_M[sideless(name)] * scale
+            if abs(gap - tolerance) < 0.005:
+                counts["edge"] += 1
+                continue
+            seen = gap <= tolerance
+            if anchor.vertices and seen:
+                # A point of the surface is in sight where pixels around it show the surface around it.
+                r = max(1, round(truth.PATCH_M * focal / distance))
+                there = np.s_[y - r : y + r + 1, x - r : x + r + 1]
+                lateral = (
+                    np.hypot(columns[there] - 0.5 - x, rows[there] - 0.5 - y) / focal
+                ) * distance
+                reach = np.hypot(lateral, along_ray[there] - distance)
+                in_sight = bool((reach < truth.PATCH_M).any())
+                if not in_sight and gap > truth.PATCH_M / 2:
+                    counts["within_tolerance"] += (
+                        1  # an ear from behind: not itself in sight, and told by the rule
+                    )
+                    continue
+                seen = in_sight
+            counts["visible_agree" if seen == sight.visible[i] else "visible_disagree"] += 1
     return counts
 
 

@@ -8,16 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from blender_scripts.contract import CharacterTask, RenderSettings, SettingsError
+from blender_scripts.contract import LANDMARKS, CharacterTask, RenderSettings, SettingsError
 from blender_scripts.supervise import Outcome
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.process import run_job
 from posefactory_dagster.characters.intake import UploadError, check_file
+from tests.blender import fbx_bytes
 from tests.conftest import SAMPLES, SMALL, Factory
 
 SAMPLE = SAMPLES / "ada_walk.fbx"
+#: What a hostile file might print, to be taken for the worker's word.
+FORGED = '{"event": "failed", "key": "zz_good", "error": "forged"}'
 
 
 @pytest.mark.parametrize(
@@ -59,6 +64,22 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Outcom
     data = bytearray(SAMPLE.read_bytes())
     data[1000:60000] = bytes(59000)
     (folder / "damaged.fbx").write_bytes(data)
+    sample = SAMPLE.read_bytes()
+    shared = (folder / "sharedtex.fbx").read_bytes()
+    patched = {
+        "hidden": fbx_bytes.hide((folder / "proxy.fbx").read_bytes(), "Proxy"),
+        "weights": fbx_bytes.weights_outside(sample),
+        "longkey": fbx_bytes.last_key_at(sample, 1e6 / 30),
+        "dotpath": fbx_bytes.rename_paths(shared, "."),
+        "evilpath": fbx_bytes.rename_paths(shared, f"x\n{FORGED}\n"),
+        "many": fbx_bytes.many_models(sample, 25_000),
+        "bigendian": fbx_bytes.big_endian(sample),
+    }
+    for name, content in patched.items():
+        (folder / f"{name}.fbx").write_bytes(content)
+    (folder / "ascii.fbx").write_text(
+        "FBXHeaderExtension:  {\n\tFBXVersion: 7400\n}\nObjects: {\n}\n"
+    )
     shutil.copyfile(SAMPLE, folder / "zz_good.fbx")
     tasks = [
         CharacterTask(p.stem, str(p), str(folder / f"out_{p.stem}"))
@@ -77,7 +98,15 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Outcom
             "lacks_bones",
             "lacks .*RightHand.*LeftLeg|lacks .*LeftLeg.*RightHand|lacks RightHand, LeftLeg",
         ),
-        ("two_armatures", "2 armatures"),
+        ("two_people", "2 people in it"),
+        ("weights", "skin weights for vertices that its mesh does not have"),
+        ("longkey", "an animation of 33333 s"),
+        ("many", "objects, over the limit"),
+        ("bigendian", "Unsupported version"),
+        ("ascii", "finds nothing in it"),
+        ("exchanged", "left and right are exchanged"),
+        ("faraway", "keys that are no pose"),
+        ("pose", "--motion pose"),
         ("zero_scale", "scaled to zero|no size|no person's height"),
         ("nan", "not numbers|not a number"),
         ("damaged", "."),
@@ -100,6 +129,123 @@ def test_a_texture_outside_is_a_warning_and_never_read(outcomes: Any) -> None:
     assert result["outside_texture"].error is None
     document = json.loads((folder / "out_outside_texture" / "truth.json").read_text())
     assert any("secret.png" in w and "embedded" in w for w in document["warnings"])
+
+
+def truth_of(outcomes: Any, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    result, folder = outcomes
+    assert result[name].error is None, result[name].error
+    with np.load(folder / f"out_{name}" / "truth.npz") as arrays:
+        document = json.loads((folder / f"out_{name}" / "truth.json").read_text())
+        return document, {n: arrays[n] for n in arrays.files}
+
+
+def test_a_mesh_on_a_bone_follows_it_and_a_loose_one_is_left_out(outcomes: Any) -> None:
+    document, a = truth_of(outcomes, "prop")
+    assert [w for w in document["warnings"] if "Stone" in w] == document["warnings"]
+    plain = truth_of(outcomes, "zz_good")[0]
+    assert document["height_m"] == pytest.approx(plain["height_m"], abs=1e-3)
+    wrist = LANDMARKS.index("right_wrist")
+    parts = [document["parts"][p] for p in a["first_hit_part"][:, wrist]]
+    assert set(parts) == {"mixamorig:RightHand"} and not a["visible"][:, wrist].all()
+
+
+def test_the_longest_take_that_moves_is_used_and_another_by_name(
+    outcomes: Any, render: Callable[..., Any]
+) -> None:
+    document, _ = truth_of(outcomes, "takes")
+    assert document["take"] == "Walk" and document["frame_range"][1] > 50
+    file = outcomes[1] / "takes.fbx"
+    outcome, folder = render(file, kind="character")
+    facts = json.loads((folder / "facts.json").read_text())
+    assert {t["name"]: t["moves"] for t in facts["takes"]} == {"A_Still": False, "Walk": True}
+    task = CharacterTask("hero", str(file), str(folder.parent / "still"), take="A_Still")
+    still = run_job(new_job("render", [task], SMALL), folder.parent)["hero"]
+    assert still.error is None
+    assert json.loads((folder.parent / "still" / "truth.json").read_text())["take"] == "A_Still"
+    task = CharacterTask("hero", str(file), str(folder.parent / "none"), take="Run")
+    error = run_job(new_job("render", [task], SMALL), folder.parent)["hero"].error
+    assert error is not None and "no take 'Run'" in error and "A_Still, Walk" in error
+
+
+def test_shape_keys_play_and_do_not_hide_the_motion(outcomes: Any) -> None:
+    document, a = truth_of(outcomes, "shapekey")
+    assert document["frame_range"][1] > 50
+    plain = truth_of(outcomes, "zz_good")[1]
+    assert a["area"].mean() > 1.1 * plain["area"].mean()  # fat in the middle of the clip
+
+
+def mean_colour(outcomes: Any, name: str) -> np.ndarray:
+    folder = outcomes[1] / f"out_{name}"
+    with Image.open(next((folder / "images").iterdir())) as opened:
+        image = np.asarray(opened.convert("RGB")).astype(float)
+    with Image.open(next((folder / "masks").iterdir())) as opened:
+        return image[np.asarray(opened) > 127].mean(axis=0)
+
+
+def test_colours_survive_textures_that_share_a_path(outcomes: Any) -> None:
+    document, _ = truth_of(outcomes, "sametex")
+    assert any("colour and as normal map" in w for w in document["warnings"])
+    red, green, blue = mean_colour(outcomes, "sametex")
+    assert red > 1.5 * max(green, blue)
+    assert not truth_of(outcomes, "sharedtex")[0]["warnings"]
+    red, green, blue = mean_colour(outcomes, "sharedtex")
+    assert green > 1.5 * max(red, blue)
+
+
+def test_rays_pass_what_is_transparent(outcomes: Any) -> None:
+    _, a = truth_of(outcomes, "alpha")
+    _, plain = truth_of(outcomes, "zz_good")
+    knees = [LANDMARKS.index("left_knee"), LANDMARKS.index("right_knee")]
+    assert (a["visible"][:, knees] == plain["visible"][:, knees]).all() and plain["visible"][
+        0, knees
+    ].any()
+    assert np.abs(a["occluder_gap_m"][:, knees] - plain["occluder_gap_m"][:, knees]).max() < 0.002
+
+
+def test_meshes_that_the_file_hides_neither_show_nor_occlude(outcomes: Any) -> None:
+    document, a = truth_of(outcomes, "hidden")
+    assert [w for w in document["warnings"] if "Proxy" in w] == document["warnings"]
+    plain = truth_of(outcomes, "zz_good")[1]
+    assert (a["visible"] == plain["visible"]).all() and a["area"] == pytest.approx(
+        plain["area"], rel=0.02
+    )
+
+
+def test_odd_sizes_and_mirrors_are_mended_and_told(outcomes: Any) -> None:
+    warnings = {n: truth_of(outcomes, n)[0]["warnings"] for n in ("giant35", "inches", "centimetres", "mirrored", "second_armature")}  # fmt: skip
+    heights = {n: truth_of(outcomes, n)[0]["height_m"] for n in warnings}
+    assert heights["giant35"] == pytest.approx(3.36, rel=0.01) and heights[
+        "inches"
+    ] == pytest.approx(0.68, rel=0.01)
+    assert (
+        not warnings["giant35"]
+        and "inches" in warnings["inches"][0]
+        and "1.73 m" in warnings["inches"][0]
+    )
+    assert warnings["centimetres"] == ["170 units tall, taken as 1.70 m"]
+    assert (
+        "mirrored back" in warnings["mirrored"][0]
+        and "Armature.001" in warnings["second_armature"][0]
+    )
+    _, a = truth_of(outcomes, "mirrored")
+    _, plain = truth_of(outcomes, "zz_good")
+    assert a["visibility"].tolist() == plain["visibility"].tolist()
+    assert a["pixels"] == pytest.approx(plain["pixels"], abs=0.05)
+
+
+def test_texture_names_are_those_of_the_file_and_forge_nothing(outcomes: Any) -> None:
+    assert outcomes[0]["evilpath"].error is None and outcomes[0]["dotpath"].error is None
+    assert outcomes[0]["zz_good"].error is None
+
+
+def test_a_pose_without_a_skin_can_be_cast(outcomes: Any, render: Callable[..., Any]) -> None:
+    pose = outcomes[1] / "pose.fbx"
+    outcome, folder = render(pose, kind="character", key="pose")
+    facts = json.loads((folder / "facts.json").read_text())
+    assert outcome.error is None and facts["kind"] == "motion" and not facts["has_motion"]
+    outcome, folder = render(SAMPLES / "chen_jack.fbx", pose, key="chen__pose")
+    assert outcome.error is None, outcome.error
+    assert len(json.loads((folder / "truth.json").read_text())["frames"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from blender_scripts.contract import (
-    CharacterTask,
-    Job,
-    RenderSettings,
-)
+from blender_scripts.contract import Job, RenderSettings
 from blender_scripts.supervise import Event, Outcome
 from posefactory_dagster.blender.work import RESULT, Work
 from posefactory_dagster.storage import layout
@@ -108,7 +104,7 @@ class Order:
                 digest = str(entry["sha256"])
                 inputs[f"{digest}.fbx"] = {"url": get(work.source.key(name)), "sha256": digest}
                 names[name] = f"{digest}.fbx"
-            tasks.append(CharacterTask(key, str(names["skin.fbx"]), key, names["motion.fbx"]))
+            tasks.append(work.task(str(names["skin.fbx"]), names["motion.fbx"], key))
         document: dict[str, Any] = {
             "job": dataclasses.replace(self.job, tasks=tuple(tasks)).to_dict(),
             "inputs": inputs,
