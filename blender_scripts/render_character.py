@@ -26,6 +26,7 @@ from blender_scripts.contract import (
 from blender_scripts.session import Stopwatch, TaskReport, run
 from blender_scripts.stage import camera, fbx, film, light, truth
 from blender_scripts.stage.character import load_character
+from blender_scripts.stage.errors import InputError
 from blender_scripts.stage.motion import cast
 from blender_scripts.stage.opacity import Opacity
 
@@ -133,6 +134,11 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
                 }
             )
             report.image(name, len(records), total)
+    if not any(r["area"] for r in records):
+        raise InputError(
+            f"{task.key}: nobody is in any of its {total} pictures; with the preset fixed, motions leave the frame: use the "
+            "preset fit, or fewer frames"
+        )
     with watch.stage("write"):
         arrays = {name: np.array(values) for name, values in columns.items()}
         arrays["origin"] = np.array([a.origin for a in anchors])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 STRIP_CELL = 120
 
@@ -56,3 +57,14 @@ def draw_motion_strip(skeleton: Path, target: Path) -> None:
             ]
             draw.line(xy, fill=(30, 60, 110), width=2)
     image.save(target)
+
+
+def landmark_colour(visibility: int) -> tuple[int, int, int]:
+    """The colour of a true landmark in pictures: green where it is seen, orange where it is hidden."""
+    return (20, 150, 60) if visibility == 2 else (235, 120, 0)
+
+
+@functools.cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font that ships with Pillow, ``size`` pixels tall."""
+    return ImageFont.load_default(size)

@@ -143,13 +143,21 @@ class GateSettings:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSettings:
-    """How characters are split; fractions add up to 1 with the train split as the rest."""
+    """How characters are split, and what enters; fractions add up to 1 with the train split as the rest.
+
+    ``negatives``: pictures that the person has left stay, without an annotation; else they are left out.
+    ``proportion_landmarks``: landmarks placed by proportion are labels like the others; else they are v = 0.
+    """
 
     val_fraction: float = 0.15
     test_fraction: float = 0.15
     split_seed: int = 0
+    negatives: bool = False
+    proportion_landmarks: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("negatives", "proportion_landmarks"):
+            _switch(name, getattr(self, name))
         _fraction("val_fraction", self.val_fraction)
         _fraction("test_fraction", self.test_fraction)
         if not isinstance(self.split_seed, int) or isinstance(self.split_seed, bool):

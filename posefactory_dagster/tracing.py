@@ -70,7 +70,7 @@ def _in_datasets(
         for file, entry in dataset.files.items():
             if not file.startswith("images/"):
                 continue
-            if entry["sha256"] == sha256 or (sha256 is None and file == f"images/{name}"):
+            if entry["sha256"] == sha256 or (sha256 is None and Path(file).name == name):
                 return dataset, file
     return None, name
 

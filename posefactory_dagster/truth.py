@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,10 @@ class Truth:
     """A render set's truth. N images, 33 landmarks; see ``arrays`` for what there is.
 
     ``arrays``: pixels (N, 33, 2) px, origin at the top-left corner; depth (N, 33) m; camera and world
-    (N, 33, 3) m; visibility (N, 33) 0, 1, 2; intrinsics and rotation (N, 3, 3), translation (N, 3)
-    in OpenCV's convention; bbox (N, 4) x, y, width, height px; area (N,) px; origin (33,).
+    (N, 33, 3) m; visibility (N, 33) 0, 1, 2; in_frame, visible and visible_part (N, 33) bool; occluder_gap_m (N, 33) m;
+    facing (N, 33) cosine, NaN for joints; first_hit_part (N, 33) index into the document's ``parts``; intrinsics and
+    rotation (N, 3, 3), translation (N, 3) in OpenCV's convention; bbox (N, 4) x, y, width, height px; area (N,) px; origin
+    (33,). Added here: measured (N, 33) bool, see ``measured``.
     """
 
     document: dict[str, Any]
@@ -33,5 +36,11 @@ def read_truth(renders: CommittedSet) -> Truth:
     """The truth of a committed render set."""
     files = renders.paths(["truth.json", "truth.npz"])
     document = json.loads(files["truth.json"].read_text("utf-8"))
-    with np.load(files["truth.npz"]) as arrays:
-        return Truth(document, {name: arrays[name] for name in arrays.files})
+    with np.load(files["truth.npz"], allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    return Truth(document, {**arrays, "measured": measured(arrays)})
+
+
+def measured(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which landmarks others can be measured by, (N, 33) bool: in the frame, and not placed by proportion."""
+    return (arrays["visibility"] > 0) & (arrays["origin"] != "proportion")

@@ -40,7 +40,7 @@ def dataset_of(factory: Factory) -> Path:
 
 
 def check_dataset(folder: Path, images: int) -> None:
-    for name, count in (("person_keypoints_17.json", 17), ("person_keypoints_33.json", 33)):
+    for name, count in (("person_keypoints_all.json", 17), ("person_keypoints_33_all.json", 33)):
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO(str(folder / "annotations" / name))
         records = coco.loadImgs(coco.getImgIds())
@@ -52,14 +52,23 @@ def check_dataset(folder: Path, images: int) -> None:
             assert len(annotation["keypoints"]) == 3 * count
             assert coco.annToMask(annotation).sum() == annotation["area"] > 0
         for image in coco.loadImgs(coco.getImgIds()):
-            assert (folder / image["file_name"]).is_file()
+            assert (folder / "images" / image["file_name"]).is_file()
+            assert (folder / image["depth"]).is_file()
             assert np.array(image["rotation"]) @ np.array(image["rotation"]).T == pytest.approx(
                 np.eye(3)
             )
     table = pd.read_parquet(folder / "landmarks.parquet")
     assert (table["variant"] == "").sum() == images * 33
-    assert set(table["file"]) == names
-    assert {"x_px", "mediapipe_x", "visibility", "origin", "split"} <= set(table.columns)
+    assert set(table["file"]) == {f"images/{n}" for n in names}
+    assert {"x_px", "mediapipe_x", "visibility", "occluder_gap_m", "origin", "split"} <= set(
+        table.columns
+    )
+    for split in ("train", "val", "test"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            part = COCO(str(folder / "annotations" / f"person_keypoints_{split}.json"))
+        assert {Path(i["file_name"]).name for i in part.dataset["images"]} == {
+            p.name for p in (folder / "images").glob(f"{split}/*") if p.suffix != ".jsonl"
+        }
     assert (folder / "contact_sheet.jpg").stat().st_size > 1000
 
 

@@ -35,6 +35,7 @@ from posefactory_dagster.quality.landmarker import Landmarkers
 from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, GateSettings
 from posefactory_dagster.styles import Style, read_style
+from posefactory_dagster.truth import measured
 from posefactory_dagster.variants.enhancers.base import Shot
 from posefactory_dagster.variants.enhancers.relight import Relight
 
@@ -89,7 +90,8 @@ class Person:
         assert outcome.error is None, outcome.error
         self.document = json.loads((folder / "renders" / "truth.json").read_text())
         with np.load(folder / "renders" / "truth.npz") as arrays:
-            self.arrays = {k: arrays[k] for k in arrays.files}
+            stored = {k: arrays[k] for k in arrays.files}
+            self.arrays = {**stored, "measured": measured(stored)}
         self.turns = self._turn(skin, rng)
         with np.load(folder / "turned" / "turned.npz") as arrays:
             self.turned = {k: arrays[k] for k in arrays.files}

@@ -8,7 +8,8 @@ import dagster as dg
 from posefactory_dagster import progress
 from posefactory_dagster.datasets import splits
 from posefactory_dagster.datasets.admission import admitted
-from posefactory_dagster.datasets.export import Member, export
+from posefactory_dagster.datasets.export import export
+from posefactory_dagster.datasets.members import Member
 from posefactory_dagster.partitions import CHARACTERS
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.quality.approval import ApprovalError, read_decisions
@@ -18,7 +19,7 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
 
 DATASET = "pose_dataset"
-DATASET_VERSION = 3
+DATASET_VERSION = 4
 
 
 def _all() -> dg.AssetIn:
@@ -62,7 +63,11 @@ def pose_dataset(
             description="no character is labelled yet; run `posefactory run --all` first",
             allow_retries=False,
         )
-    split = splits.assign({k: m[0].inputs["skin_sha256"] for k, m in complete.items()}, settings)
+    split = splits.assign(
+        {k: m[0].inputs["skin_sha256"] for k, m in complete.items()},
+        {k: m[0].facts["frames"] for k, m in complete.items()},
+        settings,
+    )
     decisions = read_decisions(sets.store)
     for error in decisions.errors.values():
         context.log.error(error)
@@ -78,12 +83,12 @@ def pose_dataset(
             variants = admitted(sets.store, made, decisions) if made else []
         except ApprovalError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
-        members.append(Member(key, split[key], *complete[key], tuple(variants)))
+        members.append(Member(key, *complete[key], tuple(variants)))
     inputs = {
         "sets": [
             dataclasses.astuple(s.ref) for m in members for s in (m.renders, m.labels, m.accuracy)
         ],
-        "splits": {m.key: m.split for m in members},
+        "splits": split.document(),
         "variants": [
             [m.key, v.variant, v.image.sha256] for m in members for v in m.variants if v.image
         ],
@@ -95,8 +100,10 @@ def pose_dataset(
         with sets.scratch() as scratch:
             figures = export(
                 members,
+                split,
                 sets.store,
                 scratch,
+                settings,
                 lambda done, total: progress.tell("export", done, total),
             )
             committed = sets.commit(ref, scratch, inputs=inputs, settings=values, facts=figures)

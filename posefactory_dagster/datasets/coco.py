@@ -1,4 +1,4 @@
-"""COCO keypoints files, with COCO's 17 keypoints or MediaPipe's 33."""
+"""COCO keypoints files, with COCO's 17 keypoints or MediaPipe's 33, and the sigmas by which OKS weighs them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,31 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
+from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS, sideless
 
 #: COCO's own limbs between its 17 keypoints, 1-based as in its files (COCO 2017 annotations).
 COCO_SKELETON = [
     [16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8],
     [7, 9], [8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
 ]  # fmt: skip
+
+#: OKS's constants by landmark: COCO's own for its 17, COCO-WholeBody's (Jin et al., ECCV 2020, ``myeval_wholebody.py``) for
+#: the rest: the corners of eyes and mouth, the first knuckles of index and pinky, the thumb's second joint, heel and big
+#: toe; where it has one for the left and another for the right, their mean.
+SIGMAS = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
+    "knee": 0.087, "ankle": 0.089, "eye_inner": 0.012, "eye_outer": 0.0145, "mouth": 0.009, "pinky": 0.020, "index": 0.026,
+    "thumb": 0.035, "heel": 0.080, "foot_index": 0.080,
+}  # fmt: skip
+
+
+def sigmas() -> dict[str, Any]:
+    """The sigmas of the 33, in the order of the 33-keypoint files; and where they come from."""
+    return {
+        "keypoints": list(LANDMARKS),
+        "sigmas": [SIGMAS[sideless(name)] for name in LANDMARKS],
+        "source": "COCO keypoints (17); COCO-WholeBody (the others; means of left and right)",
+    }
 
 
 def category(keypoints: Sequence[str]) -> dict[str, Any]:
@@ -42,23 +60,29 @@ def _mediapipe_skeleton() -> list[list[int]]:
     return limbs
 
 
+def keypoints_of(
+    keypoints: Sequence[str], pixels: np.ndarray, visibility: np.ndarray
+) -> np.ndarray:
+    """Keypoints of one person in COCO's form: (K, 3) of x, y in pixels and v, zeros where v is 0.
+
+    Args:
+        pixels: (33, 2). visibility: (33,), 0 not labelled, 1 labelled and not seen, 2 seen.
+    """
+    order = [LANDMARKS.index(name) for name in keypoints]
+    seen = visibility[order].astype(float)
+    points = np.where(seen[:, None] > 0, pixels[order], 0.0).round(3)
+    return np.column_stack([points, seen])
+
+
 def annotation(
-    image_id: int,
-    keypoints: Sequence[str],
-    pixels: np.ndarray,
-    visibility: np.ndarray,
-    bbox: np.ndarray,
-    mask: np.ndarray,
+    image_id: int, keypoints: np.ndarray, bbox: np.ndarray, mask: np.ndarray
 ) -> dict[str, Any]:
     """One person's annotation.
 
     Args:
-        pixels: (33, 2); visibility: (33,), 0 outside the frame, 1 occluded, 2 visible.
-        bbox: (4,) x, y, width, height. mask: (H, W) bool.
+        keypoints: (K, 3) as from ``keypoints_of``.
+        bbox: (4,) x, y, width, height in pixels. mask: (H, W) bool.
     """
-    order = [LANDMARKS.index(name) for name in keypoints]
-    seen = visibility[order].astype(int)
-    points = np.where(seen[:, None] > 0, pixels[order], 0.0).round(3)
     encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {
         "id": image_id,
@@ -68,8 +92,6 @@ def annotation(
         "bbox": [float(v) for v in bbox],
         "area": float(mask.sum()),
         "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")},
-        "keypoints": [
-            v for (x, y), s in zip(points, seen, strict=True) for v in (float(x), float(y), int(s))
-        ],
-        "num_keypoints": int((seen > 0).sum()),
+        "keypoints": [v for x, y, s in keypoints for v in (float(x), float(y), int(s))],
+        "num_keypoints": int((keypoints[:, 2] > 0).sum()),
     }

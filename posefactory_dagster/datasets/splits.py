@@ -1,39 +1,112 @@
-"""Which split a character belongs to: decided by its name alone, so it never moves."""
+"""Which split a picture belongs to: drawn by person, so that nobody is in two; by frame where there is one person only.
+
+Persons take their places in the order in which they were registered, so a set that grows moves nobody. Each goes where the
+wanted share is missed most; no split stays empty while there are persons enough.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from posefactory_dagster.settings import DatasetSettings
 from posefactory_dagster.slugs import split_key
 
 SPLITS = ("train", "val", "test")
+#: How far a draw may weigh against the shares, in persons; below a half, so that no share is missed by one.
+DRAW = 0.45
 
 
-def split_of_skin(skin: str, settings: DatasetSettings) -> str:
-    """The split of a skin, whatever other characters there are."""
-    digest = hashlib.sha256(f"{settings.split_seed}:{skin}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    if place < settings.test_fraction:
-        return "test"
-    if place < settings.test_fraction + settings.val_fraction:
-        return "val"
-    return "train"
+@dataclass(frozen=True)
+class Splits:
+    """The split of each key's pictures.
+
+    ``by_key`` holds one split for all pictures of a key. Where there is one person only, ``by_frame`` holds, for each of
+    its keys, the split of each frame, and ``by_key`` is empty.
+    """
+
+    by_key: Mapping[str, str]
+    by_frame: Mapping[str, Mapping[int, str]]
+
+    def of(self, key: str, frame: int) -> str:
+        """The split of a picture."""
+        return self.by_key[key] if key in self.by_key else self.by_frame[key][frame]
+
+    @property
+    def unit(self) -> str:
+        """What is drawn: ``person`` or ``frame``."""
+        return "frame" if self.by_frame else "person"
+
+    def document(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        frames = {
+            key: {s: sorted(f for f, at in frames.items() if at == s) for s in SPLITS}
+            for key, frames in self.by_frame.items()
+        }
+        return {"drawn_by": self.unit, "characters": {**self.by_key, **frames}}
 
 
-def assign(skin_sha256: Mapping[str, str], settings: DatasetSettings) -> dict[str, str]:
-    """Split of each key.
+def assign(
+    skin_sha256: Mapping[str, str], frames: Mapping[str, Sequence[int]], settings: DatasetSettings
+) -> Splits:
+    """The split of every picture.
 
-    All motions of a skin share its split, and so do keys whose skins are the same file: the one
-    registered first decides, so that growing the set moves nobody.
+    All motions of a skin share its split, and so do keys whose skins are the same file.
 
     Args:
         skin_sha256: digest of each key's skin file, in the order of registration.
+        frames: the frames of each key.
     """
-    leader: dict[str, str] = {}
-    result = {}
+    person: dict[str, str] = {}  # of each digest, the skin that was registered first
+    skins: dict[
+        str, str
+    ] = {}  # of each skin's name, that person: its file may have been replaced in one key
+    who = {}
     for key, digest in skin_sha256.items():
         skin, _ = split_key(key)
-        result[key] = split_of_skin(leader.setdefault(digest, skin), settings)
-    return result
+        who[key] = skins.setdefault(skin, person.setdefault(digest, skin))
+    persons = list(dict.fromkeys(who.values()))
+    if len(persons) == 1:
+        by_frame = {key: _frames(frames[key], settings) for key in who}
+        if any(len(set(f.values())) > 1 for f in by_frame.values()):
+            return Splits({}, by_frame)
+    places = _draw(persons, settings)
+    return Splits({key: places[name] for key, name in who.items()}, {})
+
+
+def _shares(settings: DatasetSettings) -> dict[str, float]:
+    rest = 1.0 - settings.val_fraction - settings.test_fraction
+    return {"train": rest, "val": settings.val_fraction, "test": settings.test_fraction}
+
+
+def _draw(persons: Sequence[str], settings: DatasetSettings) -> dict[str, str]:
+    shares = {s: share for s, share in _shares(settings).items() if share > 1e-9}
+    counts = dict.fromkeys(shares, 0)
+    places = {}
+    for number, name in enumerate(persons, start=1):
+
+        def missed(split: str, number: int = number, name: str = name) -> tuple[bool, float]:
+            digest = hashlib.sha256(f"{settings.split_seed}:{name}:{split}".encode()).digest()
+            draw = int.from_bytes(digest[:8], "big") / 2**64 * DRAW
+            empty = counts[split] == 0
+            # The empty ones come first, training before the others.
+            return empty, (shares[split] * len(shares) if empty else shares[split] * number - counts[split]) + draw  # fmt: skip
+
+        places[name] = max(shares, key=missed)
+        counts[places[name]] += 1
+    return places
+
+
+def _frames(frames: Sequence[int], settings: DatasetSettings) -> dict[int, str]:
+    """Runs of neighbouring frames, as neighbours look alike: first to train, then to val, the last to test."""
+    ordered = sorted(frames)
+    shares = _shares(settings)
+    sizes = {s: round(shares[s] * len(ordered)) for s in ("val", "test")}
+    for split in ("val", "test"):  # none is empty while there are frames enough
+        if shares[split] > 1e-9 and not sizes[split] and len(ordered) > 1 + sum(sizes.values()):
+            sizes[split] = 1
+    train = len(ordered) - sum(sizes.values())
+    names = ["train"] * train + ["val"] * sizes["val"] + ["test"] * sizes["test"]
+    return dict(zip(ordered, names, strict=True))

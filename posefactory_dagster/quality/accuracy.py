@@ -1,6 +1,6 @@
 """How well MediaPipe agrees with the truth. Torso length and alignment are defined here, once.
 
-PCK counts landmarks inside the frame; a person not found counts as all missed, so that silence is
+PCK counts landmarks inside the frame that were not placed by proportion; a person not found counts as all missed, so that silence is
 not rewarded. OKS comes from pycocotools, over COCO's 17 keypoints, with COCO's sigmas and the area
 of the person's mask.
 """
@@ -29,6 +29,8 @@ LIMB_PAIRS = [
     (INDEX[f"left_{j}"], INDEX[f"right_{j}"])
     for j in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 ]
+#: Landmarks that a person is aligned by, at least.
+FEWEST_ALIGNED = 8
 #: A swap: with left and right exchanged the limbs' mean error is under this part of what it was …
 SWAP_RATIO = 0.5
 #: … and what it was is over this part of the torso, as small errors say nothing about sides.
@@ -67,7 +69,7 @@ def align(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def keypoint_similarity(
     truth: np.ndarray,
-    visibility: np.ndarray,
+    measured: np.ndarray,
     boxes: np.ndarray,
     areas: np.ndarray,
     found: np.ndarray,
@@ -75,13 +77,13 @@ def keypoint_similarity(
     """OKS of each image, (N,); 0 where no person was found.
 
     Args:
-        truth: (N, 33, 2) pixels. visibility: (N, 33). boxes: (N, 4). areas: (N,) pixels.
+        truth: (N, 33, 2) pixels. measured: (N, 33) bool, which of them count. boxes: (N, 4). areas: (N,) pixels.
         found: (N, 33, 2) pixels, NaN where no person was found.
     """
     detected = np.isfinite(found[:, 0, 0])
     ground, guesses = [], []
     for i in range(len(truth)):
-        seen = visibility[i, COCO_INDEX]
+        seen = 2 * measured[i, COCO_INDEX].astype(int)
         points = np.where(seen[:, None] > 0, truth[i, COCO_INDEX], 0.0)
         ground.append(
             {
@@ -122,7 +124,7 @@ class Agreement:
     """MediaPipe against the truth, by image. N images.
 
     ``detected`` (N,) bool; ``error`` (N, 33) in torso lengths, NaN if not detected; ``in_frame``
-    (N, 33) bool; ``oks`` (N,); ``aligned_cm`` (N,) NaN if not detected; ``swapped`` (N,) bool.
+    (N, 33) bool, in the frame and not placed by proportion; ``oks`` (N,); ``aligned_cm`` (N,) NaN if not detected; ``swapped`` (N,) bool.
     """
 
     detected: np.ndarray
@@ -149,7 +151,9 @@ class Agreement:
             "pck_0.2": self.pck(0.2, where),
             "pck_0.1": self.pck(0.1, where),
             "oks": float(self.oks[where].mean()),
-            "aligned_error_cm": float(np.nanmean(aligned)) if detected.any() else float("nan"),
+            "aligned_error_cm": float(np.nanmean(aligned))
+            if np.isfinite(aligned).any()
+            else float("nan"),
             "swaps": int(self.swapped[where].sum()),
         }
 
@@ -175,14 +179,17 @@ def compare(arrays: dict[str, np.ndarray], labels: np.ndarray, size: tuple[int, 
         swapped = (crossed_error < SWAP_RATIO * plain_error) & (plain_error > SWAP_MIN_ERROR)
     aligned = np.full(len(found), np.nan)
     for i in np.flatnonzero(detected):
-        moved = align(labels[i, :, 5:8], arrays["world"][i])
-        aligned[i] = 100 * np.linalg.norm(moved - arrays["world"][i], axis=1).mean()
+        known = arrays["measured"][i]
+        if known.sum() >= FEWEST_ALIGNED:
+            world = arrays["world"][i, known]
+            moved = align(labels[i, known, 5:8], world)
+            aligned[i] = 100 * np.linalg.norm(moved - world, axis=1).mean()
     return Agreement(
         detected=detected,
         error=distance,
-        in_frame=arrays["visibility"] > 0,
+        in_frame=arrays["measured"],
         oks=keypoint_similarity(
-            arrays["pixels"], arrays["visibility"], arrays["bbox"], arrays["area"], found
+            arrays["pixels"], arrays["measured"], arrays["bbox"], arrays["area"], found
         ),
         aligned_cm=aligned,
         swapped=swapped & detected,

@@ -53,7 +53,9 @@ class Subject:
     ) -> Subject:
         """The image ``index`` of a render set's truth."""
         count = len(arrays["pixels"])
-        row = {k: v[index : index + 1] for k, v in arrays.items() if len(v) == count}
+        row = {
+            k: v[index : index + 1] for k, v in arrays.items() if k != "origin" and len(v) == count
+        }
         return cls(pixels, mask, row)
 
 
@@ -300,13 +302,13 @@ def _between(subject: Subject, raw: Measurement, enhanced: Measurement) -> tuple
     arrays, size = subject.arrays, np.array(subject.size)
     before, after = raw.landmarks[:, :2] * size, enhanced.landmarks[:, :2] * size
     similarity = accuracy.keypoint_similarity(
-        before[None], arrays["visibility"], arrays["bbox"], arrays["area"], after[None]
+        before[None], arrays["measured"], arrays["bbox"], arrays["area"], after[None]
     )
     torso = accuracy.torso_pixels(arrays["world"], arrays["depth"], arrays["intrinsics"][:, 0, 0])[
         0
     ]
     limbs = sorted({joint for pair in accuracy.LIMB_PAIRS for joint in pair})
-    seen = [j for j in limbs if arrays["visibility"][0, j] > 0]
+    seen = [j for j in limbs if arrays["measured"][0, j]]
     if not seen:
         return float(similarity[0]), float("nan")
     distance = np.linalg.norm(after[seen] - before[seen], axis=1) / torso

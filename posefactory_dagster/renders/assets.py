@@ -185,6 +185,8 @@ def _made_from(
             "frames": document["frames"],
             "views": len(document["images"]) // len(document["frames"]),
             "cropped_images": sum(i["cropped"] for i in document["images"]),
+            "empty_images": sum(not i["area"] for i in document["images"]),
+            "landmarks_by_proportion": document["origin"].count("proportion"),
             "warnings": document["warnings"],
             "seconds": dict(outcome.seconds),
             "peak_mb": outcome.peak_mb,

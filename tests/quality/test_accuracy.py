@@ -25,6 +25,7 @@ def scene() -> dict[str, np.ndarray]:
         "depth": np.full((1, 33), 2.0),
         "pixels": pixels,
         "visibility": np.full((1, 33), 2),
+        "measured": np.ones((1, 33), bool),
         "intrinsics": intrinsics,
         "bbox": np.array([[100.0, 50, 300, 400]]),
         "area": np.array([40000]),
@@ -68,7 +69,7 @@ def test_landmarks_out_of_frame_do_not_count() -> None:
     arrays = scene()
     moved = arrays["pixels"].copy()
     moved[0, 0] += 400
-    arrays["visibility"][0, 0] = 0
+    arrays["measured"][0, 0] = False
     agreement = accuracy.compare(arrays, labels_at(moved, arrays["world"]), (512, 512))
     assert agreement.pck(0.2) == 1
 

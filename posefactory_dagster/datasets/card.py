@@ -1,0 +1,148 @@
+"""The dataset's card: what it is, how it was made, which files there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from posefactory_dagster.datasets.members import Member, Picture
+from posefactory_dagster.datasets.splits import SPLITS, Splits
+from posefactory_dagster.slugs import split_key
+
+#: What Hugging Face calls the splits.
+HUGGING_FACE = {"train": "train", "val": "validation", "test": "test"}
+
+
+def split_text(figures: Mapping[str, Any]) -> str:
+    """How the pictures are split, in one sentence; the terminal and the card say the same."""
+    counts = ", ".join(f"{s} {figures['splits'][s]}" for s in SPLITS)
+    how = {
+        "person": "by person, so that nobody is in two",
+        "frame": "by frame, as there is one person only: add characters for a split by person",
+    }[figures["split_by"]]
+    empty = [s for s in SPLITS if not figures["splits"][s]]
+    hint = f"; {' and '.join(empty)} empty: add characters" if empty else ""
+    return f"images: {counts}; drawn {how}{hint}"
+
+
+def card(
+    members: Sequence[Member],
+    pictures: Mapping[str, Sequence[Picture]],
+    splits: Splits,
+    figures: Mapping[str, Any],
+) -> str:
+    """The text of the dataset's README.md, with the head that Hugging Face reads."""
+    agreement = ", ".join(
+        f"{name} {figures[name]:.3f}"
+        for name in ("detection_rate", "pck_0.2", "pck_0.1", "oks")
+        if name in figures
+    )
+    rows = "\n".join(
+        f"| {m.key} | {_split(m, splits)} | {len(pictures[m.key])} | {m.accuracy.facts['all']['pck_0.2']:.3f} "
+        f"| {_look(m.renders.settings)} | {m.renders.facts['cropped_images']} | {m.renders.facts['landmarks_by_proportion']} |"
+        for m in members
+    )
+    styles = _style_lines(pictures)
+    return f"""{_head(figures)}# Pose dataset
+
+{figures["characters"]} characters, {figures["images"]} images ({figures["variants"]} of them variants), {figures["labels"]} landmark labels.
+Splits, {split_text(figures)}.
+{_twins(members)}
+![contact sheet](contact_sheet.jpg)
+
+## How it was made
+
+Rigged 3D characters rendered with Blender; every label is computed from the scene that made the image.
+MediaPipe PoseLandmarker is measured against these labels on the renders and is not a label itself: {agreement},
+{figures["swaps"]} whole-body left/right swaps. A variant carries the labels of its render: each was judged against them
+and locked before it came here, by a gate whose recall and false rejections are published with Pose Factory (docs/gate.md).
+{styles}
+
+| character | split | images | MediaPipe PCK@0.2 | settings | cropped | landmarks by proportion |
+|---|---|---|---|---|---|---|
+{rows}
+
+Of the renders' landmarks {figures["landmarks_hidden"]} are hidden and {figures["landmarks_out_of_frame"]} out of the frame; {figures["empty_images"]} renders show nobody.
+
+## Files
+
+- `images/train|val|test/`: renders as PNG, one person an image; and variants of them, named `<render>__<style>_<variant>`, in
+  other places or looks. `masks/`: of the renders, 0 and 255; `depth/`: distance of the person's surface along the camera's axis in
+  millimetres (16 bits, 0 where there is none). A variant has the mask and the depth of its render; each COCO entry names them.
+- `annotations/person_keypoints_train|val|test|all.json`: COCO keypoints (17), `file_name` relative to `images/`;
+  `…_33_train|val|test|all.json`: MediaPipe's 33 landmarks in the same form, `sigmas_33.json` what OKS needs for them.
+  Each image carries its camera: `intrinsics` (3 x 3, pixels), `rotation` (3 x 3) and `translation` (3, metres), so that
+  `x_camera = rotation · x_world + translation`.
+- `data.yaml` and `labels/`: the 17 keypoints for Ultralytics: `yolo pose train data=data.yaml model=…`.
+- `images/*/metadata.jsonl`: labels for Hugging Face: `datasets.load_dataset("imagefolder", data_dir="images")`, or `load_dataset` on this folder.
+- `landmarks.parquet`: a row per image and landmark: truth (pixels, depth, camera and world coordinates in metres,
+  visibility and what it was decided by, origin) and MediaPipe's values beside it: `mediapipe_x` and `_y` in fractions of the image's
+  width and height, `_z` without a unit, `mediapipe_world_*` in metres from between the hips, y down. Variants have `mediapipe_x`, `_y` and
+  `_visibility`, as the gate saw them, and nothing in the other `mediapipe_*` columns.
+- `variants.json`: for each variant the render, prompts, parameters, seed, model and verdicts that made it what it is.
+- `splits.json`: the split of each character, or of its frames.
+
+## Conventions
+
+Pixels have their origin at the outer corner of the top-left pixel. Camera frames follow OpenCV (x right, y down, z forward),
+metres. Visibility (`v`): 2 where an annotator would see the place: it is in the frame, the first surface on the ray from the
+camera lies within a few centimetres of it (a joint lies inside its limb), and a point of the surface faces the camera; 1 in the frame
+and hidden; 0 outside the frame. `visible_part` in the table is another rule: the first surface belongs to the landmark's own body
+part. `origin` says whether a landmark is a joint of the rig (`bone`), a point of the skin (`surface`), extrapolated (`interpolated`)
+or placed by proportion where the character has no such feature (`proportion`); the last are v = 0 in the label files unless the
+setting `proportion_landmarks` says otherwise.
+
+## Licence
+
+Renders carry the terms of the characters that were put in. Mixamo characters are under Adobe's terms.
+"""
+
+
+def _head(figures: Mapping[str, Any]) -> str:
+    files = [
+        {"split": HUGGING_FACE[s], "path": f"images/{s}/*"} for s in SPLITS if figures["splits"][s]
+    ]
+    head = {
+        "task_categories": ["keypoint-detection"],
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n"
+
+
+def _split(member: Member, splits: Splits) -> str:
+    if member.key in splits.by_key:
+        return splits.by_key[member.key]
+    return " / ".join(dict.fromkeys(splits.by_frame[member.key].values()))
+
+
+def _look(settings: Mapping[str, Any]) -> str:
+    """A render set's settings in few words."""
+    return (
+        f"{settings['num_angles']} views, {settings['width']} x {settings['height']}, {settings['preset']}, "
+        f"{settings['background']}, {settings['engine']} {settings['samples']}, seed {settings['seed']}"
+    )
+
+
+def _style_lines(pictures: Mapping[str, Sequence[Picture]]) -> str:
+    """What made the variants, a line for each style."""
+    counts: dict[tuple[str, str, str, str], int] = {}
+    for variant in (p.variant for mine in pictures.values() for p in mine):
+        if variant is not None:
+            maker = variant.enhancer
+            name = (variant.style_name, maker["provider"], maker["model"], maker["version"])
+            counts[name] = counts.get(name, 0) + 1
+    return "\n".join(
+        f"- style `{style}`: {count} images by {provider}, {model} {version}"
+        for (style, provider, model, version), count in sorted(counts.items())
+    )
+
+
+def _twins(members: Sequence[Member]) -> str:
+    by_file: dict[str, list[str]] = {}
+    for m in members:
+        content = f"{m.renders.inputs['skin_sha256']} {split_key(m.key)[1]}"
+        by_file.setdefault(content, []).append(m.key)
+    same = [", ".join(keys) for keys in by_file.values() if len(keys) > 1]
+    return f"\n**The same file under several keys: {'; '.join(same)}.**\n" if same else ""

@@ -1,0 +1,71 @@
+"""What a dataset is made of: characters with their committed sets, and the pictures of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from posefactory_dagster.datasets.splits import Splits
+from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.storage.sets import CommittedSet
+from posefactory_dagster.truth import Truth
+
+
+@dataclass(frozen=True)
+class Member:
+    """One character: its three committed sets, all made from each other, and its locked variants."""
+
+    key: str
+    renders: CommittedSet
+    labels: CommittedSet
+    accuracy: CommittedSet
+    variants: tuple[Variant, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a dataset. ``index`` is its place in the truth; ``variant`` is None for a render.
+
+    ``name`` is its path below ``images/``; ``render`` the file name that its mask and depth have. ``empty`` says that the
+    person is not in it.
+    """
+
+    name: str
+    render: str
+    split: str
+    index: int
+    variant: Variant | None
+    empty: bool
+
+
+def pictures_of(
+    member: Member, truth: Truth, splits: Splits, *, negatives: bool
+) -> Iterator[Picture]:
+    """The pictures of a member, each render before its variants.
+
+    Args:
+        negatives: whether pictures that the person has left are kept.
+    """
+    by_file: dict[str, list[Variant]] = {}
+    for variant in member.variants:
+        by_file.setdefault(variant.source.file, []).append(variant)
+    empty = np.asarray(truth.arrays["area"]) == 0
+    for index, record in enumerate(truth.images):
+        if empty[index] and not negatives:
+            continue
+        render = f"{member.key}__{record['file']}"
+        split = splits.of(member.key, record["frame"])
+        yield Picture(f"{split}/{render}", render, split, index, None, bool(empty[index]))
+        for variant in by_file.get(record["file"], []):
+            name = f"{split}/{variant_name(member.key, variant)}"
+            yield Picture(name, render, split, index, variant, bool(empty[index]))
+
+
+def variant_name(key: str, variant: Variant) -> str:
+    """The file name of a variant in a dataset."""
+    assert variant.image is not None
+    ending = variant.image.key.rpartition(".")[2]
+    stem = variant.source.file.removesuffix(".png")
+    return f"{key}__{stem}__{variant.style_name}_{variant.variant[:8]}.{ending}"

@@ -1,0 +1,79 @@
+"""The dataset's table: a row per image and landmark, the truth and MediaPipe's values side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from blender_scripts.contract import LANDMARKS
+from posefactory_dagster.datasets.members import Member, Picture
+from posefactory_dagster.truth import Truth
+
+
+def landmark_table(member: Member, truth: Truth, pictures: Sequence[Picture]) -> pd.DataFrame:
+    """Rows of all pictures of a member.
+
+    Of MediaPipe's values, renders have all; variants have x, y and visibility, as the gate saw them in the variant, and
+    nothing (NaN) in the other columns.
+    """
+    plain = _truth_rows(member, truth)
+    tables = []
+    for picture in pictures:
+        rows = plain[picture.index].copy()
+        rows["file"] = f"images/{picture.name}"
+        rows["split"] = picture.split
+        if picture.variant is not None:
+            variant = picture.variant
+            rows["variant"], rows["style"] = variant.variant, variant.style_name
+            for column in (c for c in rows.columns if c.startswith("mediapipe_")):
+                rows[column] = np.nan
+            seen = ((variant.verdict or {}).get("enhanced") or {}).get("landmarks")
+            if seen is not None:
+                rows[["mediapipe_x", "mediapipe_y", "mediapipe_visibility"]] = np.array(seen)
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
+    """The rows of each render."""
+    count, width = len(truth.images), len(LANDMARKS)
+    arrays = truth.arrays
+
+    def repeated(name: str) -> np.ndarray:
+        return np.repeat([i[name] for i in truth.images], width)
+
+    columns: dict[str, Any] = {
+        "character": member.key,
+        "split": "",
+        "file": repeated("file"),
+        "variant": "",
+        "style": "",
+        "frame": repeated("frame"),
+        "view": repeated("view"),
+        "landmark": np.tile(np.arange(width), count),
+        "name": np.tile(LANDMARKS, count),
+        "origin": np.tile(arrays["origin"], count),
+        "x_px": arrays["pixels"][..., 0].ravel(),
+        "y_px": arrays["pixels"][..., 1].ravel(),
+        "depth_m": arrays["depth"].ravel(),
+    }
+    for name in ("visibility", "in_frame", "visible", "visible_part", "occluder_gap_m", "facing"):
+        columns[name] = arrays[name].ravel()
+    parts = np.array([*truth.document["parts"], "nothing", "no part"])
+    columns["first_hit_part"] = parts[
+        arrays["first_hit_part"].ravel()
+    ]  # -1 and -2 count from the end
+    for frame in ("camera", "world"):
+        for i, axis in enumerate("xyz"):
+            columns[f"{frame}_{axis}_m"] = arrays[frame][..., i].ravel()
+    table = pd.DataFrame(columns)
+    labels = pd.read_parquet(member.labels.path("labels.parquet"))
+    labels = labels[labels["detected"]].drop(columns=["frame", "view", "name", "detected"])
+    labels = labels.rename(
+        columns={c: f"mediapipe_{c}" for c in labels.columns if c not in ("file", "landmark")}
+    )
+    merged = table.merge(labels, on=["file", "landmark"], how="left")
+    return [merged.iloc[i * width : (i + 1) * width] for i in range(count)]
