@@ -310,6 +310,10 @@ class Job:
 #: Where the one-file module ``dagster_pipes`` lies; Blender's own Python cannot import it by name.
 PIPES_MODULE_VARIABLE = "POSEFACTORY_PIPES_MODULE"
 
+#: The file that a Blender process without Pipes writes its events to, a JSON line each. Its output is no place for them:
+#: importers print what strangers' files say.
+EVENTS_FILE_VARIABLE = "POSEFACTORY_EVENTS_FILE"
+
 #: Custom Pipes messages that a Blender process sends, in the field ``event``.
 EVENT_START = "start"
 EVENT_IMAGE = "image"

@@ -1,4 +1,4 @@
-"""How a script inside Blender talks to Dagster: Pipes messages, or lines on stdout without it."""
+"""How a script inside Blender talks to who started it: Pipes messages, or lines in a file of their own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
-from blender_scripts.contract import PIPES_MODULE_VARIABLE
+from blender_scripts.contract import EVENTS_FILE_VARIABLE, PIPES_MODULE_VARIABLE
 
 
 class Reporter(Protocol):
@@ -21,9 +22,20 @@ class Reporter(Protocol):
         """One custom message; ``values`` must be plain JSON."""
 
 
-class _StdoutReporter:
+class _FileReporter:
+    def __init__(self, path: str) -> None:
+        self._file = Path(path).open("a", encoding="utf-8")  # noqa: SIM115  (as long as the process is)
+
     def event(self, event: str, **values: Any) -> None:
-        print(json.dumps({"event": event, **values}), flush=True)
+        self._file.write(json.dumps({"event": event, **values}) + "\n")
+        self._file.flush()
+
+
+class _PrintingReporter:
+    """For a person who starts a script by hand; nobody reads these lines as events."""
+
+    def event(self, event: str, **values: Any) -> None:
+        print(event, values, flush=True)
 
 
 class _PipesReporter:
@@ -39,7 +51,8 @@ def open_reporter() -> Iterator[Reporter]:
     """A reporter for the life of the process."""
     module_path = os.environ.get(PIPES_MODULE_VARIABLE)
     if not module_path:
-        yield _StdoutReporter()
+        events = os.environ.pop(EVENTS_FILE_VARIABLE, None)
+        yield _FileReporter(events) if events else _PrintingReporter()
         return
     spec = importlib.util.spec_from_file_location("dagster_pipes", module_path)
     assert spec is not None and spec.loader is not None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
+from blender_scripts.confine import confine
 from blender_scripts.contract import (
     EVENT_DONE,
     EVENT_FAILED,
@@ -68,6 +69,7 @@ def run(work: Work) -> None:
     parser.add_argument("job", type=Path, help="the job document (JSON)")
     job = Job.from_dict(json.loads(parser.parse_args(arguments).job.read_text("utf-8")))
     exit_with_parent()
+    confine()
     failed = 0
     with open_reporter() as reporter:
         for task in job.tasks:
@@ -81,6 +83,13 @@ def run(work: Work) -> None:
             except OSError as error:
                 failed += 1
                 reason = f"{task.key}: cannot write its files ({error.strerror or error}); free disk space, or name another store with POSEFACTORY_STORE"
+                reporter.event(EVENT_FAILED, key=task.key, error=reason)
+            except MemoryError:
+                failed += 1
+                reason = (
+                    f"{task.key}: needs more memory than this machine may give it; make its textures and meshes smaller, or "
+                    "render it on a larger machine"
+                )
                 reporter.event(EVENT_FAILED, key=task.key, error=reason)
             except Exception as error:
                 failed += 1

@@ -16,15 +16,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blender_scripts.contract import EVENT_DONE, EVENT_FAILED, EVENT_START, Job
+from blender_scripts.confine import keep_others_out
+from blender_scripts.contract import (
+    EVENT_DONE,
+    EVENT_FAILED,
+    EVENT_IMAGE,
+    EVENT_START,
+    EVENTS_FILE_VARIABLE,
+    CharacterTask,
+    Job,
+)
 
 SCRIPTS = {"render": "render_character.py", "character": "inspect_character.py"}
 POLL_S = 0.03
 GRACE_S = 5.0
 TAIL_LINES = 15
-#: Never handed to Blender, which opens files of strangers.
-SECRET_PREFIXES = ("R2_", "AWS_", "RUNPOD_", "STABILITY_", "DREAMSTUDIO_")
-SECRET_NAMES = ("POSEFACTORY_JOB_URL", "POSEFACTORY_PG_URL")
+TAIL_BYTES = 65536
+MAX_EVENT_BYTES = 1 << 20
+#: What Blender, which opens files of strangers, gets of the environment; no list of secrets would ever be complete.
+PASSED_NAMES = frozenset(
+    {
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TEMP", "TMP", "LANG", "LANGUAGE", "TZ", "TERM", "DISPLAY",
+        "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LD_LIBRARY_PATH",
+        "LIBGL_ALWAYS_SOFTWARE", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "VIRTUAL_ENV",
+        "OMP_NUM_THREADS", "COLUMNS", "NO_COLOR", "SYSTEMROOT",
+    }
+)  # fmt: skip
+PASSED_PREFIXES = (
+    "LC_",
+    "CUDA_",
+    "NVIDIA_",
+    "OPTIX_",
+    "MESA_",
+    "GALLIUM_",
+    "BLENDER_",
+    "OCIO",
+    "CYCLES_",
+    "OPENBLAS_",
+)
 
 
 class BlenderError(RuntimeError):
@@ -53,12 +82,12 @@ Event = dict[str, Any]
 Launch = Callable[[Job, Path], Iterable[Event]]
 
 
-def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for Blender."""
+def for_blender(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for Blender: what it needs of ``environment``, and no secret."""
     return {
         name: value
         for name, value in environment.items()
-        if not name.startswith(SECRET_PREFIXES) and name not in SECRET_NAMES
+        if name in PASSED_NAMES or name.startswith(PASSED_PREFIXES)
     }
 
 
@@ -67,8 +96,10 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a process in a group of its own, its output in ``log_path``.
 
-    Its stdin is a pipe that only we hold: when we are gone, however, it reads the end and exits.
+    Its stdin is a pipe that only we hold: when we are gone, however, it reads the end and exits. It cannot read this
+    process's environment or memory.
     """
+    keep_others_out()
     with log_path.open("wb") as log:
         return subprocess.Popen(
             command,
@@ -99,13 +130,19 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def tail(log_path: Path) -> str:
-    """The last lines that Blender printed."""
+    """The last lines that Blender printed, without control characters."""
     try:
-        lines = log_path.read_text("utf-8", errors="replace").splitlines()
+        with log_path.open("rb") as log:
+            log.seek(max(0, log_path.stat().st_size - TAIL_BYTES))
+            lines = log.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    said = [line for line in lines if line.strip() and not line.startswith('{"event"')]
-    return "\n".join(said[-TAIL_LINES:])
+    return "\n".join(plain_text(line) for line in lines[-TAIL_LINES:] if line.strip())
+
+
+def plain_text(text: str) -> str:
+    """Text of a stranger without control characters, which could steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def watch(
@@ -130,20 +167,47 @@ def watch(
         time.sleep(POLL_S)
 
 
-def events_on_stdout(log_path: Path) -> Callable[[], list[Event]]:
-    """A function that gives the events printed to ``log_path`` since it was last called."""
+def events_in(path: Path) -> Callable[[], list[Event]]:
+    """A function that gives the events written to ``path`` since it was last called; lines that are none are passed over."""
     position = 0
 
     def new_events() -> list[Event]:
         nonlocal position
-        with log_path.open("rb") as log:
-            log.seek(position)
-            data = log.read()
+        with path.open("rb") as file:
+            file.seek(position)
+            data = file.read()
         whole = data.rfind(b"\n") + 1
         position += whole
-        return [json.loads(x) for x in data[:whole].splitlines() if x.startswith(b'{"event"')]
+        return [e for e in map(_event, data[:whole].splitlines()) if e is not None]
 
     return new_events
+
+
+def _event(line: bytes) -> Event | None:
+    if len(line) > MAX_EVENT_BYTES:
+        return None
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+def well_formed(event: Event) -> bool:
+    """Whether an event has what its kind has: others are passed over, as a process may be out of its mind."""
+    kind = event.get("event")
+    if kind not in (EVENT_START, EVENT_IMAGE, EVENT_DONE, EVENT_FAILED):
+        return True
+    if not isinstance(event.get("key"), str):
+        return False
+    if kind == EVENT_IMAGE:
+        counts = event.get("done"), event.get("total")
+        return isinstance(event.get("name"), str) and all(isinstance(c, int) for c in counts)
+    if kind == EVENT_DONE:
+        return isinstance(event.get("seconds"), dict) and isinstance(
+            event.get("peak_mb"), int | float | None
+        )
+    return kind == EVENT_START or isinstance(event.get("error"), str)
 
 
 def launch(
@@ -151,17 +215,19 @@ def launch(
     environment: Mapping[str, str],
     timeout_s: float,
 ) -> Launch:
-    """A launch whose events are JSON lines on Blender's output.
+    """A launch whose events are JSON lines in a file beside the job document.
 
     Args:
         command: the command line for (job type, path of the job document).
     """
 
     def work(job: Job, job_path: Path) -> Iterable[Event]:
-        log_path = job_path.with_suffix(".log")
-        process = start(command(job.job_type, job_path), log_path, environment)
+        log_path, events_path = job_path.with_suffix(".log"), job_path.with_suffix(".events")
+        events_path.write_bytes(b"")  # a folder may be used again
+        variables = {**environment, EVENTS_FILE_VARIABLE: str(events_path)}
+        process = start(command(job.job_type, job_path), log_path, variables)
         try:
-            yield from watch(process, events_on_stdout(log_path), timeout_s)
+            yield from watch(process, events_in(events_path), timeout_s)
         finally:
             stop(process)
         yield {"event": "exit", "code": process.returncode, "tail": tail(log_path)}
@@ -204,6 +270,8 @@ def run_job(
         timed_out: float | None = None
         exit_code, said = None, ""
         for event in launch(part, job_path):
+            if not well_formed(event) or not _expected(event, begun, todo, outcomes):
+                continue
             on_event(event)
             kind = event["event"]
             if kind == EVENT_START:
@@ -227,6 +295,18 @@ def run_job(
                 f"`posefactory doctor` shows what is missing. Its last words:\n{said}"
             )
     return outcomes
+
+
+def _expected(
+    event: Event, begun: str | None, todo: Sequence[CharacterTask], outcomes: Mapping[str, Outcome]
+) -> bool:
+    """Whether an event can come now: a character is begun once, and only the one that is begun is told of."""
+    kind, key = event["event"], event.get("key")
+    if kind == EVENT_START:
+        return begun is None and key not in outcomes and any(t.key == key for t in todo)
+    if kind in (EVENT_IMAGE, EVENT_DONE, EVENT_FAILED):
+        return begun is not None and key == begun
+    return True
 
 
 def _crash_text(key: str, timed_out: float | None, code: int | None, said: str) -> str:

@@ -20,7 +20,11 @@ from dagster_pipes import PipesContext, PipesDefaultContextLoader, PipesMappingP
 from blender_scripts.contract import EVENT_ALIVE, EVENT_TROUBLE
 from blender_scripts.supervise import BlenderError, Event
 from blender_scripts.worker import transfer
-from blender_scripts.worker.environment import ORDER_URL_VARIABLE, WorkerEnvironment
+from blender_scripts.worker.environment import (
+    ORDER_URL_VARIABLE,
+    WorkerEnvironment,
+    start_without_secrets,
+)
 from blender_scripts.worker.messages import LaneWriter
 from blender_scripts.worker.render import Emit, Order, carry_out
 
@@ -38,6 +42,7 @@ def main(serve: Serve | None = None) -> None:
     Args:
         serve: for pods that can do more than render.
     """
+    start_without_secrets()
     environment = WorkerEnvironment.read()
     if not environment.order_url:
         sys.exit(f"{ORDER_URL_VARIABLE} is not set: this container waits for no one else")

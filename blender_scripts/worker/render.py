@@ -127,7 +127,7 @@ def carry_out(order: Order, environment: WorkerEnvironment, emit: Emit) -> bool:
 
         launch = supervise.launch(
             lambda kind, path: environment.render_command(SCRIPTS / supervise.SCRIPTS[kind], path),
-            supervise.without_secrets(os.environ),
+            supervise.for_blender(os.environ),
             order.character_seconds,
         )
         supervise.run_job(local, folder, launch, on_event, on_outcome)

@@ -37,7 +37,7 @@ def main() -> None:
         )
         launch = supervise.launch(
             lambda kind, path: environment.render_command(SCRIPTS / supervise.SCRIPTS[kind], path),
-            supervise.without_secrets(os.environ),
+            supervise.for_blender(os.environ),
             300.0,
         )
         outcome = supervise.run_job(job, Path(folder), launch)["sample"]

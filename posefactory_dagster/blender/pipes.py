@@ -181,7 +181,7 @@ def _launch_with_pipes(
         extras={"job_id": job.job_id},
     ) as session:
         environment_of_child = {
-            **supervise.without_secrets(os.environ),
+            **supervise.for_blender(os.environ),
             **session.get_bootstrap_env_vars(),
             PIPES_MODULE_VARIABLE: str(Path(dagster_pipes.__file__)),
         }

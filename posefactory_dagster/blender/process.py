@@ -66,6 +66,6 @@ def command(job_type: str, job_path: Path) -> list[str]:
 def run_job(job: Job, scratch: Path, **listeners: Any) -> dict[str, Outcome]:
     """Run a job on this machine without Dagster; see ``supervise.run_job``."""
     launch = supervise.launch(
-        command, supervise.without_secrets(os.environ), environment().character_timeout_s
+        command, supervise.for_blender(os.environ), environment().character_timeout_s
     )
     return supervise.run_job(job, scratch, launch, **listeners)
