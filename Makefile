@@ -31,8 +31,7 @@ demo: setup
 	@$(BIN)/posefactory demo
 
 dev: setup
-	@$(BIN)/posefactory home
-	PYTHONWARNINGS=ignore $(BIN)/dagster dev -h 127.0.0.1 -p 3000
+	@$(BIN)/posefactory dev
 
 lint: setup
 	$(BIN)/ruff check .

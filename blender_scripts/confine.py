@@ -10,7 +10,13 @@ from pathlib import Path
 #: Address space of a Blender process: a share of the machine's memory, and so many bytes at least.
 MEMORY_SHARE, LEAST_MEMORY = 0.75, 6 * 2**30
 #: linux/prctl.h and linux/capability.h.
-PR_SET_DUMPABLE, PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, LAST_CAPABILITY, CAPABILITY_VERSION_3 = 4, 24, 1, 40, 0x20080522
+PR_SET_DUMPABLE, PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, LAST_CAPABILITY, CAPABILITY_VERSION_3 = (
+    4,
+    24,
+    1,
+    40,
+    0x20080522,
+)
 
 
 class _Header(ctypes.Structure):

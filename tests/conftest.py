@@ -42,22 +42,28 @@ def mixamo() -> Path:
     return MIXAMO
 
 
+def run_rendering(
+    place: Path,
+    skin: Path,
+    motion: Path | None = None,
+    key: str = "hero",
+    kind: str = "render",
+    **settings: Any,
+) -> tuple[Outcome, Path]:
+    """Render one skin with real Blender in the folder ``place``: (outcome, folder of the set)."""
+    chosen = dataclasses.replace(SMALL, **settings)
+    task = CharacterTask(key, str(skin), str(place / "out"), str(motion) if motion else None)
+    return run_job(new_job(kind, [task], chosen), place)[key], place / "out"
+
+
 @pytest.fixture
 def render(tmp_path: Path) -> Callable[..., tuple[Outcome, Path]]:
     """Render one skin with real Blender, without Dagster: (outcome, folder of the set)."""
 
-    def work(
-        skin: Path,
-        motion: Path | None = None,
-        key: str = "hero",
-        kind: str = "render",
-        **settings: Any,
-    ) -> tuple[Outcome, Path]:
+    def work(skin: Path, motion: Path | None = None, **options: Any) -> tuple[Outcome, Path]:
         place = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         place.mkdir()
-        chosen = dataclasses.replace(SMALL, **settings)
-        task = CharacterTask(key, str(skin), str(place / "out"), str(motion) if motion else None)
-        return run_job(new_job(kind, [task], chosen), place)[key], place / "out"
+        return run_rendering(place, skin, motion, **options)
 
     return work
 

@@ -6,8 +6,8 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,14 +32,14 @@ FLAGS = [
 
 @pytest.fixture
 def server(factory: Factory) -> Iterator[str]:
-    """`dagster dev` on a free port of 127.0.0.1, with one sample registered."""
+    """`posefactory dev` on a free port of 127.0.0.1, with one sample registered."""
     factory.add_sample("ada_walk", "hero")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = (factory.root / "dev.log").open("w")
     process = subprocess.Popen(
-        [str(Path(sys.executable).parent / "dagster"), "dev", "-h", "127.0.0.1", "-p", str(port)],
+        factory.command("dev", "--port", str(port)),
         cwd=PROJECT_ROOT, env=factory.environment, stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
@@ -58,6 +58,38 @@ def server(factory: Factory) -> Iterator[str]:
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def ask(address: str, method: str = "GET", **headers: str) -> int:
+    """The status of an answer."""
+    data = b'{"query": "{ version }"}' if method == "POST" else None
+    named = {n.replace("_", "-"): v for n, v in headers.items()} | {
+        "Content-Type": "application/json"
+    }
+    request = urllib.request.Request(address, data=data, method=method, headers=named)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_no_other_page_can_ask_for_anything(server: str) -> None:
+    graphql = f"{server}/graphql"
+    assert ask(graphql, "POST") == 200 and ask(graphql, "POST", Origin=server) == 200
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+        assert ask(graphql, "POST", Origin=origin) == 403, origin
+    assert (
+        ask(graphql, "POST", Host="evil.example:3000") == 403
+    )  # a name that was made to lead here
+    assert ask(f"{graphql}?query=mutation%20%7B%20x%20%7D") == 405
+    assert (
+        ask(f"{server}/server_info", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors") == 403
+    )
+    assert ask(f"{server}/server_info", Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors") == 200
+    assert (
+        ask(server, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate") == 200
+    )  # a link to the page
 
 
 def wait_for_set(factory: Factory, asset: str, partition: str, seconds: float) -> None:

@@ -34,7 +34,7 @@ trap stop INT TERM EXIT
 "$BIN/dagster" api grpc -m posefactory_dagster.definitions -h 127.0.0.1 -p "$CODE_PORT" --location-name posefactory & pids="$pids $!"
 sleep 5
 "$BIN/dagster-daemon" run -w "$DAGSTER_HOME/workspace.yaml" & pids="$pids $!"
-"$BIN/dagster-webserver" -h 127.0.0.1 -p "$PORT" -w "$DAGSTER_HOME/workspace.yaml" & pids="$pids $!"
+"$BIN/python" -m posefactory_dagster.webserver -h 127.0.0.1 -p "$PORT" -w "$DAGSTER_HOME/workspace.yaml" & pids="$pids $!"
 while :; do
   for pid in $pids; do kill -0 "$pid" 2>/dev/null || { echo "a part of it ended; stopping the rest"; exit 1; }; done
   sleep 2

@@ -47,7 +47,10 @@ class Work:
 
     def files(self, settings: RenderSettings) -> list[str]:
         """The files that the set will have when it leaves the worker."""
+        return render_files(self.frames(settings), settings)
+
+    def frames(self, settings: RenderSettings) -> list[int]:
+        """The frames that are rendered."""
         facts = self.source.facts
         start, end = facts["frame_range"]
-        frames = sample_frames((start, end), facts["has_motion"], settings.frames_per_clip)
-        return render_files(frames, settings)
+        return sample_frames((start, end), facts["has_motion"], settings.frames_per_clip)

@@ -16,7 +16,7 @@ from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage.io_manager import StoreResource
-from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 
 
 @dg.asset(
@@ -57,9 +57,13 @@ def character(
         for planned in todo:
             folder = scratch / planned.key
             folder.mkdir()
-            shutil.copyfile(intake.fetch(sets.store, planned.skin), folder / "skin.fbx")
-            if planned.motion:
-                shutil.copyfile(intake.fetch(sets.store, planned.motion), folder / "motion.fbx")
+            try:
+                for role, upload in (("skin", planned.skin), ("motion", planned.motion)):
+                    if upload is not None:
+                        _copy(sets, upload, planned.inputs[role]["sha256"], folder / f"{role}.fbx")
+            except (intake.UploadError, OSError) as error:
+                ledger.bad(planned.key, str(error))
+                continue
             tasks.append(
                 CharacterTask(
                     key=planned.key,
@@ -80,8 +84,22 @@ def character(
             committed = _commit(sets, plans[key], scratch / key, outcome)
             ledger.good(key, committed.ref, _metadata(committed))
 
-        blender.run_here(context, new_job("character", tasks), scratch, on_outcome)
+        if tasks:
+            blender.run_here(context, new_job("character", tasks), scratch, on_outcome)
         return ledger.close()
+
+
+def _copy(sets: CommittedSets, upload: intake.Upload, sha256: str, target: Path) -> None:
+    """Copy an upload that is what it was when its identity was taken.
+
+    Raises:
+        UploadError: it was replaced in between; kept under the old identity, it would be somebody else.
+    """
+    shutil.copyfile(intake.fetch(sets.store, upload), target)
+    if file_sha256(target) != sha256:
+        raise intake.UploadError(
+            f"{upload.file_name}: it was replaced while it was read; run it again"
+        )
 
 
 def _commit(

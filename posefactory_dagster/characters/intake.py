@@ -43,7 +43,7 @@ def scan_uploads(store: Store) -> tuple[dict[str, list[Upload]], list[str]]:
     Two files under one key are a clash. Whatever does not end in ``.fbx`` is left out.
     """
     found: dict[str, list[Upload]] = {}
-    unusable = []
+    unusable = [f"uploads/{text}" for text in store.not_objects(layout.UPLOADS)]
     for item in store.list(layout.UPLOADS):
         name = item.key[len(layout.UPLOADS) :]
         if not name.lower().endswith(".fbx"):

@@ -26,17 +26,24 @@ BATCH = 16
 @dataclass
 class Memory:
     """What earlier ticks saw. ``pending``: seen once, perhaps still being copied, by key;
-    ``taken``: handed over, as [fingerprint, sha256] by key; ``asked``: how many runs were asked for."""
+    ``taken``: handed over, as [fingerprint, sha256] by key; ``asked``: how many runs were asked for;
+    ``told``: digests of the faults that were reported and are still there."""
 
     pending: dict[str, str] = field(default_factory=dict)
     taken: dict[str, list[str]] = field(default_factory=dict)
     asked: int = 0
+    told: list[str] = field(default_factory=list)
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> Memory:
         """The memory that ``to_cursor`` wrote; an empty one at first."""
         values: dict[str, Any] = json.loads(cursor) if cursor else {}
-        return cls(values.get("pending", {}), values.get("taken", {}), values.get("asked", 0))
+        return cls(
+            values.get("pending", {}),
+            values.get("taken", {}),
+            values.get("asked", 0),
+            values.get("told", []),
+        )
 
     def to_cursor(self) -> str:
         """As text."""
@@ -110,6 +117,9 @@ def look(store: Store, memory: Memory, registered: Sequence[str], max_mb: float)
             continue
         if motion and (skin in changed or motion in changed):
             skins.append(key)
+    faults = {hashlib.sha256(e.encode()).hexdigest()[:16]: e for e in errors}
+    errors = [text for mark, text in faults.items() if mark not in memory.told]
+    memory.told = list(faults)
     return Finding(
         new=[k for k in changed if k not in known],
         skins=skins,

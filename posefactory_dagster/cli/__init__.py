@@ -1,17 +1,29 @@
-"""`posefactory …`: the few verbs that Dagster's own command line lacks."""
+"""Take rigged characters to labelled pose datasets: `posefactory COMMAND --help` explains each command."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import sys
 import warnings
+from typing import Annotated
 
+import click
 import typer
 
 from blender_scripts.contract import SettingsError
 from posefactory_dagster.characters.intake import UploadError
-from posefactory_dagster.cli import characters, rented, review, running, spending, store
-from posefactory_dagster.cli.terminal import CommandError, print_error
+from posefactory_dagster.cli import (
+    characters,
+    datasets,
+    developing,
+    rented,
+    review,
+    running,
+    spending,
+    store,
+)
+from posefactory_dagster.cli.terminal import INTERRUPTED, CommandError, print_error
 from posefactory_dagster.quality.approval import ApprovalError
 from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage.layout import LayoutError
@@ -29,6 +41,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
 )
 app.add_typer(characters.app, name="characters")
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(store.app, name="store")
 app.add_typer(rented.pods_app, name="pods")
 app.add_typer(rented.jobs_app, name="jobs")
@@ -41,14 +54,39 @@ app.command()(running.run)
 app.command()(running.demo)
 app.command()(running.home)
 app.command()(running.doctor)
+app.command()(developing.dev)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(importlib.metadata.version("posefactory-dagster"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 def main() -> None:
     """The entry point: known errors are one line, anything else is a bug with its trace."""
+    as_json = "--json" in sys.argv
     try:
-        app()
+        code = app(standalone_mode=False)
+    except click.UsageError as error:
+        if as_json:
+            print(json.dumps({"error": error.format_message()}))
+        error.show()
+        code = USAGE_ERROR
+    except click.Abort:
+        code = INTERRUPTED
     except KNOWN_ERRORS as error:
-        if "--json" in sys.argv:
+        if as_json:
             print(json.dumps({"error": str(error)}))
         print_error(str(error))
-        sys.exit(USAGE_ERROR)
+        code = USAGE_ERROR
+    sys.exit(code if isinstance(code, int) else 0)

@@ -15,7 +15,9 @@ from rich.text import Text
 
 from posefactory_dagster.characters import intake
 from posefactory_dagster.cli.characters import add_files
+from posefactory_dagster.cli.datasets import dataset_summary, print_dataset
 from posefactory_dagster.cli.terminal import (
+    INTERRUPTED,
     WORK_FAILED,
     CommandError,
     JsonOption,
@@ -29,6 +31,7 @@ from posefactory_dagster.cli.terminal import (
     register,
     registered_keys,
     show,
+    unknown_text,
 )
 from posefactory_dagster.progress import listening
 from posefactory_dagster.renders.render_sets import motion_text
@@ -36,9 +39,7 @@ from posefactory_dagster.settings import ASSETS_DATA, environment, project_setti
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.storage.store import LocalStore
-
-#: What shells expect after Ctrl-C.
-INTERRUPTED = 130
+from posefactory_dagster.styles import read_styles as check_styles
 
 
 def run(
@@ -54,7 +55,7 @@ def run(
         raise CommandError("name keys, or give --all or --stale")
     sets = open_sets()
     dagster_home()
-    project_settings()  # what is wrong with them is said before anything begins
+    check_styles(project_settings().variants.styles)  # and the settings: before anything begins
     from posefactory_dagster import jobs
 
     if until not in (*jobs.CHAIN, jobs.DATASET):
@@ -66,9 +67,7 @@ def run(
         chosen = list(dict.fromkeys(keys)) if keys else registered
         unknown = [k for k in chosen if k not in registered]
         if unknown:
-            raise CommandError(
-                f"{', '.join(unknown)}: not registered; posefactory characters list shows what is"
-            )
+            raise CommandError(unknown_text(unknown, registered))
         if stale:
             chosen = jobs.stale_keys(sets, chosen)
         _wait_for_others(instance, wait)
@@ -78,7 +77,10 @@ def run(
             for key in chosen:
                 if jobs.is_motion(sets, key):
                     document["failed"].setdefault(key, motion_text(key))
-        document["done"] = [k for k in document["done"] if k not in document["failed"]]
+        motions = [k for k in document["done"] if jobs.is_motion(sets, k)]
+        document["motions"] = motions
+        document["done"] = [k for k in document["done"] if k not in (*document["failed"], *motions)]
+    document["dataset"] = dataset_summary(sets) if until == jobs.DATASET else None
     show(as_json, document, lambda: _print_report(document))
     if document["failed"] or document["trouble"]:
         raise typer.Exit(WORK_FAILED)
@@ -163,17 +165,21 @@ def _print_report(document: dict[str, Any]) -> None:
         out.print(table)
     for text in document["trouble"]:
         print_error(text)
+    motions = f", {len(document['motions'])} motions inspected" if document["motions"] else ""
+    characters = len(document["keys"]) - len(document["motions"])
     out.print(
-        f"{len(document['done'])} of {len(document['keys'])} characters done in "
-        f"{document['seconds']:.1f} s, {len(document['runs'])} Dagster run(s)"
+        f"{len(document['done'])} of {characters} characters done in {document['seconds']:.1f} s{motions}, "
+        f"{len(document['runs'])} Dagster run(s)"
     )
+    if document["dataset"] is not None:
+        print_dataset(document["dataset"])
 
 
 def demo(as_json: JsonOption = False) -> None:
     """Take every sample character through all assets to a dataset."""
     started = time.monotonic()
     sets = open_sets()
-    project_settings()
+    check_styles(project_settings().variants.styles)
     samples = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
     if not samples:
         raise CommandError("no sample characters in assets_data/characters")
@@ -199,11 +205,9 @@ def demo(as_json: JsonOption = False) -> None:
         raise CommandError("no dataset was made; posefactory doctor shows what is missing")
     made = [s for k in stale if (s := sets.current("multi_angle_renders", k))]
     summary = {
-        **dataset.facts,
+        **(dataset_summary(sets) or {}),
         "images_made": sum(s.facts["images"] for s in made),
         "seconds": round(time.monotonic() - started, 2),
-        "contact_sheet": dataset.address("contact_sheet.jpg"),
-        "dataset": dataset.address(),
     }
     show(as_json, summary, lambda: _print_demo(summary))
 
@@ -215,19 +219,7 @@ def _print_demo(summary: dict[str, Any]) -> None:
         out.print(Text.assemble("\n", (f"{made} images made in {spent:.1f} s", "bold"), rate))
     else:
         out.print(Text.assemble("\n", ("everything found committed", "bold"), f", {spent:.1f} s"))
-    splits = ", ".join(f"{name} {count}" for name, count in summary["splits"].items())
-    empty = [name for name, count in summary["splits"].items() if not count]
-    advice = f"; add characters to fill {' and '.join(empty)}" if empty else ""
-    out.print(
-        f"dataset        {summary['characters']} characters, {summary['images']} images, {summary['labels']} landmark labels\n"
-        f"splits         {splits} characters, drawn by name{advice}\n"
-        f"MediaPipe      detects {summary['detection_rate']:.0%}, PCK@0.2 {summary['pck_0.2']:.3f}, OKS {summary['oks']:.3f}, "
-        f"{summary['swaps']} left/right swaps\n"
-        f"contact sheet  {summary['contact_sheet']}\n"
-        f"dataset folder {summary['dataset']}\n"
-        "web UI         make dev, then http://127.0.0.1:3000",
-        soft_wrap=True,
-    )
+    print_dataset(summary)
 
 
 def home(as_json: JsonOption = False) -> None:

@@ -21,6 +21,8 @@ from posefactory_dagster.cli.terminal import (
     show,
 )
 from posefactory_dagster.quality.approval import damaged_locks
+from posefactory_dagster.renders.render_sets import ASSET as RENDERS
+from posefactory_dagster.renders.validation import renders_fault
 from posefactory_dagster.settings import environment
 from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
@@ -41,12 +43,13 @@ def verify(
     sets = open_sets()
     damages, count = [], 0
     with err.status("verifying") as status:
-        for ref, found in sets.verify():
+        for ref, found in sets.verify({RENDERS: renders_fault}):
             count += 1
             status.update(f"verifying {count}: {ref.asset} {ref.partition}")
             damages += found
             if found and repair:
                 sets.drop(ref)
+    strange = sets.strange_pointers()
     locks = list(damaged_locks(sets.store))
     rows = [
         {"asset": d.ref.asset, "partition": d.ref.partition, "identity": d.ref.identity, "file": d.file, "fault": d.fault}
@@ -60,6 +63,8 @@ def verify(
                 soft_wrap=True,
             )
         out.print(f"{count} sets checked, {len(rows)} faults found")
+        for key in strange:
+            out.print(f"{key}: not Pose Factory's; left alone", soft_wrap=True)
         for text in locks:
             print_error(
                 f"{text}; restore it from a copy, or take it out with posefactory review reject"
@@ -68,7 +73,11 @@ def verify(
             todo = "posefactory run --stale makes them again"
             out.print(f"dropped; {todo}" if repair else f"posefactory store verify --repair drops these sets, and {todo}")  # fmt: skip
 
-    show(as_json, {"sets": count, "damaged": rows, "locks": locks, "repaired": repair}, print_it)
+    show(
+        as_json,
+        {"sets": count, "damaged": rows, "locks": locks, "strange": strange, "repaired": repair},
+        print_it,
+    )
     if locks or (rows and not repair):
         raise typer.Exit(WORK_FAILED)
 

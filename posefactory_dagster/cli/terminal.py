@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shutil
@@ -22,6 +23,8 @@ from posefactory_dagster.storage.sets import CommittedSets
 #: Copied to a new DAGSTER_HOME.
 INSTANCE_TEMPLATE = PROJECT_ROOT / "deploy" / "local" / "dagster.yaml"
 WORK_FAILED = 1
+#: What shells expect after Ctrl-C.
+INTERRUPTED = 130
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Plain JSON on stdout, for scripts.")]
 # No markup: file names and errors are other people's words, and may hold brackets.
@@ -76,6 +79,13 @@ def registered_keys(instance: Any) -> list[str]:
     from posefactory_dagster.partitions import CHARACTERS
 
     return list(instance.get_dynamic_partitions(CHARACTERS.name))
+
+
+def unknown_text(unknown: list[str], known: list[str]) -> str:
+    """What to say of keys that are not registered, with what may have been meant."""
+    near = [n for key in unknown for n in difflib.get_close_matches(key, known, 1)]
+    hint = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
+    return f"{', '.join(unknown)}: not registered{hint}; posefactory characters list shows what is"
 
 
 def register(instance: Any, keys: list[str]) -> None:

@@ -21,7 +21,7 @@ def split_text(figures: Mapping[str, Any]) -> str:
     how = {
         "person": "by person, so that nobody is in two",
         "frame": "by frame, as there is one person only: add characters for a split by person",
-    }[figures["split_by"]]
+    }[figures.get("split_by", "person")]  # of datasets before version 4
     empty = [s for s in SPLITS if not figures["splits"][s]]
     hint = f"; {' and '.join(empty)} empty: add characters" if empty else ""
     return f"images: {counts}; drawn {how}{hint}"

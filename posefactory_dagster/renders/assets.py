@@ -1,7 +1,7 @@
 """The asset `multi_angle_renders`: views x frames of each character, with exact truth."""
 
 import dataclasses
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -9,7 +9,7 @@ import dagster as dg
 from PIL import Image
 from pydantic import Field, create_model
 
-from blender_scripts.contract import TRUTH_DOCUMENT, RenderSettings, SettingsError
+from blender_scripts.contract import RenderSettings, SettingsError
 from blender_scripts.supervise import Outcome
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.blender.process import gpu_at_hand
@@ -18,6 +18,7 @@ from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.renders import render_sets
+from posefactory_dagster.renders.validation import InvalidRenders, check_renders, size_limit
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
@@ -102,7 +103,7 @@ def multi_angle_renders(
                 except Exception as error:
                     if outcome.attempt is None:
                         raise  # made here: the store itself is at fault, and the next would fail too
-                    if _is_damage(error):
+                    if isinstance(error, InvalidRenders | DamagedObject):
                         sets.store.delete([todo[key].key(outcome.attempt, RESULT)])
                         fault = (
                             f"{key}: what the worker sent cannot be used ({error}); run it again"
@@ -129,38 +130,33 @@ def _pods_enhance() -> bool:
     return any(style.provider == "diffusers" for style in chosen)
 
 
-def _is_damage(error: Exception) -> bool:
-    """Whether what a worker sent is at fault: another content, another shape, an image that is none.
-
-    Pillow raises OSError without a number for those; with a number it is this machine's disk.
-    """
-    shape = (DamagedObject, LookupError, ValueError, TypeError, AttributeError, RecursionError)
-    picture = isinstance(error, OSError) and error.errno is None
-    return isinstance(error, shape) or picture or isinstance(error, Image.DecompressionBombError)
-
-
 def _commit(
     sets: CommittedSets, work: Work, settings: RenderSettings, folder: Path, outcome: Outcome
 ) -> CommittedSet:
-    """Make a set of what was rendered here (in ``folder``), or elsewhere (in the store already)."""
+    """Make a set of what was rendered here (in ``folder``), or elsewhere (in the store already).
+
+    Raises:
+        InvalidRenders, DamagedObject: it is not what was asked for.
+    """
     attempt, uploaded = outcome.attempt, outcome.uploaded
+    wanted, frames = work.files(settings), work.frames(settings)
     if attempt is None or uploaded is None:
-        document = json.loads((folder / TRUTH_DOCUMENT).read_text("utf-8"))
-        shown = [folder / "images" / i["file"] for i in document["images"][:STRIP_IMAGES]]
-        contact_strip(shown).save(folder / "strip.png")
+        paths = {name: folder / name for name in wanted}
+        document = check_renders(paths, work.ref.partition, frames, settings, decode=False)
+        _strip(paths, document).save(folder / "strip.png")
         made = _made_from(work, settings, document, outcome)
         return sets.commit(work.ref, folder, **made)
 
-    def fetched(names: list[str]) -> list[Path]:
-        keys = {work.key(attempt, n): uploaded[n]["sha256"] for n in names}
-        paths = sets.store.local_paths(keys)
-        return [paths[k] for k in keys]
-
-    document = json.loads(fetched([TRUTH_DOCUMENT])[0].read_text("utf-8"))
+    for name in wanted:
+        if uploaded[name]["size"] > size_limit(name, work.images(settings), settings):
+            raise InvalidRenders(f"{name}: {uploaded[name]['size']} bytes are too many")
+    keys = {name: work.key(attempt, name) for name in wanted}
+    found = sets.store.local_paths({keys[n]: uploaded[n]["sha256"] for n in wanted})
+    paths = {name: found[key] for name, key in keys.items()}
+    document = check_renders(paths, work.ref.partition, frames, settings, decode=True)
     folder.mkdir()
     strip = folder / "strip.png"
-    shown = fetched([f"images/{i['file']}" for i in document["images"][:STRIP_IMAGES]])
-    contact_strip(shown).save(strip)
+    _strip(paths, document).save(strip)
     files = {
         **uploaded,
         "strip.png": {"sha256": file_sha256(strip), "size": strip.stat().st_size},
@@ -168,6 +164,10 @@ def _commit(
     sets.store.put_files({work.key(attempt, "strip.png"): strip})
     made = _made_from(work, settings, document, outcome)
     return sets.commit_uploaded(work.ref, attempt, files, **made)
+
+
+def _strip(paths: Mapping[str, Path], document: dict[str, Any]) -> Image.Image:
+    return contact_strip([paths[f"images/{i['file']}"] for i in document["images"][:STRIP_IMAGES]])
 
 
 def _made_from(

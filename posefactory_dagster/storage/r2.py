@@ -182,12 +182,15 @@ class R2Store:
         except _Refused:
             return None
 
+    def not_objects(self, prefix: str) -> Sequence[str]:
+        return []  # a bucket has nothing else
+
     def local_paths(self, sha256: Mapping[str, str | None]) -> dict[str, Path]:
         def fetch(item: tuple[str, str | None]) -> tuple[str, Path]:
             key, digest = item
             if ".." in Path(key).parts or Path(key).is_absolute():
                 raise StoreError(f"{key!r} leads out of the cache")
-            path = self._cache / "objects" / (key if digest else f"{key}@{self._mark(key)}")
+            path = self._cache / "objects" / (key if digest else _cache_name(key, self._mark(key)))
             if path.is_file():
                 os.utime(path)  # the sweep takes what was not used for long
             else:
@@ -373,3 +376,8 @@ def _passes(error: BaseException) -> bool:
         status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
         return status in (408, 429) or status >= 500
     return isinstance(error, BROKEN)
+
+
+def _cache_name(key: str, mark: str) -> str:
+    """Where an object that may change is kept; hashed, as a key may be longer than a file name."""
+    return f"changing/{hashlib.sha256(f'{key}@{mark}'.encode()).hexdigest()}"

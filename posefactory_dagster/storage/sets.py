@@ -15,7 +15,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -127,6 +127,29 @@ class DamagedManifest(StoreError):
     """What should be a manifest is none."""
 
 
+class DamagedPointer(StoreError):
+    """What should point readers to a set does not."""
+
+
+#: Says what is wrong with the content of a set whose files are what its manifest says; None if nothing is.
+Validator = Callable[["CommittedSet"], str | None]
+
+
+def _sound(manifest: Any) -> bool:
+    """Whether a manifest has the shape of one."""
+    return (
+        isinstance(manifest, dict)
+        and all(isinstance(manifest.get(n), dict) for n in ("inputs", "settings", "files", "facts"))
+        and all(isinstance(manifest.get(n), str) for n in ("attempt", "created_at"))
+        and all(
+            isinstance(f, dict)
+            and isinstance(f.get("sha256"), str)
+            and isinstance(f.get("size"), int)
+            for f in manifest["files"].values()
+        )
+    )
+
+
 class CommittedSets:
     """All sets of a store."""
 
@@ -236,6 +259,8 @@ class CommittedSets:
             return None
         try:
             manifest = json.loads(data)
+            if not _sound(manifest):
+                raise TypeError("its shape is not that of a manifest")
             return CommittedSet(
                 ref=ref,
                 attempt=manifest["attempt"],
@@ -246,7 +271,7 @@ class CommittedSets:
                 created_at=manifest["created_at"],
                 _store=self.store,
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedManifest(
                 f"{self.store.address(key)}: cannot be read ({error!r}); {REPAIR}"
             ) from error
@@ -259,11 +284,26 @@ class CommittedSets:
             self.store.put_bytes(key, data)
 
     def current(self, asset: str, partition: str) -> CommittedSet | None:
-        """The set that readers get, or None."""
-        data = self.store.get_bytes(layout.current(asset, partition))
+        """The set that readers get, or None.
+
+        Raises:
+            DamagedManifest, DamagedPointer: something is there, and it is neither.
+        """
+        identity = self._pointed(layout.current(asset, partition))
+        return None if identity is None else self.find(SetRef(asset, partition, identity))
+
+    def _pointed(self, key: str) -> str | None:
+        """The identity that a pointer names; None without one."""
+        data = self.store.get_bytes(key)
         if data is None:
             return None
-        return self.find(SetRef(asset, partition, json.loads(data)["identity"]))
+        try:
+            identity = json.loads(data)["identity"]
+            if isinstance(identity, str) and identity.isalnum():
+                return identity
+        except (ValueError, KeyError, TypeError, RecursionError):
+            pass
+        raise DamagedPointer(f"{self.store.address(key)}: points to no set; {REPAIR}")
 
     def all(self) -> Iterator[SetRef]:
         """Every committed set."""
@@ -272,8 +312,14 @@ class CommittedSets:
             if parsed:
                 yield SetRef(*parsed)
 
-    def verify(self) -> Iterator[tuple[SetRef, list[Damage]]]:
-        """Check each set's files against its manifest, set by set, reading them where they lie."""
+    def verify(
+        self, validators: Mapping[str, Validator] | None = None
+    ) -> Iterator[tuple[SetRef, list[Damage]]]:
+        """Check each set's files against its manifest, set by set, reading them where they lie; then each pointer.
+
+        Args:
+            validators: what else to ask of the sets of an asset whose files are sound.
+        """
         for ref in sorted(self.all(), key=lambda r: (r.asset, r.partition, r.identity)):
             try:
                 committed = self.find(ref)
@@ -283,24 +329,43 @@ class CommittedSets:
             if committed is not None:
                 with ThreadPoolExecutor(VERIFY_PARALLEL) as pool:
                     check = functools.partial(self._check, committed)
-                    yield ref, [d for d in pool.map(check, committed.files) if d is not None]
+                    found = [d for d in pool.map(check, committed.files) if d is not None]
+                validate = (validators or {}).get(ref.asset)
+                if not found and validate and (fault := validate(committed)):
+                    found = [Damage(ref, layout.MANIFEST, fault)]
+                yield ref, found
         for item in sorted(self.store.list(layout.CURRENT), key=lambda i: i.key):
             pointer = layout.parse_current(item.key)
+            if pointer is None:
+                continue
             try:
-                if pointer is None or self.current(*pointer) is not None:
+                if self.current(*pointer) is not None:
                     continue
+                ref = SetRef(*pointer, self._pointed(item.key) or "")
+                yield ref, [Damage(ref, layout.MANIFEST, "missing, and readers are pointed to it")]
             except DamagedManifest:  # said above
                 continue
-            identity = json.loads(self.store.get_bytes(item.key) or b"{}").get("identity", "")
-            ref = SetRef(*pointer, identity)
-            yield ref, [Damage(ref, layout.MANIFEST, "missing, and readers are pointed to it")]
+            except DamagedPointer:
+                ref = SetRef(*pointer, "")
+                yield ref, [Damage(ref, item.key, "a pointer that points to no set")]
+
+    def strange_pointers(self) -> list[str]:
+        """Keys under ``current/`` that are the pointer of nothing; somebody else's files, which are left alone."""
+        listed = self.store.list(layout.CURRENT)
+        return sorted(i.key for i in listed if layout.parse_current(i.key) is None)
 
     def drop(self, ref: SetRef) -> None:
         """Remove a set, manifest first, so that it stops existing at once; and a pointer to it."""
+        pointer = layout.current(ref.asset, ref.partition)
+        try:
+            pointed = self._pointed(pointer)
+        except DamagedPointer:
+            pointed = ref.identity
+        if not ref.identity:  # there is no set, only a pointer to none
+            self.store.delete([pointer])
+            return
         prefix = layout.set_prefix(ref.asset, ref.partition, ref.identity)
         manifest = layout.manifest(ref.asset, ref.partition, ref.identity)
-        pointer = layout.current(ref.asset, ref.partition)
-        pointed = json.loads(self.store.get_bytes(pointer) or b"{}").get("identity")
         keys = [i.key for i in self.store.list(prefix) if i.key != manifest]
         self.store.delete([manifest, *keys, *([pointer] if pointed == ref.identity else [])])
 
@@ -320,9 +385,13 @@ class CommittedSets:
         if ref in keep:
             return
         keep.add(ref)
-        committed = self.find(ref)
-        for source in committed.inputs.get("sets", []) if committed else []:
-            self._keep_with_inputs(SetRef(*source), keep)
+        try:
+            committed = self.find(ref)
+            sources = [SetRef(*s) for s in committed.inputs.get("sets", [])] if committed else []
+        except (DamagedManifest, TypeError):  # said by verify; what it needs cannot be known
+            return
+        for source in sources:
+            self._keep_with_inputs(source, keep)
 
     def collect_garbage(self, grace_s: float, dry_run: bool = False) -> tuple[list[str], int]:
         """Remove sets that nobody points to, attempts that became no set, and left-over scratch.
@@ -337,9 +406,12 @@ class CommittedSets:
         keep: set[SetRef] = set()
         for item in list(self.store.list(layout.CURRENT)):
             pointer = layout.parse_current(item.key)
-            committed = self.current(*pointer) if pointer else None
-            if committed:
-                self._keep_with_inputs(committed.ref, keep)
+            try:
+                identity = self._pointed(item.key) if pointer else None
+            except DamagedPointer:  # said by verify
+                continue
+            if pointer and identity:
+                self._keep_with_inputs(SetRef(*pointer, identity), keep)
         # By set: the manifest, if there is one, then the files of each attempt.
         found: dict[SetRef, dict[str, list[StoredObject]]] = {}
         for item in self.store.list(layout.SETS):
@@ -351,7 +423,10 @@ class CommittedSets:
         for ref in sorted(found, key=lambda r: (r.asset, r.partition, r.identity)):
             groups = found[ref]
             if ref in keep:
-                committed = self.find(ref)
+                try:
+                    committed = self.find(ref)
+                except DamagedManifest:
+                    continue
                 groups.pop("", None)
                 groups.pop(committed.attempt if committed else "", None)
             if "" in groups:  # a set goes as a whole, manifest first, so that it ends at once

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,9 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects whose key begins with ``prefix``, in no particular order."""
 
+    def not_objects(self, prefix: str) -> Sequence[str]:
+        """What lies under ``prefix`` and cannot be an object, each as text with the reason."""
+
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects in this order; no error for those that are gone."""
 
@@ -144,6 +148,23 @@ class LocalStore:
             return None
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
+        for entry, status in self._entries(prefix):
+            key = Path(entry.path).relative_to(self.root).as_posix()
+            if key.startswith(prefix) and _why_not(entry.name, status) is None:
+                mark = f"{status.st_size}-{status.st_mtime_ns}"
+                yield StoredObject(key, status.st_size, status.st_mtime, mark)
+
+    def not_objects(self, prefix: str) -> Sequence[str]:
+        found = []
+        for entry, status in self._entries(prefix):
+            reason = _why_not(entry.name, status)
+            if reason is not None:
+                name = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+                found.append(f"{name}: {reason}")
+        return sorted(found)
+
+    def _entries(self, prefix: str) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+        """All entries below the folder of ``prefix`` that are no folders; nothing is opened."""
         folder = self._path(prefix) if prefix.endswith("/") else self._path(prefix).parent
         stack = [folder]
         while stack:
@@ -156,13 +177,9 @@ class LocalStore:
                     stack.append(Path(entry.path))
                     continue
                 try:
-                    status = entry.stat(follow_symlinks=False)
+                    yield entry, entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                key = Path(entry.path).relative_to(self.root).as_posix()
-                if key.startswith(prefix):
-                    mark = f"{status.st_size}-{status.st_mtime_ns}"
-                    yield StoredObject(key, status.st_size, status.st_mtime, mark)
 
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -208,6 +225,17 @@ class LocalStore:
 
     def _explained(self) -> _Explained:
         return _Explained(self.root)
+
+
+def _why_not(name: str, status: os.stat_result) -> str | None:
+    """Why an entry of a folder is no object: only regular files with readable names are."""
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file (a link, a pipe or a device); put the file itself there"
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
+    return None
 
 
 class _Explained:

@@ -11,13 +11,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from posefactory_dagster.characters.watching import Memory, look
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.jobs import RANGE_END, RANGE_START, contiguous
 from posefactory_dagster.sensors import carry_on_sensor, upload_sensor
 from posefactory_dagster.storage.io_manager import StoreResource
+from posefactory_dagster.storage.store import LocalStore
 from tests.conftest import SAMPLES
 
 SAMPLE = SAMPLES / "ada_walk.fbx"
+SAMPLE_BYTES = SAMPLE.read_bytes()
 
 
 class Sensor:
@@ -215,3 +218,22 @@ def test_good_characters_of_a_failed_run_are_carried_on(
         "enhanced_variants",
         "pose_dataset",
     ]
+
+
+def test_strange_entries_stop_nothing_and_are_reported_once(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    (uploads / "good.fbx").write_bytes(SAMPLE_BYTES)
+    os.mkfifo(uploads / "pipe.fbx")
+    (uploads / "zero.fbx").symlink_to("/dev/zero")
+    (uploads / "dangling.fbx").symlink_to("/nowhere.fbx")
+    (uploads / "secret.fbx").symlink_to("/etc/hostname")
+    Path(os.fsdecode(os.fsencode(uploads) + b"/caf\xe9.fbx")).write_bytes(SAMPLE_BYTES)
+    memory = Memory()
+    first = look(store, memory, [], 200)
+    assert len(first.errors) == 5 and any("caf\\xe9" in e and "UTF-8" in e for e in first.errors)
+    assert sum("not a regular file" in e for e in first.errors) == 4
+    json.loads(memory.to_cursor())
+    second = look(store, Memory.from_cursor(memory.to_cursor()), [], 200)
+    assert second.errors == [] and second.new == ["good"]

@@ -1,0 +1,135 @@
+"""The datasets: which there are, what is in one, where it lies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from posefactory_dagster.cli.terminal import CommandError, JsonOption, open_sets, out, show
+from posefactory_dagster.datasets.card import split_text
+from posefactory_dagster.quality.records import ASSET as VARIANTS
+from posefactory_dagster.quality.records import read_variants
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
+
+app = typer.Typer(no_args_is_help=True, help="The finished datasets.")
+DATASET = "pose_dataset"
+VersionArgument = Annotated[
+    str | None, typer.Argument(help="A version or its beginning; the current one by default.")
+]
+
+
+def dataset_summary(
+    sets: CommittedSets, dataset: CommittedSet | None = None
+) -> dict[str, Any] | None:
+    """What a person wants to know of a dataset at the end of a run: where it is and what is in it.
+
+    Args:
+        dataset: the current one by default.
+    """
+    dataset = dataset or sets.current(DATASET, layout.UNPARTITIONED)
+    if dataset is None:
+        return None
+    states: Counter[str] = Counter()
+    for key in {ref[1] for ref in dataset.inputs["sets"]}:
+        made = sets.current(VARIANTS, key)
+        states.update(_state(v) for v in (read_variants(made) if made else ()))
+    return {
+        **dataset.facts,
+        "version": dataset.ref.identity,
+        "made": dataset.created_at,
+        "variants_blocked": states["blocked"],
+        "contact_sheet": dataset.address("contact_sheet.jpg"),
+        "dataset": dataset.address(),
+        "next": f"yolo pose train data={dataset.address('data.yaml')} model=yolo11n-pose.pt",
+    }
+
+
+def _state(variant: Any) -> str:
+    return "kept" if variant.kept is not None else "blocked"
+
+
+def print_dataset(summary: dict[str, Any]) -> None:
+    """The summary for a person; the card says the same."""
+    blocked = summary["variants_blocked"]
+    held = (
+        f", {blocked} more blocked by the gate: posefactory review list --state blocked"
+        if blocked
+        else ""
+    )
+    lines = [
+        ("dataset", f"{summary['characters']} characters, {summary['images']} images ({summary['variants']} of them variants{held}), {summary['labels']} landmark labels"),
+        ("splits", split_text(summary)),
+    ]  # fmt: skip
+    if "pck_0.2" in summary:
+        lines.append(("MediaPipe", f"detects {summary['detection_rate']:.0%}, PCK@0.2 {summary['pck_0.2']:.3f}, OKS {summary['oks']:.3f}, {summary['swaps']} left/right swaps"))  # fmt: skip
+    lines += [
+        ("contact sheet", summary["contact_sheet"]),
+        ("dataset folder", summary["dataset"]),
+        ("train on it", summary["next"]),
+        ("web UI", "make dev, then http://127.0.0.1:3000"),
+    ]
+    for name, text in lines:
+        out.print(f"{name:<15}{text}", soft_wrap=True)
+
+
+def _find(sets: CommittedSets, version: str | None) -> CommittedSet:
+    if version is None:
+        dataset = sets.current(DATASET, layout.UNPARTITIONED)
+        if dataset is None:
+            raise CommandError("no dataset is made yet; posefactory run --all makes one")
+        return dataset
+    found = [r for r in sets.all() if r.asset == DATASET and r.identity.startswith(version)]
+    if len(found) != 1:
+        raise CommandError(f"{version}: {len(found)} datasets begin so; posefactory datasets list shows them")  # fmt: skip
+    committed = sets.find(found[0])
+    assert committed is not None
+    return committed
+
+
+@app.command("list")
+def list_datasets(as_json: JsonOption = False) -> None:
+    """All versions, the newest first."""
+    sets = open_sets()
+    current = sets.current(DATASET, layout.UNPARTITIONED)
+    found = [s for r in sets.all() if r.asset == DATASET and (s := sets.find(r)) is not None]
+    rows = [
+        {
+            "version": d.ref.identity,
+            "made": d.created_at,
+            "images": d.facts["images"],
+            "characters": d.facts["characters"],
+            "current": current is not None and d.ref == current.ref,
+            "folder": d.address(),
+        }
+        for d in sorted(found, key=lambda d: d.created_at, reverse=True)
+    ]
+
+    def print_it() -> None:
+        table = Table("version", "made", "characters", "images", "")
+        for row in rows:
+            mark = "current" if row["current"] else ""
+            table.add_row(
+                row["version"], row["made"], str(row["characters"]), str(row["images"]), mark
+            )
+        out.print(table)
+
+    show(as_json, rows, print_it)
+
+
+@app.command("show")
+def show_dataset(version: VersionArgument = None, as_json: JsonOption = False) -> None:
+    """What is in a dataset."""
+    sets = open_sets()
+    summary = dataset_summary(sets, _find(sets, version)) or {}
+    show(as_json, summary, lambda: print_dataset(summary))
+
+
+@app.command("path")
+def path(version: VersionArgument = None, as_json: JsonOption = False) -> None:
+    """The folder or address of a dataset, alone on a line."""
+    address = _find(open_sets(), version).address()
+    show(as_json, {"path": address}, lambda: print(address))

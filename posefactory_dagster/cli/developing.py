@@ -1,0 +1,70 @@
+"""The web UI and the daemon on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posefactory_dagster.cli.terminal import WORK_FAILED, dagster_home, open_sets, out, print_error
+from posefactory_dagster.settings import PROJECT_ROOT, project_settings
+
+GRACE_S = 20.0
+
+
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the web UI.", min=1, max=65535)] = 3000,
+) -> None:
+    """Open the web UI on 127.0.0.1, with sensors and daemon; Ctrl-C ends both."""
+    open_sets()
+    project_settings()  # what is wrong with them is said before anything begins
+    home = dagster_home()
+    workspace = str(PROJECT_ROOT / "workspace.yaml")
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"}
+    commands = [
+        [
+            sys.executable,
+            "-m",
+            "posefactory_dagster.webserver",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-w",
+            workspace,
+        ],
+        [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-w", workspace],
+    ]
+    parts = [
+        subprocess.Popen(c, env=environment, cwd=PROJECT_ROOT, start_new_session=True)
+        for c in commands
+    ]
+    out.print(f"web UI on http://127.0.0.1:{port} in a few seconds; Ctrl-C ends it", soft_wrap=True)
+    # A terminal that closes, or a supervisor, ends it as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while all(p.poll() is None for p in parts):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return
+    finally:
+        _end(parts)
+    ended = "the web UI" if parts[0].returncode else "the daemon"
+    print_error(f"{ended} ended; what it printed says why")
+    raise typer.Exit(WORK_FAILED)
+
+
+def _end(parts: list[subprocess.Popen[bytes]]) -> None:
+    for sign, patience in ((signal.SIGINT, GRACE_S), (signal.SIGKILL, 5.0)):
+        for part in parts:
+            if part.poll() is None:
+                os.killpg(part.pid, sign)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and any(p.poll() is None for p in parts):
+            time.sleep(0.1)

@@ -1,0 +1,284 @@
+"""Is a render set what it must be? Asked before it is committed, since whoever made it may send anything.
+
+Nothing is decoded before its size is known: arrays by their headers, pictures by theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from PIL import Image
+
+from blender_scripts.contract import (
+    IMAGE_FOLDERS,
+    LANDMARKS,
+    TRUTH_ARRAYS,
+    TRUTH_DOCUMENT,
+    TRUTH_VERSION,
+    RenderSettings,
+    SettingsError,
+    image_name,
+    view_azimuths,
+)
+from posefactory_dagster.storage.sets import CommittedSet
+
+MAX_DOCUMENT_BYTES = 64 * 2**20
+#: No PNG of a render is larger than its pixels in 64 bits, and no array file than this for each image.
+MAX_PIXEL_BYTES, MAX_ARRAY_BYTES = 8, 64 * 2**10
+
+
+def size_limit(name: str, images: int, settings: RenderSettings) -> int:
+    """How many bytes a file of a set may have at most; what is larger is not even fetched."""
+    if name == TRUTH_DOCUMENT:
+        return MAX_DOCUMENT_BYTES
+    if name == TRUTH_ARRAYS:
+        return 2**20 + images * MAX_ARRAY_BYTES
+    return 2**20 + settings.width * settings.height * MAX_PIXEL_BYTES
+
+
+#: No coordinate of a person on a stage is farther away, metres; pixels of a point beside the camera may be.
+MAX_METRES = 1e5
+ORIGINS = frozenset({"bone", "surface", "interpolated", "proportion"})
+
+K = len(LANDMARKS)
+#: Shape of each array behind its first axis (the images), the kinds its numbers may have, and whether all are finite.
+ARRAYS: dict[str, tuple[tuple[int, ...], str, bool]] = {
+    "pixels": ((K, 2), "f", True), "depth": ((K,), "f", True), "camera": ((K, 3), "f", True), "world": ((K, 3), "f", True),
+    "visibility": ((K,), "u", True), "in_frame": ((K,), "b", True), "occluder_gap_m": ((K,), "f", True),
+    "facing": ((K,), "f", False), "first_hit_part": ((K,), "i", True), "visible": ((K,), "b", True),
+    "visible_part": ((K,), "b", True), "intrinsics": ((3, 3), "f", True), "rotation": ((3, 3), "f", True),
+    "translation": ((3,), "f", True), "bbox": ((4,), "f", True), "area": ((), "iu", True),
+}  # fmt: skip
+
+
+class InvalidRenders(ValueError):
+    """A render set is not what was asked for; the text says what of it."""
+
+
+def renders_fault(committed: CommittedSet) -> str | None:
+    """What is wrong with a committed set of the present version; None if nothing is, or if it is of an older one."""
+    try:
+        settings = RenderSettings.from_dict(dict(committed.settings))
+        paths = committed.paths(committed.files)
+        stored = json.loads(paths[TRUTH_DOCUMENT].read_bytes())
+        if stored.get("truth_version") != TRUTH_VERSION:
+            return None
+        check_renders(
+            paths, committed.ref.partition, committed.facts["frames"], settings, decode=True
+        )
+    except (InvalidRenders, SettingsError) as error:
+        return str(error)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"its documents are malformed ({type(error).__name__})"
+    return None
+
+
+def check_renders(
+    paths: Mapping[str, Path],
+    key: str,
+    frames: Sequence[int],
+    settings: RenderSettings,
+    *,
+    decode: bool,
+) -> dict[str, Any]:
+    """Check all files of a set, and return its document.
+
+    Args:
+        paths: a local path of each file, by its name in the set.
+        frames: those that were asked for.
+        decode: whether pictures are decoded too, beyond their headers.
+
+    Raises:
+        InvalidRenders: something is missing, of another shape or size, or no finite number.
+    """
+    document = _document(paths[TRUTH_DOCUMENT], key, frames, settings)
+    files = [i["file"] for i in document["images"]]
+    for name in files:
+        for folder in IMAGE_FOLDERS:
+            _check_picture(paths[f"{folder}/{name}"], f"{folder}/{name}", settings, decode)
+    _check_arrays(paths[TRUTH_ARRAYS], len(files), len(document["parts"]), settings)
+    return document
+
+
+def _need(condition: object, text: str) -> None:
+    if not condition:
+        raise InvalidRenders(text)
+
+
+def _document(
+    path: Path, key: str, frames: Sequence[int], settings: RenderSettings
+) -> dict[str, Any]:
+    _need(path.stat().st_size <= MAX_DOCUMENT_BYTES, f"{TRUTH_DOCUMENT} is too large")
+    try:
+        document = json.loads(path.read_bytes(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRenders(
+            f"{TRUTH_DOCUMENT} is no JSON document ({type(error).__name__})"
+        ) from None
+    _need(isinstance(document, dict), f"{TRUTH_DOCUMENT} is no JSON object")
+    expected = {
+        "truth_version": TRUTH_VERSION,
+        "key": key,
+        "frames": list(frames),
+        "landmarks": list(LANDMARKS),
+    }
+    for name, value in expected.items():
+        _need(document.get(name) == value, f"{TRUTH_DOCUMENT}: {name} is not what was asked for")
+    kinds = {"fps": float | int, "height_m": float, "frame_range": list, "light": dict, "warnings": list, "parts": list, "origin": list, "images": list}  # fmt: skip
+    for name, kind in kinds.items():
+        _need(
+            isinstance(document.get(name), kind),
+            f"{TRUTH_DOCUMENT}: {name} is missing or malformed",
+        )
+    for name in ("warnings", "parts"):
+        _need(
+            all(isinstance(v, str) and len(v) < 10_000 for v in document[name]) and len(document[name]) < 10_000,
+            f"{TRUTH_DOCUMENT}: {name} is malformed",
+        )  # fmt: skip
+    _need(
+        len(document["origin"]) == K and set(document["origin"]) <= ORIGINS,
+        f"{TRUTH_DOCUMENT}: origin is malformed",
+    )
+    _check_light(document["light"])
+    wanted = [
+        (image_name(f, v), f, v) for f in frames for v, _ in view_azimuths(settings.num_angles)
+    ]
+    _need(len(document["images"]) == len(wanted), f"{TRUTH_DOCUMENT}: other images than asked for")
+    for record, (name, frame, view) in zip(document["images"], wanted, strict=True):
+        _check_record(record, name, frame, view, settings)
+    return document
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _number(value: object, most: float = math.inf) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and abs(value) <= most
+    )
+
+
+def _check_light(light: Mapping[str, Any]) -> None:
+    direction = light.get("sun_direction")
+    good = (
+        isinstance(direction, list)
+        and len(direction) == 3
+        and all(_number(v, 2.0) for v in direction)
+    )
+    good = good and all(_number(light.get(n), 1e6) for n in ("sun_energy", "ambient"))
+    _need(good, f"{TRUTH_DOCUMENT}: light is malformed")
+
+
+def _check_record(record: Any, name: str, frame: int, view: str, settings: RenderSettings) -> None:
+    good = (
+        isinstance(record, dict)
+        and (record.get("file"), record.get("frame"), record.get("view")) == (name, frame, view)
+        and _number(record.get("azimuth_degrees"), 360.0)
+        and isinstance(record.get("cropped"), bool)
+        and _number(record.get("area"), settings.width * settings.height)
+        and isinstance(record.get("bbox"), list)
+        and len(record["bbox"]) == 4
+        and all(_number(v, max(settings.width, settings.height)) for v in record["bbox"])
+    )
+    _need(good, f"{TRUTH_DOCUMENT}: what it says of {name} is malformed")
+
+
+def _check_picture(path: Path, name: str, settings: RenderSettings, decode: bool) -> None:
+    try:
+        with Image.open(path, formats=["PNG"]) as opened:
+            size, mode = opened.size, opened.mode
+            _need(
+                size == (settings.width, settings.height),
+                f"{name}: an image of {size[0]} x {size[1]} pixels",
+            )
+            _need(mode in ("RGB", "L", "I", "I;16"), f"{name}: an image of another kind ({mode})")
+            if decode:
+                opened.load()
+    except InvalidRenders:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # this machine's disk
+        raise InvalidRenders(f"{name}: no PNG image") from None
+
+
+def _check_arrays(path: Path, count: int, parts: int, settings: RenderSettings) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {f"{n}.npy" for n in (*ARRAYS, "origin")}
+            _need(
+                set(archive.namelist()) == names, f"{TRUTH_ARRAYS}: other arrays than there must be"
+            )
+            for name, (shape, kinds, _) in ARRAYS.items():
+                arrays[name] = _read_array(archive, name, (count, *shape), kinds)
+            arrays["origin"] = _read_array(archive, "origin", (K,), "U")
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, KeyError) as error:
+        raise InvalidRenders(f"{TRUTH_ARRAYS}: cannot be read ({type(error).__name__})") from None
+    for name, (_, kinds, finite) in ARRAYS.items():
+        if kinds == "f":
+            values = arrays[name]
+            _need(
+                np.isfinite(values).all() or not finite,
+                f"{TRUTH_ARRAYS}: {name} has values that are not finite",
+            )
+            if name not in ("pixels", "intrinsics"):
+                _need(
+                    not (np.abs(values) > MAX_METRES).any(),
+                    f"{TRUTH_ARRAYS}: {name} has values out of any range",
+                )
+    _need((arrays["visibility"] <= 2).all(), f"{TRUTH_ARRAYS}: visibility is not 0, 1 or 2")
+    _need(set(arrays["origin"].tolist()) <= ORIGINS, f"{TRUTH_ARRAYS}: origin is malformed")
+    hit = arrays["first_hit_part"]
+    _need(
+        (hit >= -2).all() and (hit < parts).all(), f"{TRUTH_ARRAYS}: first_hit_part names no part"
+    )
+    most = settings.width * settings.height
+    _need(
+        ((arrays["area"] >= 0) & (arrays["area"] <= most)).all(),
+        f"{TRUTH_ARRAYS}: area is no number of pixels",
+    )
+    _need((arrays["intrinsics"][:, 2, 2] == 1).all(), f"{TRUTH_ARRAYS}: intrinsics are no camera's")
+    turned = np.einsum("nij,nkj->nik", arrays["rotation"], arrays["rotation"])
+    _need(
+        np.abs(turned - np.eye(3)).max(initial=0) < 1e-4, f"{TRUTH_ARRAYS}: rotation is no rotation"
+    )
+
+
+def _read_array(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], kinds: str
+) -> np.ndarray:
+    """One array, of whose size nothing is believed before its header was read."""
+    with archive.open(f"{name}.npy") as member:
+        try:
+            version = npy.read_magic(member)
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            found, _, dtype = read(member)
+        except ValueError as error:
+            raise InvalidRenders(f"{TRUTH_ARRAYS}: {name} is no array ({error})") from None
+    _need(found == shape, f"{TRUTH_ARRAYS}: {name} has the shape {found}, and should have {shape}")
+    _need(
+        dtype.kind in kinds and dtype.itemsize <= 256,
+        f"{TRUTH_ARRAYS}: {name} holds another kind of values",
+    )
+    size = archive.getinfo(f"{name}.npy").file_size
+    _need(
+        size <= int(np.prod(shape)) * dtype.itemsize + 4096,
+        f"{TRUTH_ARRAYS}: {name} is longer than its shape",
+    )
+    with archive.open(f"{name}.npy") as member:
+        try:
+            return npy.read_array(member, allow_pickle=False)
+        except ValueError as error:
+            raise InvalidRenders(f"{TRUTH_ARRAYS}: {name} cannot be read ({error})") from None
