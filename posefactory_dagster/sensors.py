@@ -38,7 +38,7 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
     memory = Memory.from_cursor(context.cursor)
     registered = context.instance.get_dynamic_partitions(str(CHARACTERS.name))
     finding = look(store.sets().store, memory, registered, environment().max_upload_mb)
-    for error in finding.errors:
+    for error in finding.news:
         context.log.error(error)
     motions = set(finding.motions)
     # New skins stand side by side in the order of registration, so that they are one run.

@@ -52,12 +52,16 @@ class Memory:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a tick should do: register ``new``, run ``skins`` whole, inspect ``motions``."""
+    """What a tick should do: register ``new``, run ``skins`` whole, inspect ``motions``.
+
+    ``errors`` is what is wrong in the folder, ``news`` what of it was not reported yet.
+    """
 
     new: list[str]
     skins: list[str]
     motions: list[str]
     errors: list[str]
+    news: list[str]
     waiting: int
 
 
@@ -118,13 +122,14 @@ def look(store: Store, memory: Memory, registered: Sequence[str], max_mb: float)
         if motion and (skin in changed or motion in changed):
             skins.append(key)
     faults = {hashlib.sha256(e.encode()).hexdigest()[:16]: e for e in errors}
-    errors = [text for mark, text in faults.items() if mark not in memory.told]
+    news = [text for mark, text in faults.items() if mark not in memory.told]
     memory.told = list(faults)
     return Finding(
         new=[k for k in changed if k not in known],
         skins=skins,
         motions=motions,
         errors=errors,
+        news=news,
         waiting=len(memory.pending),
     )
 

@@ -236,4 +236,4 @@ def test_strange_entries_stop_nothing_and_are_reported_once(tmp_path: Path) -> N
     assert sum("not a regular file" in e for e in first.errors) == 4
     json.loads(memory.to_cursor())
     second = look(store, Memory.from_cursor(memory.to_cursor()), [], 200)
-    assert second.errors == [] and second.new == ["good"]
+    assert second.news == [] and second.errors == first.errors and second.new == ["good"]
