@@ -141,7 +141,11 @@ def view_azimuths(num_angles: int) -> list[tuple[str, float]]:
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """How a character is rendered. ``auto`` and ``None`` are resolved when a job is planned."""
+    """How a character is rendered. ``auto`` and ``None`` are resolved when a job is planned.
+
+    ``close_ups`` is the share of pictures, drawn by the seed, whose camera is nearer and aimed beside the middle, so that
+    parts of the person are out of the frame.
+    """
 
     num_angles: int = 8
     frames_per_clip: int = 4
@@ -156,6 +160,7 @@ class RenderSettings:
     seed: int = 0
     padding: float = 1.2
     fov_degrees: float = 50.0
+    close_ups: float = 0.0
 
     def __post_init__(self) -> None:
         def whole(name: str, low: int, high: int) -> None:
@@ -186,6 +191,7 @@ class RenderSettings:
         number("sun_energy", 0.0, 1000.0)
         number("padding", 1.0, 10.0)
         number("fov_degrees", 5.0, 120.0)
+        number("close_ups", 0.0, 1.0)
         one_of("preset", PRESETS)
         one_of("follow", FOLLOWS)
         one_of("engine", ENGINES)

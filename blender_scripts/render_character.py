@@ -82,8 +82,9 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
         box = boxes[frame] if settings.follow == "frame" else clip_box
         with watch.stage("truth"):
             points = truth.locate(character, anchors, vertices)
-        for view, azimuth in views:
-            pinhole = camera.place(settings, box, front, azimuth)
+        for number, (view, azimuth) in enumerate(views):
+            close_up = camera.draw_close_up(settings, task.key, frame, number)
+            pinhole = camera.place(settings, box, front, azimuth, close_up)
             with watch.stage("scene"):
                 camera.film(pinhole)
                 outline = pinhole.project(vertices)
@@ -129,6 +130,7 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
                     "view": view,
                     "azimuth_degrees": azimuth,
                     "cropped": cropped,
+                    "close_up": close_up is not None,
                     "bbox": bbox.tolist(),
                     "area": area,
                 }
@@ -136,8 +138,8 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
             report.image(name, len(records), total)
     if not any(r["area"] for r in records):
         raise InputError(
-            f"{task.key}: nobody is in any of its {total} pictures; with the preset fixed, motions leave the frame: use the "
-            "preset fit, or fewer frames"
+            f"{task.key}: nobody is in any of its {total} pictures: the motion leaves the frame (the preset fit follows it), "
+            "or its materials are transparent everywhere"
         )
     with watch.stage("write"):
         arrays = {name: np.array(values) for name, values in columns.items()}

@@ -98,10 +98,16 @@ def is_motion(sets: CommittedSets, key: str) -> bool:
     return intake.looks_like_motion(intake.fetch(sets.store, uploads[0]))
 
 
-def stale_keys(sets: CommittedSets, keys: Iterable[str]) -> list[str]:
-    """Keys of which some asset would be made anew with the present files and settings."""
+def stale_keys(
+    sets: CommittedSets, keys: Iterable[str], render: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Keys of which some asset would be made anew with the present files and settings.
+
+    Args:
+        render: render settings that differ from the project's.
+    """
     found = intake.uploads_by_key(sets.store)
-    settings = wanted_settings({})
+    settings = wanted_settings(dict(render or {}))
     model_sha256 = file_sha256(model.model_path())
     variants_identity = wanted_variants(model_sha256)
 

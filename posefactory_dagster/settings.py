@@ -122,7 +122,9 @@ class GateSettings:
     ``judgeable_oks``: a render with less is not judged by the truth but against MediaPipe's own opinion of it.
     ``max_joint_shift``: how far a limb's joint may go between MediaPipe's opinions of render and image; the other one
     is for images that are not judged by the truth, where these opinions shake more. ``min_silhouette_iou_alone`` is for
-    images whose render shows MediaPipe nobody.
+    images whose render shows MediaPipe nobody. ``enforce`` and ``report`` name styles: what the gate refuses is blocked, or
+    is kept with the verdict beside it. By default it is enforced for enhancers that may move the pose, and reported for those
+    that cannot; for the first, `report` is refused.
     """
 
     judgeable_oks: float = 0.85
@@ -135,10 +137,20 @@ class GateSettings:
     min_silhouette_iou_alone: float = 0.9
     max_silhouette_loss: float = 0.1
     minor_joint_error: float = 0.2
+    enforce: tuple[str, ...] = ()
+    report: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _fraction(field.name, getattr(self, field.name))
+            value = getattr(self, field.name)
+            if field.name not in ("enforce", "report"):
+                _fraction(field.name, value)
+                continue
+            object.__setattr__(self, field.name, tuple(value))  # TOML gives a list
+            if isinstance(value, str) or not all(isinstance(s, str) and s for s in value):
+                raise SettingsError(f"{field.name} is a list of names of styles")
+        if both := sorted(set(self.enforce) & set(self.report)):
+            raise SettingsError(f"{both[0]} is in enforce and in report: choose one")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ their origin at the outer corner of the top-left pixel, whose centre is therefor
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 import bpy
@@ -56,8 +57,39 @@ def focal_pixels(settings: RenderSettings) -> float:
     return min(settings.width, settings.height) / 2 / float(half)
 
 
+#: A close-up: the distance as a share of what shows all, and how far beside the middle of the box the camera is aimed, in
+#: parts of the box's size (sideways, up): from a face to half a person.
+CLOSE_DISTANCE = (0.35, 0.7)
+CLOSE_SIDEWAYS, CLOSE_UP = 0.2, (-0.3, 0.45)
+
+
+@dataclass(frozen=True)
+class CloseUp:
+    """How a close-up differs: ``nearer`` scales the distance; ``sideways`` and ``up`` shift the aim, in parts of the box."""
+
+    nearer: float
+    sideways: float
+    up: float
+
+
+def draw_close_up(settings: RenderSettings, key: str, frame: int, view: int) -> CloseUp | None:
+    """Whether a picture is a close-up, and which; the same for the same seed, character, frame and number of the view."""
+    chance = np.random.default_rng([settings.seed, zlib.crc32(key.encode()), frame, view])
+    if chance.random() >= settings.close_ups:
+        return None
+    return CloseUp(
+        float(chance.uniform(*CLOSE_DISTANCE)),
+        float(chance.uniform(-CLOSE_SIDEWAYS, CLOSE_SIDEWAYS)),
+        float(chance.uniform(*CLOSE_UP)),
+    )
+
+
 def place(
-    settings: RenderSettings, box: np.ndarray, front: np.ndarray, azimuth_degrees: float
+    settings: RenderSettings,
+    box: np.ndarray,
+    front: np.ndarray,
+    azimuth_degrees: float,
+    close_up: CloseUp | None = None,
 ) -> Pinhole:
     """A camera around a box.
 
@@ -82,6 +114,13 @@ def place(
         radius = float(np.linalg.norm(box[1] - box[0])) / 2
         half = np.tan(np.radians(settings.fov_degrees) / 2)
         position = centre + settings.padding * radius / float(half) * away
+    if close_up is not None:
+        size = box[1] - box[0]
+        sideways = np.cross(away, (0.0, 0.0, 1.0))
+        aim = centre + close_up.sideways * np.linalg.norm(size[:2]) * sideways
+        aim[2] += close_up.up * size[2]
+        position = aim + close_up.nearer * (position - centre)
+        centre = aim
     forward = centre - position
     forward /= np.linalg.norm(forward)
     right = np.cross(forward, (0.0, 0.0, 1.0))

@@ -41,6 +41,9 @@ from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.storage.store import LocalStore
 from posefactory_dagster.styles import read_styles as check_styles
 
+#: The demo shows a part of its pictures close up, so that its labels have landmarks outside the frame.
+DEMO_LOOK = {"close_ups": 0.25}
+
 
 def run(
     keys: Annotated[list[str] | None, typer.Argument(help="Character keys.")] = None,
@@ -119,7 +122,12 @@ def _end_orphans(instance: Any, sets: CommittedSets) -> None:
 
 
 def _run(
-    instance: Any, sets: CommittedSets, keys: list[str], until: str, quiet: bool
+    instance: Any,
+    sets: CommittedSets,
+    keys: list[str],
+    until: str,
+    quiet: bool,
+    render: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     from posefactory_dagster import jobs
     from posefactory_dagster.definitions import defs
@@ -140,7 +148,7 @@ def _run(
         job = defs.resolve_job_def(jobs.factory_job.name)
         try:
             with listening(listener):
-                report = jobs.run_characters(job, instance, sets, keys, until)
+                report = jobs.run_characters(job, instance, sets, keys, until, render=render)
         except KeyboardInterrupt:
             bars.update(bar, visible=False)
             print_error("interrupted; what was committed is kept, run it again to go on")
@@ -194,9 +202,11 @@ def demo(as_json: JsonOption = False) -> None:
         _wait_for_others(instance, wait=True)
         from posefactory_dagster import jobs
 
-        stale = jobs.stale_keys(sets, keys)
+        stale = jobs.stale_keys(sets, keys, DEMO_LOOK)
         if stale or sets.current(jobs.DATASET, layout.UNPARTITIONED) is None:
-            document = _run(instance, sets, stale or keys, jobs.DATASET, quiet=as_json)
+            document = _run(
+                instance, sets, stale or keys, jobs.DATASET, quiet=as_json, render=DEMO_LOOK
+            )
             if document["failed"] or document["trouble"]:
                 show(as_json, document, lambda: _print_report(document))
                 raise typer.Exit(WORK_FAILED)

@@ -56,8 +56,9 @@ Splits, {split_text(figures)}.
 
 Rigged 3D characters rendered with Blender; every label is computed from the scene that made the image.
 MediaPipe PoseLandmarker is measured against these labels on the renders and is not a label itself: {agreement},
-{figures["swaps"]} whole-body left/right swaps. A variant carries the labels of its render: each was judged against them
-and locked before it came here, by a gate whose recall and false rejections are published with Pose Factory (docs/gate.md).
+{figures["swaps"]} whole-body left/right swaps. A variant carries the labels of its render. Where its maker could have moved the
+pose, it was judged against them and locked before it came here, by a gate whose recall and false rejections are published with
+Pose Factory (docs/gate.md); where the person's very pixels were taken over (`relight`), the gate's verdict is a column.
 {styles}
 
 | character | split | images | MediaPipe PCK@0.2 | settings | cropped | landmarks by proportion |
@@ -81,6 +82,8 @@ Of the renders' landmarks {figures["landmarks_hidden"]} are hidden and {figures[
   visibility and what it was decided by, origin) and MediaPipe's values beside it: `mediapipe_x` and `_y` in fractions of the image's
   width and height, `_z` without a unit, `mediapipe_world_*` in metres from between the hips, y down. Variants have `mediapipe_x`, `_y` and
   `_visibility`, as the gate saw them, and nothing in the other `mediapipe_*` columns.
+  `gate` is the gate's verdict on a variant. Of styles that cannot move the pose (`relight`) it blocks nothing: a severity of major or
+  critical says that MediaPipe sees the person otherwise there than in the render.
 - `variants.json`: for each variant the render, prompts, parameters, seed, model and verdicts that made it what it is.
 - `splits.json`: the split of each character, or of its frames.
 

@@ -163,6 +163,7 @@ def _image_record(number: int, member: Member, picture: Picture, truth: Truth) -
             "variant_of": f"{picture.split}/{picture.render}",
             "style": picture.variant.style_name,
             "provider": picture.variant.enhancer["provider"],
+            "gate": (picture.variant.verdict or {}).get("severity", ""),
         }
     return {
         "id": number,

@@ -28,6 +28,7 @@ def landmark_table(member: Member, truth: Truth, pictures: Sequence[Picture]) ->
         if picture.variant is not None:
             variant = picture.variant
             rows["variant"], rows["style"] = variant.variant, variant.style_name
+            rows["gate"] = (variant.verdict or {}).get("severity", "")
             for column in (c for c in rows.columns if c.startswith("mediapipe_")):
                 rows[column] = np.nan
             seen = ((variant.verdict or {}).get("enhanced") or {}).get("landmarks")
@@ -51,6 +52,7 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
         "file": repeated("file"),
         "variant": "",
         "style": "",
+        "gate": "",
         "frame": repeated("frame"),
         "view": repeated("view"),
         "landmark": np.tile(np.arange(width), count),

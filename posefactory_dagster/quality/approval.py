@@ -21,6 +21,8 @@ from posefactory_dagster.storage.store import Store
 
 PARALLEL = 16
 BY_GATE = "gate"
+#: Of images whose pose cannot have moved, as the person's very pixels were taken over; the gate's verdict stands beside them.
+BY_CONSTRUCTION = "construction"
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,200}$")]
 
 
@@ -242,7 +244,11 @@ def settle(
         assert variant.image is not None, "check_decision wants one"
         approved = variant.model_copy(update={"state": "locked_approved"})
         # Whatever a person calls themselves, their lock is not the gate's.
-        who = decision.reviewer if decision.reviewer not in ("", BY_GATE) else "a person"
+        who = (
+            decision.reviewer
+            if decision.reviewer not in ("", BY_GATE, BY_CONSTRUCTION)
+            else "a person"
+        )
         locks.append(
             Lock(
                 image=variant.image,

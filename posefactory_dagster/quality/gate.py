@@ -154,6 +154,10 @@ class Gate:
         """MediaPipe's opinion of the render itself; of use for all images made from it."""
         return measure(subject, self._landmarkers.look(subject.pixels))
 
+    def reports(self, style: str, moves_pose: bool) -> bool:
+        """Whether the verdict on a style's images is told, and blocks nothing; never where the pose may have moved."""
+        return not moves_pose and style not in self._settings.enforce
+
     def judgeable(self, raw: Measurement) -> bool:
         """Whether images made from this render can be judged by the truth."""
         return raw.people > 0 and not raw.swapped and raw.oks >= self._settings.judgeable_oks

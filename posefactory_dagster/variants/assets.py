@@ -18,7 +18,12 @@ from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.approval import ApprovalError
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
-from posefactory_dagster.settings import VariantSettings, environment, project_settings
+from posefactory_dagster.settings import (
+    GateSettings,
+    VariantSettings,
+    environment,
+    project_settings,
+)
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 from posefactory_dagster.styles import Style, read_styles
@@ -75,6 +80,7 @@ def enhanced_variants(
                 s.name: stack.enter_context(contextlib.closing(open_enhancer(s, pods)))
                 for s in styles
             }
+            _check_reports(enhancers, gate_settings)
         except (SettingsError, EnhancerError, model.ModelError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         sha256 = file_sha256(task)
@@ -120,6 +126,14 @@ def enhanced_variants(
             )
             ledger.good(key, ref, _metadata(committed))
         return ledger.close()
+
+
+def _check_reports(enhancers: Mapping[str, Enhancer], settings: GateSettings) -> None:
+    moving = [s for s in settings.report if s in enhancers and enhancers[s].moves_pose]
+    if moving:
+        raise SettingsError(
+            f"[gate] report: {', '.join(moving)} may move the pose, so what the gate refuses stays out"
+        )
 
 
 def wanted_variants(model_sha256: str) -> Callable[[CommittedSet], str]:

@@ -13,7 +13,14 @@ from typing import Any
 
 from posefactory_dagster.costs.estimates import OverBudget
 from posefactory_dagster.costs.ledger import Entry, Purse
-from posefactory_dagster.quality.approval import BY_GATE, Lock, lock_all, locks_of, now
+from posefactory_dagster.quality.approval import (
+    BY_CONSTRUCTION,
+    BY_GATE,
+    Lock,
+    lock_all,
+    locks_of,
+    now,
+)
 from posefactory_dagster.quality.gate import Gate, Measurement, Reason, Verdict
 from posefactory_dagster.quality.records import Attempt, Image, Parameters, State, Variant
 from posefactory_dagster.settings import VariantSettings
@@ -35,6 +42,8 @@ from posefactory_dagster.variants.shots import Shots
 
 #: Flags of a variant.
 NOT_JUDGEABLE = "not_judgeable"
+#: On variants that the gate would have refused, and whose pose cannot have moved.
+GATE_DISAGREES = "gate_disagrees"
 INTERRUPTED = (
     "it was asked for and no answer was kept, so it may have been charged; "
     "retry_interrupted = true in posefactory.toml, [variants], asks once more"
@@ -195,8 +204,10 @@ class Batch:
             if one.variant.state == "qa_approved":
                 locked = one.variant.model_copy(update={"state": "locked_approved"})
                 assert locked.image is not None
+                by_gate = bool((locked.verdict or {}).get("passes"))
+                who = BY_GATE if by_gate else BY_CONSTRUCTION
                 locks.append(
-                    Lock(image=locked.image, approved_by=BY_GATE, approved_at=now(), variant=locked)
+                    Lock(image=locked.image, approved_by=who, approved_at=now(), variant=locked)
                 )
         for lock in lock_all(self._store, locks):
             made[lock.variant.variant] = _Made(lock.variant)
@@ -241,15 +252,22 @@ class Batch:
                     continue
                 break
             state = "blocked"
-            if verdict.passes:
+            if verdict.passes or self._gate.reports(item.style.name, enhancer.moves_pose):
                 state = "qa_approved"
                 break
             if verdict.severity == "critical":
                 break
             parameters, correction = correct(parameters, verdict, source.view)
         kept = _best(attempts)
+        verdict_kept = attempts[kept - 1].verdict if kept else None
+        disagrees = state == "qa_approved" and not (verdict_kept or {}).get("passes")
         finished = variant.model_copy(
-            update={"attempts": tuple(attempts), "kept": kept, "state": state}
+            update={
+                "attempts": tuple(attempts),
+                "kept": kept,
+                "state": state,
+                "flags": (*variant.flags, GATE_DISAGREES) if disagrees else variant.flags,
+            }
         )
         return _Made(finished, None if enhancer.paid or not kept else images[kept - 1])
 

@@ -20,7 +20,12 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, identity_of
 from posefactory_dagster.storage.store import Store
 from posefactory_dagster.styles import Style
-from posefactory_dagster.variants.batch import NOT_JUDGEABLE, settings_identity, states
+from posefactory_dagster.variants.batch import (
+    GATE_DISAGREES,
+    NOT_JUDGEABLE,
+    settings_identity,
+    states,
+)
 from posefactory_dagster.variants.review_page import page
 from posefactory_dagster.variants.shots import Shots
 
@@ -98,6 +103,7 @@ def figures(variants: Sequence[Variant]) -> dict[str, Any]:
         "states": states(variants),
         "severities": severities,
         "not_judgeable": sum(NOT_JUDGEABLE in v.flags for v in variants),
+        "gate_disagrees": sum(GATE_DISAGREES in v.flags for v in variants),
         "attempts": sum(len(v.attempts) for v in variants),
         "styles": sorted({v.style_name for v in variants}),
         "cost_usd": round(sum(v.cost_usd for v in variants), 6),

@@ -192,6 +192,11 @@ skin(bpy.context.object, "mixamorig:Hips")
 textured(bpy.context.object, "clear", (1.0, 1.0, 1.0, 0.0), alpha=True)
 save("alpha.fbx", path_mode="COPY", embed_textures=True)
 
+# Somebody who is transparent everywhere.
+fresh(True)
+textured(body(), "ghost", (1.0, 1.0, 1.0, 0.0), alpha=True)
+save("ghost.fbx", path_mode="COPY", embed_textures=True)
+
 # A helper around the whole body that the file hides: see fbx_bytes.py, which sets its visibility.
 fresh(True)
 bpy.ops.mesh.primitive_uv_sphere_add(radius=1.2, location=(0, 0, 0.9))

@@ -107,6 +107,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Outcom
         ("exchanged", "left and right are exchanged"),
         ("faraway", "keys that are no pose"),
         ("pose", "--motion pose"),
+        ("ghost", "nobody is in any of its 2 pictures"),
         ("zero_scale", "scaled to zero|no size|no person's height"),
         ("nan", "not numbers|not a number"),
         ("damaged", "."),

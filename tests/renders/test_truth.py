@@ -119,6 +119,26 @@ def test_fixed_camera_may_crop_and_says_so(render: Callable[..., Any]) -> None:
     assert position[2] == pytest.approx(1.6)
 
 
+def test_close_ups_leave_parts_of_the_person_out_and_label_them_so(
+    render: Callable[..., Any],
+) -> None:
+    options = {"num_angles": 8, "frames_per_clip": 2, "width": 96, "height": 96, "close_ups": 0.5}
+    _, folder = render(SAMPLES / "ada_walk.fbx", **options)
+    document, a = load(folder)
+    close = np.array([i["close_up"] for i in document["images"]])
+    assert 3 <= close.sum() <= 13 and (a["area"] > 0).all()
+    assert (a["visibility"][~close] > 0).all() and (a["visibility"][close] == 0).any(
+        axis=1
+    ).mean() > 0.8
+    assert all(i["cropped"] for i, near in zip(document["images"], close, strict=True) if near)
+    _, again = render(SAMPLES / "ada_walk.fbx", **options)
+    np.testing.assert_array_equal(load(again)[1]["pixels"], a["pixels"])
+    # What the matrices say stays true of them: the world's points land on the pixels.
+    inside = np.einsum("nij,nkj->nki", a["rotation"], a["world"]) + a["translation"][:, None]
+    seen = np.einsum("nij,nkj->nki", a["intrinsics"], inside)
+    assert seen[..., :2] / seen[..., 2:] == pytest.approx(a["pixels"])
+
+
 def test_matrices_take_world_to_pixels(render: Callable[..., Any]) -> None:
     _, folder = render(SAMPLES / "ada_walk.fbx", width=120, height=80)
     document, a = load(folder)

@@ -26,7 +26,7 @@ def factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Factory]:
     made = Factory(tmp_path_factory.mktemp("review"))
     (made.root / "posefactory.toml").write_text(
         "[render]\nnum_angles = 8\nframes_per_clip = 1\nwidth = 384\nheight = 384\nsamples = 4\nengine = 'cycles'\n"
-        "[variants]\nmax_attempts = 1\n[gate]\nmax_joint_shift = 0.1\nmax_joint_shift_unjudged = 0.1\n"
+        "[variants]\nmax_attempts = 1\n[gate]\nmax_joint_shift = 0.1\nmax_joint_shift_unjudged = 0.1\nenforce = ['places']\n"
     )
     made.add_sample("ada_walk", "ada")
     done = json.loads(made.cli("run", "ada", "--json"))

@@ -51,6 +51,9 @@ class Enhancer(Protocol):
     paid: bool
     #: Whether an image whose answer was lost may simply be asked for again: it was not charged to anybody.
     repeatable: bool
+    #: Whether the person in its image may stand otherwise than in the render; false only where the person's very pixels are
+    #: taken over.
+    moves_pose: bool
     #: How many calls at once are of use.
     parallel: int
 

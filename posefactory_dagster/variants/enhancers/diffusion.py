@@ -114,6 +114,7 @@ class Diffusion:
     #: It costs minutes of a GPU, so what is made is kept at once; and it may be made again where it was lost.
     paid = True
     repeatable = True
+    moves_pose = True
 
     def __init__(self, style: Style, maker: Maker) -> None:
         options = style.options

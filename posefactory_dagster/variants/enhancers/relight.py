@@ -79,6 +79,7 @@ class Relight:
 
     paid = False
     repeatable = True
+    moves_pose = False
 
     def __init__(self, style: Style) -> None:
         options = style.options

@@ -74,6 +74,7 @@ class Stability:
 
     paid = True
     repeatable = False
+    moves_pose = True
     parallel = PARALLEL
 
     def __init__(
