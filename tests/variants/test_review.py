@@ -107,7 +107,7 @@ def test_every_image_leads_back_to_its_fbx(factory: Factory, tmp_path: Path) -> 
         )
         assert links["render"]["settings"]["num_angles"] == 8
         assert links["variant"]["attempts"][0]["parameters"]["seed"] > 0
-    plain = next(p for p in (folder / "images").glob("*_front.png"))
+    plain = next(p for p in (folder / "images").glob("*/*_front.png"))
     assert [link["link"] for link in json.loads(factory.cli("trace", str(plain), "--json"))] == [
         "dataset", "render", "character", "upload",
     ]  # fmt: skip
