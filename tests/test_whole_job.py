@@ -72,7 +72,26 @@ def check_dataset(folder: Path, images: int) -> None:
     assert (folder / "contact_sheet.jpg").stat().st_size > 1000
 
 
-def test_sample_to_dataset_and_nothing_is_made_twice(factory: Factory) -> None:
+def check_hugging_face(
+    folder: Path, images: int, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    """Both ways in: the folder of images, and the whole dataset by the head of its card."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    ways = (("imagefolder", {"data_dir": str(folder / "images")}), (str(folder), {}))
+    for name, options in ways:
+        loaded = datasets.load_dataset(name, cache_dir=str(cache), **options)
+        rows = [row for split in loaded.values() for row in split]
+        assert len(rows) == images
+        for row in rows:
+            assert row["image"].size == (256, 256) and np.array(row["keypoints"]).shape == (17, 3)
+            assert (folder / row["depth"]).is_file()
+
+
+def test_sample_to_dataset_and_nothing_is_made_twice(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     factory.add_sample("ada_walk")
     settings = factory.root / "posefactory.toml"
     settings.write_text(
@@ -81,6 +100,8 @@ def test_sample_to_dataset_and_nothing_is_made_twice(factory: Factory) -> None:
     first = json.loads(factory.cli("run", "ada_walk", "--json"))
     assert not first["failed"] and not first["trouble"] and len(first["runs"]) == 1
     check_dataset(dataset_of(factory), 4)
+    held = pd.read_parquet(dataset_of(factory) / "landmarks.parquet")["file"].nunique()
+    check_hugging_face(dataset_of(factory), held, monkeypatch, factory.root / "cache")
     accuracy = factory.sets.current("label_accuracy", "ada_walk").facts["all"]
     assert accuracy["detection_rate"] == 1 and accuracy["pck_0.2"] > 0.8
 
