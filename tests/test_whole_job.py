@@ -28,6 +28,7 @@ from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.process import run_job
 from posefactory_dagster.blender.record import read_jobs
 from posefactory_dagster.settings import PROJECT_ROOT
+from posefactory_dagster.storage import layout
 from tests.conftest import SAMPLES, SMALL, Factory
 
 CHAIN = ("character", "multi_angle_renders", "pose_labels", "label_accuracy", "enhanced_variants")
@@ -201,14 +202,26 @@ def test_a_bad_one_takes_no_other_down(factory: Factory) -> None:
 
 def test_dagsters_own_command_line(factory: Factory) -> None:
     factory.add_sample("chen_jack", "hero")
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "dagster"), "asset", "materialize", "-m", "posefactory_dagster.definitions",
-         "--select", "*", "--partition", "hero",
-         "--config-json", '{"ops":{"multi_angle_renders":{"config":{"num_angles":3}}}}'],
-        env=factory.environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+    look = '{"ops":{"multi_angle_renders":{"config":{"num_angles":3}}}}'
+    done = materialize(factory, "--select", "*", "--partition", "hero", "--config-json", look)
     assert done.returncode == 0, done.stderr[-3000:]
     check_dataset(dataset_of(factory), 3)
+
+    # A run that could only make a poorer dataset leaves the one there is.
+    before = factory.sets.current("pose_dataset", "all")
+    assert before is not None and before.facts["variants"] > 0
+    factory.store.joinpath(layout.current("enhanced_variants", "hero")).unlink()
+    done = materialize(factory, "--select", "pose_dataset")
+    assert done.returncode != 0 and "the dataset stays as it was: hero" in done.stderr + done.stdout
+    now = factory.sets.current("pose_dataset", "all")
+    assert now is not None and now.ref == before.ref
+
+
+def materialize(factory: Factory, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "dagster"), "asset", "materialize", "-m", "posefactory_dagster.definitions", *options],
+        env=factory.environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
 
 
 def test_blender_binary_runs_the_same_scripts(factory: Factory) -> None:

@@ -1,6 +1,7 @@
 """The asset `pose_dataset`: all committed characters, as something to train on."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -16,7 +17,7 @@ from posefactory_dagster.quality.approval import ApprovalError, read_decisions
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
-from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
 
 DATASET = "pose_dataset"
 DATASET_VERSION = 4
@@ -63,6 +64,7 @@ def pose_dataset(
             description="no character is labelled yet; run `posefactory run --all` first",
             allow_retries=False,
         )
+    _refuse_poorer(sets, registered, complete, enhanced_variants)
     split = splits.assign(
         {k: m[0].inputs["skin_sha256"] for k, m in complete.items()},
         {k: m[0].facts["frames"] for k, m in complete.items()},
@@ -110,6 +112,39 @@ def pose_dataset(
     else:
         context.log.info("found committed: nothing has changed")
     return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=_metadata(committed))
+
+
+def _refuse_poorer(
+    sets: CommittedSets,
+    registered: Sequence[str],
+    complete: Mapping[str, tuple[CommittedSet, CommittedSet, CommittedSet]],
+    variants: Mapping[str, CommittedSet],
+) -> None:
+    """Keep the dataset there is where steps before this one failed for characters that it holds.
+
+    Raises:
+        dagster.Failure: some of its characters, or their variants, are not made anew yet.
+    """
+    previous = sets.current(DATASET, layout.UNPARTITIONED)
+    if previous is None:
+        return
+    held = {SetRef(*ref).partition for ref in previous.inputs["sets"]} & set(registered)
+    varied = {row[0] for row in previous.inputs["variants"]}
+    unfinished = [
+        key
+        for key in sorted(held)
+        if key not in complete
+        or (
+            key in varied
+            and (key not in variants or not made_from(variants[key], complete[key][0]))
+        )
+    ]
+    if unfinished:
+        raise dg.Failure(
+            description=f"the dataset stays as it was: {', '.join(unfinished)} would be missing from it, or be there without "
+            "variants, as a step before failed; run these again, or forget them with posefactory characters remove",
+            allow_retries=False,
+        )
 
 
 def made_from(made: CommittedSet, source: CommittedSet) -> bool:
