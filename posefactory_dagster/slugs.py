@@ -36,6 +36,18 @@ def safe_slug(value: str, max_length: int = 64, allow_dots: bool = False) -> str
     return text
 
 
+def character_slug(value: str) -> str:
+    """The key that a file's name gives.
+
+    Raises:
+        SlugError: as ``safe_slug``, and for a key that a command line would take for an option.
+    """
+    slug = safe_slug(value)
+    if slug.startswith("-"):
+        raise SlugError(f"{value!r}: a key may not begin with a dash; give it another name")
+    return slug
+
+
 def cast_key(skin: str, motion: str) -> str:
     """The key of ``motion`` cast on ``skin``; both are slugs."""
     return f"{skin}{CAST_SEPARATOR}{motion}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from posefactory_dagster.slugs import SlugError, safe_slug, split_key
+from posefactory_dagster.slugs import SlugError, character_slug, split_key
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import file_sha256, identity_of
 from posefactory_dagster.storage.store import Store
@@ -52,7 +52,7 @@ def scan_uploads(store: Store) -> tuple[dict[str, list[Upload]], list[str]]:
             unusable.append(f"{name!r} lies in a folder; move it up into uploads")
             continue
         try:
-            key = safe_slug(PurePosixPath(name).stem)
+            key = character_slug(PurePosixPath(name).stem)
         except SlugError as error:
             unusable.append(f"{name!r} is left out: {error}")
             continue

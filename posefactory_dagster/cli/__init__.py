@@ -6,9 +6,8 @@ import importlib.metadata
 import json
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from blender_scripts.contract import SettingsError
@@ -32,6 +31,8 @@ from posefactory_dagster.storage.store import StoreError
 warnings.filterwarnings("ignore")  # Dagster's beta notices, on every start
 
 USAGE_ERROR = 2
+#: Typer brings a copy of click of its own, and names of its errors only this one's child.
+UsageError: Any = typer.BadParameter.__base__
 #: Told in one line, as their texts say what to do.
 KNOWN_ERRORS = (
     CommandError, UploadError, SlugError, SettingsError, StoreError, ApprovalError, LayoutError,
@@ -77,12 +78,12 @@ def main() -> None:
     as_json = "--json" in sys.argv
     try:
         code = app(standalone_mode=False)
-    except click.UsageError as error:
+    except UsageError as error:
         if as_json:
             print(json.dumps({"error": error.format_message()}))
         error.show()
         code = USAGE_ERROR
-    except click.Abort:
+    except typer.Abort:
         code = INTERRUPTED
     except KNOWN_ERRORS as error:
         if as_json:

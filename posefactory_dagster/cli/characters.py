@@ -22,7 +22,7 @@ from posefactory_dagster.cli.terminal import (
     show,
 )
 from posefactory_dagster.settings import environment
-from posefactory_dagster.slugs import SlugError, cast_key, safe_slug, split_key
+from posefactory_dagster.slugs import SlugError, cast_key, character_slug, split_key
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSets, file_sha256
 from posefactory_dagster.storage.store import StoreError
@@ -50,6 +50,11 @@ def add(
     def print_it() -> None:
         for entry in added:
             out.print(f"{entry['file']}  ->  {entry['key']}", soft_wrap=True)
+            if twin := entry.get("same_file_as"):
+                out.print(
+                    f"  the same file as {twin}: if it was only renamed, posefactory characters remove {twin}",
+                    soft_wrap=True,
+                )
         for text in errors:
             print_error(text)
 
@@ -65,7 +70,11 @@ def add_files(
     added, errors = [], []
     for file in files:
         try:
-            added.append({"file": str(file), "key": _add_file(sets, file, name, replace)})
+            key = _add_file(sets, file, name, replace)
+            entry = {"file": str(file), "key": key}
+            if twin := _twin(sets, key, file):
+                entry["same_file_as"] = twin
+            added.append(entry)
         except (intake.UploadError, SlugError, StoreError) as error:
             errors.append(str(error))
         except OSError as error:
@@ -79,7 +88,7 @@ def _add_file(sets: CommittedSets, file: Path, name: str | None, replace: bool) 
             f"{file}: {'a folder; name files' if file.is_dir() else 'no such file'}"
         )
     intake.check_file(file, file.name, environment().max_upload_mb)
-    key = safe_slug(name if name is not None else file.stem)
+    key = character_slug(name if name is not None else file.stem)
     existing = intake.uploads_by_key(sets.store).get(key, [])
     if existing and _same_content(sets, existing[0], file):
         return key
@@ -98,6 +107,14 @@ def _add_file(sets: CommittedSets, file: Path, name: str | None, replace: bool) 
         shutil.copyfile(file, scratch / "upload")
         sets.store.put_files({mine: scratch / "upload"})
     return key
+
+
+def _twin(sets: CommittedSets, key: str, file: Path) -> str | None:
+    """Another key whose upload has the same content."""
+    for other, uploads in sorted(intake.uploads_by_key(sets.store).items()):
+        if other != key and len(uploads) == 1 and _same_content(sets, uploads[0], file):
+            return other
+    return None
 
 
 def _same_content(sets: CommittedSets, upload: intake.Upload, file: Path) -> bool:

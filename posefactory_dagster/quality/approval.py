@@ -175,7 +175,8 @@ def parse_decisions(data: bytes) -> list[Decision]:
 
 def read_decisions(store: Store) -> Decisions:
     """All decision files; a file that is none is told of and stops nothing."""
-    keys = sorted(item.key for item in store.list(layout.DECISIONS))
+    came = {item.key: item.modified for item in store.list(layout.DECISIONS)}
+    keys = sorted(came)
     by_variant: dict[tuple[str, str], list[Decision]] = {}
     errors = {}
     with ThreadPoolExecutor(PARALLEL) as pool:
@@ -185,7 +186,11 @@ def read_decisions(store: Store) -> Decisions:
             except ApprovalError as error:
                 errors[key] = f"{store.address(key)}: {error}; remove or mend it"
                 continue
+            # One that is dated after it came would beat whatever is decided until then.
+            latest = datetime.datetime.fromtimestamp(came[key] + 1, datetime.UTC)
             for decision in decisions:
+                if decision.at > latest:
+                    decision = decision.model_copy(update={"at": latest})
                 by_variant.setdefault((decision.character, decision.variant), []).append(decision)
     for mine in by_variant.values():
         mine.sort(key=lambda d: d.at)

@@ -236,14 +236,10 @@ class Gate:
             reasons.append(Reason("swapped", "major", "left and right are exchanged"))
         furthest = limits.max_joint_shift if judgeable else limits.max_joint_shift_unjudged
         if moved > furthest:
-            note(
-                "joint_moved",
-                "major",
-                "torso lengths that a limb's joint moved",
-                moved,
-                furthest,
-                ">",
+            text = (
+                f"a joint of a limb moved by {moved:.2f} torso lengths; the limit is {furthest:.2f}"
             )
+            reasons.append(Reason("joint_moved", "major", text, moved, furthest))
         return reasons
 
     def _silhouette_reasons(self, raw: Measurement, enhanced: Measurement) -> list[Reason]:

@@ -358,3 +358,29 @@ def test_settings_of_the_wrong_kind(factory: Factory, text: str, words: str) -> 
 def test_a_settings_file_that_is_not_there(factory: Factory) -> None:
     text = factory.cli("run", "--all", expect=2, POSEFACTORY_SETTINGS="/nowhere.toml")
     assert "POSEFACTORY_SETTINGS=/nowhere.toml: no such file" in text
+
+
+def test_a_renamed_file_is_recognised_and_a_dash_is_no_beginning(factory: Factory) -> None:
+    factory.add_sample("ada_walk", "hero")
+    shutil.copyfile(SAMPLE, factory.root / "heroine.fbx")
+    shutil.copyfile(SAMPLE, factory.root / "-x.fbx")
+    text = factory.cli("characters", "add", str(factory.root / "heroine.fbx"))
+    assert "the same file as hero" in text and "characters remove hero" in text
+    text = factory.cli("characters", "add", str(factory.root / "-x.fbx"), expect=2)
+    assert "may not begin with a dash" in text
+
+
+def test_the_command_line_helps_who_types_wrongly(factory: Factory) -> None:
+    factory.add_sample("ada_walk", "hero")
+    assert "did you mean hero?" in factory.cli("run", "heroo", expect=2)
+    assert factory.cli("--version").strip()[0].isdigit()
+    assert "error" in json.loads(factory.cli("run", "hero", "--no-such", "--json", expect=2))
+    assert "error" in json.loads(factory.cli("datasets", "path", "--json", expect=2))
+    settings = factory.root / "posefactory.toml"
+    settings.write_text(settings.read_text() + "styles = ['placs']\n")
+    text = factory.cli("run", "hero", expect=2)
+    assert (
+        "style 'placs'" in text
+        and "places" in text
+        and factory.sets.current("character", "hero") is None
+    )
