@@ -316,6 +316,14 @@ def _lives(process: str) -> bool:
         return False
 
 
+def seconds_of_oldest_run(instance: dg.DagsterInstance) -> float | None:
+    """For how long the oldest run in progress has been there; None without one."""
+    records = [instance.get_run_record_by_id(run.run_id) for run in runs_in_progress(instance)]
+    created = [r.create_timestamp.timestamp() for r in records if r is not None]
+    now = datetime.datetime.now(datetime.UTC).timestamp()
+    return max(0.0, now - min(created)) if created else None
+
+
 def runs_in_progress(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Runs that go on now; one whose process on this machine is gone is marked as failed."""
     statuses = [

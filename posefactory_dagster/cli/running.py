@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,9 +76,10 @@ def run(
             raise CommandError(unknown_text(unknown, registered))
         if stale:
             chosen = jobs.stale_keys(sets, chosen)
-        _wait_for_others(instance, wait)
-        _end_orphans(instance, sets)
-        document = _run(instance, sets, chosen, until, quiet=as_json)
+        with _alone(wait):
+            _wait_for_others(instance, wait)
+            _end_orphans(instance, sets)
+            document = _run(instance, sets, chosen, until, quiet=as_json)
         if keys and until != jobs.CHAIN[0]:  # named one by one, so they were meant to be rendered
             for key in chosen:
                 if jobs.is_motion(sets, key):
@@ -87,6 +91,19 @@ def run(
     show(as_json, document, lambda: _print_report(document))
     if document["failed"] or document["trouble"]:
         raise typer.Exit(WORK_FAILED)
+
+
+@contextlib.contextmanager
+def _alone(wait: bool) -> Iterator[None]:
+    """Hold the place of the one run on this machine: two that start together would both rent, and both spend."""
+    with (dagster_home() / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise CommandError(
+                "another posefactory run is in progress; --wait waits for it, the web UI shows it"
+            ) from None
+        yield
 
 
 def _wait_for_others(instance: Any, wait: bool) -> None:

@@ -15,6 +15,7 @@ from posefactory_dagster.cli.terminal import (
     CommandError,
     JsonOption,
     err,
+    open_instance,
     open_sets,
     out,
     print_error,
@@ -88,8 +89,16 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove sets that nothing points to, and what killed runs left behind."""
-    removed, freed = open_sets().collect_garbage(grace_hours * 3600, dry_run)
+    """Remove sets that nothing points to, and what killed runs left behind; what a run in progress may use stays."""
+    from posefactory_dagster.jobs import seconds_of_oldest_run
+
+    with open_instance() as instance:
+        busy = seconds_of_oldest_run(instance)
+    grace_s = grace_hours * 3600
+    if busy is not None and busy > grace_s:
+        err.print("a run is in progress: what was touched since it began stays", soft_wrap=True)
+        grace_s = busy
+    removed, freed = open_sets().collect_garbage(grace_s, dry_run)
 
     def print_it() -> None:
         for prefix in removed:
