@@ -6,7 +6,9 @@ import contextlib
 import io
 import json
 import os
+import pty
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -367,3 +369,44 @@ def test_a_hundred_characters_cost_the_same_each(factory: Factory) -> None:
     )
     print(f"peak memory: after ten {memory[9]:.0f} MB, after a hundred {memory[-1]:.0f} MB")
     assert memory[-1] < 1.3 * memory[9]
+
+
+def test_progress_moves_in_a_terminal_and_leaves_no_codes_in_logs(factory: Factory) -> None:
+    factory.add_sample("ada_walk")
+    ours, theirs = pty.openpty()
+    environment = {n: v for n, v in factory.environment.items() if n != "NO_COLOR"} | {
+        "TERM": "xterm-256color"
+    }
+    process = subprocess.Popen(
+        factory.command("run", "ada_walk", "--until", "multi_angle_renders"), env=environment, cwd=factory.root,
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            data = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        shown += data
+    os.close(ours)
+    assert process.wait(60) == 0
+    text = re.sub(rb"\x1b\\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
+    assert "render ada_walk image" in text and re.search(r"2/2", text), text[-2000:]
+    logs = [p for p in (factory.root / "home").rglob("*") if p.suffix in (".err", ".out")]
+    assert logs and not any(b"\x1b[" in p.read_bytes() for p in logs)
+
+
+def test_progress_is_json_lines_beside_a_json_answer(factory: Factory) -> None:
+    factory.add_sample("ada_walk")
+    done = subprocess.run(
+        factory.command("run", "ada_walk", "--until", "multi_angle_renders", "--json"),
+        env=factory.environment, cwd=factory.root, capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["done"] == ["ada_walk"]
+    lines = [json.loads(x) for x in done.stderr.splitlines() if x.startswith('{"progress"')]
+    assert {"done": 2, "total": 2}.items() <= next(
+        x for x in reversed(lines) if "image" in x["progress"]
+    ).items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import tempfile
 import time
@@ -12,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +39,7 @@ from posefactory_dagster.cli.terminal import (
     open_instance,
     open_sets,
     out,
+    own_console,
     print_error,
     register,
     registered_keys,
@@ -150,17 +160,37 @@ def _run(
     from posefactory_dagster.definitions import defs
 
     started = time.monotonic()
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())  # fmt: skip
-    with native_chatter_in_log(), Progress(*columns, console=err, disable=quiet) as bars:
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with (
+        own_console() as console,
+        native_chatter_in_log(),
+        Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars,
+    ):
         bar = bars.add_task("starting", total=None)
-        last = ""
+        last, told = "", 0.0
 
         def listener(what: str, done: int, total: int) -> None:
-            nonlocal last
-            bars.update(bar, description=what, completed=done, total=total)
-            if not quiet and not err.is_terminal and what != last:
-                last = what
-                err.print(f"{time.monotonic() - started:6.1f} s  {what}")
+            nonlocal last, told
+            if what != last:
+                bars.reset(bar, description=what, completed=done, total=total)
+            bars.update(bar, completed=done, total=total)
+            seconds = time.monotonic() - started
+            if quiet and (what != last or done == total or seconds - told >= 1.0):
+                told = seconds
+                line = {
+                    "progress": what,
+                    "done": done,
+                    "total": total,
+                    "seconds": round(seconds, 1),
+                }
+                console.file.write(json.dumps(line) + "\n")
+                console.file.flush()
+            elif not quiet and not console.is_terminal and what != last:
+                console.print(f"{seconds:6.1f} s  {what}", soft_wrap=True)
+            last = what
 
         job = defs.resolve_job_def(jobs.factory_job.name)
         try:

@@ -98,6 +98,17 @@ def register(instance: Any, keys: list[str]) -> None:
 
 
 @contextmanager
+def own_console() -> Iterator[Console]:
+    """A console on a descriptor of its own for stderr.
+
+    Dagster redirects the descriptor behind ``sys.stderr`` into a step's compute log while the step runs: a bar drawn there
+    would stand still on the terminal, and its escape codes would fill the log.
+    """
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace") as file:
+        yield Console(file=file, highlight=False, markup=False)
+
+
+@contextmanager
 def native_chatter_in_log() -> Iterator[None]:
     """Keep what MediaPipe's C++ prints on stderr off the terminal; it goes to `native.log`.
 
