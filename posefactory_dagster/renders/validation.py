@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -224,7 +225,8 @@ def _check_arrays(path: Path, count: int, parts: int, settings: RenderSettings) 
             for name, (shape, kinds, _) in ARRAYS.items():
                 arrays[name] = _read_array(archive, name, (count, *shape), kinds)
             arrays["origin"] = _read_array(archive, "origin", (K,), "U")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, KeyError) as error:
+    # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted member.
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError) as error:  # fmt: skip
         raise InvalidRenders(f"{TRUTH_ARRAYS}: cannot be read ({type(error).__name__})") from None
     for name, (_, kinds, finite) in ARRAYS.items():
         if kinds == "f":
