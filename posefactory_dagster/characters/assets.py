@@ -17,6 +17,7 @@ from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
+from posefactory_dagster.storage.store import explain_disk
 
 
 @dg.asset(
@@ -61,8 +62,11 @@ def character(
                 for role, upload in (("skin", planned.skin), ("motion", planned.motion)):
                     if upload is not None:
                         _copy(sets, upload, planned.inputs[role]["sha256"], folder / f"{role}.fbx")
-            except (intake.UploadError, OSError) as error:
+            except intake.UploadError as error:
                 ledger.bad(planned.key, str(error))
+                continue
+            except OSError as error:
+                ledger.bad(planned.key, str(explain_disk(error, str(folder))))
                 continue
             tasks.append(
                 CharacterTask(

@@ -300,13 +300,11 @@ class Batch:
             )
             filtered = answer.get("filtered", False)
         else:
-            started = time.perf_counter()
             enhanced = enhancer.enhance(shot, style, parameters)
             data, filtered = enhanced.data, enhanced.filtered
             update = {
                 "seed": enhanced.seed,
                 "image": image_of(variant.character, variant.variant, number, enhanced),
-                "seconds": round(time.perf_counter() - started, 3),
                 "answer": enhanced.answer,
             }
             attempt = attempt.model_copy(update=update)
