@@ -66,7 +66,7 @@ def character(
                 ledger.bad(planned.key, str(error))
                 continue
             except OSError as error:
-                ledger.bad(planned.key, str(explain_disk(error, str(folder))))
+                ledger.bad(planned.key, str(explain_disk(error, sets.store.address())))
                 continue
             tasks.append(
                 CharacterTask(

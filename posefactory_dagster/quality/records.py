@@ -62,7 +62,8 @@ class Image(_Record):
 
 class Attempt(_Record):
     """One try. ``seed`` is the one the provider says it used; ``correction`` says why the parameters differ
-    from the try before; ``error`` is set where there is no image. ``cost_usd`` is what it cost, or may have.
+    from the try before; ``error`` is set where there is no image. ``cost_usd`` is what it cost, or may have;
+    ``seconds`` how long a paid answer took. What this machine makes has 0 there: its records are the same wherever they are made.
     """
 
     number: int

@@ -41,8 +41,13 @@ class LayoutError(ValueError):
     """A part of a key that could lead elsewhere."""
 
 
+def is_part(value: str) -> bool:
+    """Whether ``value`` may be a part of an object key."""
+    return _PART.fullmatch(value) is not None and ".." not in value
+
+
 def _part(value: str) -> str:
-    if not _PART.fullmatch(value) or ".." in value:
+    if not is_part(value):
         raise LayoutError(f"{value!r} cannot be part of an object key")
     return value
 

@@ -299,7 +299,7 @@ class CommittedSets:
             return None
         try:
             identity = json.loads(data)["identity"]
-            if isinstance(identity, str) and identity and not set(identity) & set("/\\."):
+            if isinstance(identity, str) and layout.is_part(identity):
                 return identity
         except (ValueError, KeyError, TypeError, RecursionError):
             pass

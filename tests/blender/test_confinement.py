@@ -46,6 +46,7 @@ print(resource.getrlimit(resource.RLIMIT_AS)[0] > 0)
 """
 
 
+# Capabilities, prctl and /proc, by which children are confined and this test looks, are Linux's own.
 @pytest.mark.skipif(sys.platform != "linux", reason="confinement is Linux's")
 def test_a_child_cannot_read_what_its_parent_was_started_with(tmp_path: Path) -> None:
     parent = f"""

@@ -12,7 +12,7 @@ import pytest
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.copying import copy_store
 from posefactory_dagster.storage.opening import open_store
-from posefactory_dagster.storage.sets import CommittedSets, SetRef, identity_of
+from posefactory_dagster.storage.sets import CommittedSets, DamagedPointer, SetRef, identity_of
 from posefactory_dagster.storage.store import LocalStore, StoreError, explain_disk
 
 REF = SetRef("renders", "hero", "abc")
@@ -133,6 +133,25 @@ def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_unknown_store_kind_is_refused() -> None:
     with pytest.raises(StoreError, match="r2://bucket/prefix"):
         open_store("gs://bucket")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"{", b"[]", b"\xff", b'{"identity": 5}', b'{"identity": ""}', b'{"identity": "../x"}', b'{"identity": "a b"}', '{"identity": "é"}'.encode()],
+)  # fmt: skip
+def test_a_pointer_that_is_none_is_found_and_stops_nothing_else(
+    sets: CommittedSets, data: bytes
+) -> None:
+    committed, key = commit(sets), layout.current(REF.asset, REF.partition)
+    sets.store.put_bytes(key, data)
+    with pytest.raises(DamagedPointer, match="points to no set.*verify --repair"):
+        sets.current(REF.asset, REF.partition)
+    found = list(sets.verify())
+    assert (committed.ref, []) in found
+    assert [(d.file, d.fault) for _, ds in found for d in ds] == [(key, "a pointer that points to no set")]  # fmt: skip
+    sets.collect_garbage(3600)
+    sets.drop(next(ref for ref, damages in found if damages))
+    assert sets.current(REF.asset, REF.partition) is None and sets.find(committed.ref) == committed
 
 
 @pytest.mark.parametrize("data", [b'{"attempt": "x", "fi', b"[]", b"{}", b"\xff"])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+# The default set-up is without torch; `make test-diffusers` has an environment with it.
 pytest.importorskip(
     "diffusers", reason="diffusers is not installed; make test-diffusers installs it"
 )
