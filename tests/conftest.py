@@ -22,7 +22,9 @@ from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
 from tests.servers import S3Server, moto_server, rclone_server
+from tests.warm import WarmCommandLine
 
+COMMAND_LINE = WarmCommandLine()
 SAMPLES = ASSETS_DATA / "characters"
 MIXAMO = PROJECT_ROOT.parent / "shared" / "mixamo"
 #: Small and quick: one frame, two views (front and back), 96 pixels.
@@ -123,10 +125,7 @@ class Factory:
 
     def cli(self, *arguments: str, expect: int = 0, **environment: str) -> str:
         """Run a posefactory verb as a user would; what it printed (both streams)."""
-        done = subprocess.run(
-            self.command(*arguments), env={**self.environment, **environment},
-            capture_output=True, text=True, timeout=600, cwd=self.root, check=False,
-        )  # fmt: skip
+        done = COMMAND_LINE.run(arguments, {**self.environment, **environment}, self.root)
         text = done.stdout + done.stderr
         assert done.returncode == expect, text
         return done.stdout if "--json" in arguments else text

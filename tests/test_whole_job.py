@@ -316,14 +316,7 @@ def check_after_kill(factory: Factory) -> None:
 
 
 @pytest.mark.parametrize(
-    "stage",
-    # The other two belong to the long tests, for the sake of the time that all of these may take.
-    [
-        pytest.param("character", marks=pytest.mark.soak),
-        "multi_angle_renders",
-        pytest.param("pose_labels", marks=pytest.mark.soak),
-        "pose_dataset",
-    ],
+    "stage", ["character", "multi_angle_renders", "pose_labels", "pose_dataset"]
 )
 def test_kill_at_each_stage_loses_nothing(factory: Factory, stage: str) -> None:
     factory.add_sample("ada_walk")

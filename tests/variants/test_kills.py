@@ -38,7 +38,7 @@ def killed_after(factory: Factory, server: StabilitySimulator, images: int) -> N
     process.wait()
 
 
-@pytest.mark.parametrize("images", [pytest.param(1, marks=pytest.mark.soak), 4])
+@pytest.mark.parametrize("images", [1, 4])
 def test_a_killed_batch_goes_on_without_paying_twice(factory: Factory, images: int) -> None:
     (factory.root / "posefactory.toml").write_text(SETTINGS)
     factory.add_sample("ada_walk", "ada")
