@@ -89,7 +89,7 @@ def relight(sets: CommittedSets, shots: list[Shots], gate: Gate) -> dict[str, An
     """From committed renders to a written set of variants, retries included."""
     style = read_style("places")
     settings = VariantSettings()
-    purse = Purse(sets.store, 1, 1)
+    purse = Purse(sets.store, 1, 1, "benchmark")
     count, attempts, ends = 0, 0, {}
     started = time.perf_counter()
     with contextlib.closing(Relight(style)) as enhancer:

@@ -87,7 +87,7 @@ def range_tags(group: Sequence[str]) -> dict[str, str]:
 
 def is_motion(sets: CommittedSets, key: str) -> bool:
     """Whether a key is a motion of the library, by inspection or else by a look at its bytes."""
-    committed = sets.current(intake.ASSET, key)
+    committed = sets.readable(intake.ASSET, key)
     if committed is not None:
         return committed.facts["kind"] == "motion"
     if "__" in key:
@@ -118,12 +118,12 @@ def stale_keys(
             )
         except (intake.UploadError, SlugError):
             return False
-        source = sets.current(CHAIN[0], key)
+        source = sets.readable(CHAIN[0], key)
         if source is None or source.ref.identity != planned.identity:
             return False
         if source.facts["kind"] == "motion":
             return True
-        renders, labels, scores, variants = (sets.current(asset, key) for asset in CHAIN[1:])
+        renders, labels, scores, variants = (sets.readable(asset, key) for asset in CHAIN[1:])
         return bool(
             renders
             and renders.ref.identity == render_sets.identity(source, settings)
@@ -277,12 +277,12 @@ def run_characters(
             onward = [a for a in left.assets if a != DATASET]
             if onward:
                 queue += [(g, onward) for g in contiguous(left.keys, registered)]
-    wanting = bool(rest) or sets.current(DATASET, layout.UNPARTITIONED) is None
+    wanting = bool(rest) or sets.readable(DATASET, layout.UNPARTITIONED) is None
     if (
         wants_dataset
         and wanting
         and not dataset_done
-        and any(sets.current(SCORES, k) for k in registered)
+        and any(sets.readable(SCORES, k) for k in registered)
     ):
         run = _execute(job, instance, sets.store, [DATASET], {})
         report.runs.append(run.run_id)

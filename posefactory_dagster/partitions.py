@@ -1,16 +1,21 @@
 """The one partition set, and how an asset step records each character by itself."""
 
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
+from posefactory_dagster.storage.store import DamagedObject, StoreError
 
 CHARACTERS = dg.DynamicPartitionsDefinition(name="character")
 
 #: In a failure's metadata: the keys that failed, with their reasons.
 FAILED_KEYS = "failed_keys"
+#: In an observation of a partition: why it could not be made.
+FAILED = "failed"
 
 
 class CharacterLedger:
@@ -41,7 +46,13 @@ class CharacterLedger:
         return bool(self._bad)
 
     def good(self, key: str, ref: SetRef, metadata: Mapping[str, Any]) -> None:
-        """``key`` has the committed set ``ref``; show ``metadata`` with it."""
+        """``key`` has the committed set ``ref``; show ``metadata`` with it.
+
+        A character that was removed meanwhile gets no pointer: it would come to life again.
+        """
+        if not self._registered(key):
+            self._context.log.info(f"{key}: removed while it was made; its set is left to store gc")
+            return
         self._good[key] = (ref, dict(metadata))
         self._sets.publish(ref)
         if len(self._keys) > 1:
@@ -52,6 +63,33 @@ class CharacterLedger:
     def bad(self, key: str, reason: str) -> None:
         """``key`` failed; the others go on. The reason names the key, as error texts name files."""
         self._bad[key] = reason if reason.startswith(key) else f"{key}: {reason}"
+        if self._registered(key):  # so that the partition's own page says why
+            self._context.log_event(
+                dg.AssetObservation(self._asset, partition=key, metadata={FAILED: self._bad[key]})
+            )
+
+    @contextmanager
+    def failing_alone(self, key: str) -> Iterator[None]:
+        """Let what goes wrong inside fail ``key`` and nobody else: its sets may be damaged, or hold what they should not.
+
+        Trouble of the store as a whole, such as a full disk, still ends the step.
+        """
+        try:
+            yield
+        except DamagedObject as error:
+            self.bad(key, str(error))
+        except (dg.Failure, StoreError):
+            raise
+        except Exception as error:
+            self._context.log.error(traceback.format_exc())
+            self.bad(
+                key,
+                f"{key}: {type(error).__name__}: {error} (what it is made from may be damaged: posefactory store verify; "
+                "if that finds nothing, please report it)",
+            )
+
+    def _registered(self, key: str) -> bool:
+        return self._context.instance.has_dynamic_partition(str(CHARACTERS.name), key)
 
     def close(self) -> dg.MaterializeResult[dict[str, SetRef]]:
         """The references of all keys, for the IO manager.

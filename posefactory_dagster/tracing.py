@@ -60,13 +60,8 @@ def _in_datasets(
     sets: CommittedSets, sha256: str | None, name: str
 ) -> tuple[CommittedSet | None, str]:
     """The newest dataset that holds the image, and its name there."""
-    current = sets.current(DATASET, layout.UNPARTITIONED)
-    older = sorted(
-        (found for ref in sets.all() if ref.asset == DATASET and (found := sets.find(ref))),
-        key=lambda d: d.created_at,
-        reverse=True,
-    )
-    for dataset in [*([current] if current else []), *older]:
+    current = sets.readable(DATASET, layout.UNPARTITIONED)
+    for dataset in [*([current] if current else []), *sets.of_asset(DATASET)]:
         for file, entry in dataset.files.items():
             if not file.startswith("images/"):
                 continue
@@ -98,8 +93,7 @@ def _variant(
 
 def _all_variants(sets: CommittedSets) -> Iterator[Variant]:
     """Newest sets first."""
-    found = [s for ref in sets.all() if ref.asset == VARIANTS and (s := sets.find(ref))]
-    for committed in sorted(found, key=lambda s: s.created_at, reverse=True):
+    for committed in sets.of_asset(VARIANTS):
         yield from read_variants(committed)
 
 
@@ -144,11 +138,10 @@ def _render(
         sha256 = dataset.files[name]["sha256"]
     if sha256 is None:
         return None
-    for ref in sets.all():
-        committed = sets.find(ref) if ref.asset == RENDERS else None
-        for file, entry in (committed.files if committed else {}).items():
+    for committed in sets.of_asset(RENDERS):
+        for file, entry in committed.files.items():
             if file.startswith("images/") and entry["sha256"] == sha256:
-                return ref, file.removeprefix("images/")
+                return committed.ref, file.removeprefix("images/")
     return None
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import BaseModel, Field
+
 from blender_scripts.contract import Job
 from posefactory_dagster.costs import ledger
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import SetRef
-from posefactory_dagster.storage.store import Store
+from posefactory_dagster.storage.store import DamagedObject, Store
 
 STATUS = "status.json"
 JobStatus = Literal["pending", "processing", "completed", "failed"]
@@ -88,27 +91,99 @@ def of_pod(words: str, pod_id: str) -> str:
     return f"{words}, pod {pod_id}"
 
 
+class DamagedJob(DamagedObject):
+    """What should be a job's document, or its status, is none."""
+
+
+class _Rented(BaseModel):
+    """What the verbs read of a machine in a job's status; the rest is shown as it is."""
+
+    cost_usd: float = Field(allow_inf_nan=False)
+    estimate_usd: float = Field(allow_inf_nan=False)
+    seconds: float = Field(allow_inf_nan=False)
+
+
+class _Status(BaseModel):
+    """A job's status, as far as others rely on it."""
+
+    status: JobStatus = "pending"
+    where: str = ""
+    run_id: str = ""
+    updated_at: str = ""
+    results: dict[str, tuple[str, str, str]] = {}
+    errors: dict[str, str] = {}
+    rented: list[_Rented] = []
+    endpoint_jobs: dict[str, str] = {}
+
+
+class _Parameters(BaseModel):
+    characters: list[str]
+
+
+class _Document(BaseModel):
+    """A job's document, as far as others rely on it."""
+
+    job_id: str
+    created_at: str
+    params: _Parameters
+
+
+def _read(store: Store, job_id: str, name: str, kind: type[BaseModel]) -> dict[str, Any] | None:
+    key = layout.job_file(job_id, name)
+    data = store.get_bytes(key)
+    if data is None:
+        return None
+    try:
+        kind.model_validate_json(data)
+        document: dict[str, Any] = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedJob(
+            f"{store.address(key)}: cannot be read; posefactory store verify --repair takes it out of the way"
+        ) from error
+    return document
+
+
+def damaged_jobs(store: Store) -> Iterator[tuple[str, str]]:
+    """Keys of documents of jobs that cannot be read, each with the fault."""
+    for item in sorted(store.list(layout.JOBS), key=lambda i: i.key):
+        parts = item.key.split("/")
+        kinds: dict[str, type[BaseModel]] = {"job.json": _Document, STATUS: _Status}
+        kind = kinds.get(parts[2]) if len(parts) == 3 else None
+        if kind is None or not layout.is_part(parts[1]):
+            continue
+        try:
+            _read(store, parts[1], parts[2], kind)
+        except DamagedJob:
+            yield item.key, "not a document of a job"
+
+
 def read_jobs(store: Store) -> Iterator[dict[str, Any]]:
-    """Each recorded job with its status, newest first."""
+    """Each recorded job with its status, newest first; what cannot be read of one is passed over, as verify tells of it."""
     ids = [i for item in store.list(layout.JOBS) if (i := layout.parse_job(item.key))]
     for job_id in sorted(ids, key=lambda i: i.split("_")[1:3], reverse=True):
-        found = read_job(store, job_id)
-        if found is not None:
-            yield found
+        with contextlib.suppress(DamagedJob):
+            found = read_job(store, job_id)
+            if found is not None:
+                yield found
 
 
 def read_job(store: Store, job_id: str) -> dict[str, Any] | None:
-    """One job: ``job`` is its document, ``status`` what is said of it; None if there is none."""
-    document = store.get_bytes(layout.job_file(job_id, "job.json"))
-    if document is None:
-        return None
-    return {"job": json.loads(document), "status": read_status(store, job_id)}
+    """One job: ``job`` is its document, ``status`` what is said of it; None if there is none.
+
+    Raises:
+        DamagedJob: what is there is neither.
+    """
+    document = _read(store, job_id, "job.json", _Document)
+    return document and {"job": document, "status": read_status(store, job_id)}
 
 
 def read_status(store: Store, job_id: str) -> dict[str, Any]:
-    """What is said of a job; empty if nothing."""
-    status: dict[str, Any] = json.loads(store.get_bytes(layout.job_file(job_id, STATUS)) or b"{}")
-    return status
+    """What is said of a job; empty if nothing.
+
+    Raises:
+        DamagedJob: what is there is no status.
+    """
+    return _read(store, job_id, STATUS, _Status) or {}
 
 
 def tell_failed(store: Store, job_id: str, why: str) -> None:

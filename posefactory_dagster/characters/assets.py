@@ -45,11 +45,12 @@ def character(
     todo = []
     for key, planned in plans.items():
         ref = SetRef(intake.ASSET, key, planned.identity)
-        if (committed := sets.find(ref)) is not None:
-            context.log.info(f"{key}: found committed")
-            ledger.good(key, ref, _metadata(committed))
-        else:
-            todo.append(planned)
+        with ledger.failing_alone(key):
+            if (committed := sets.find(ref)) is not None:
+                context.log.info(f"{key}: found committed")
+                ledger.good(key, ref, _metadata(committed))
+            else:
+                todo.append(planned)
     if not todo:
         return ledger.close()
 
@@ -85,8 +86,9 @@ def character(
             if outcome.error:
                 ledger.bad(key, outcome.error)
                 return
-            committed = _commit(sets, plans[key], scratch / key, outcome)
-            ledger.good(key, committed.ref, _metadata(committed))
+            with ledger.failing_alone(key):
+                committed = _commit(sets, plans[key], scratch / key, outcome)
+                ledger.good(key, committed.ref, _metadata(committed))
 
         if tasks:
             blender.run_here(context, new_job("character", tasks), scratch, on_outcome)

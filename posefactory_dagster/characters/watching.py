@@ -159,7 +159,7 @@ def _read(
 
 def _inspected(store: Store, key: str) -> str | None:
     """The sha256 of the file that a key's present `character` set was made from."""
-    committed = CommittedSets(store).current(intake.ASSET, key)
+    committed = CommittedSets(store).readable(intake.ASSET, key)
     return committed.inputs["skin"]["sha256"] if committed else None
 
 

@@ -133,14 +133,14 @@ def list_all(as_json: JsonOption = False) -> None:
         keys = registered_keys(instance)
     rows: list[dict[str, Any]] = []
     for key in keys:
-        source = sets.current(CHAIN[0], key)
+        source = sets.readable(CHAIN[0], key)
         rows.append(
             {
                 "key": key,
                 "kind": source.facts["kind"] if source else "not inspected",
                 "height_m": source.facts.get("height_m") if source else None,
                 "frames": source.facts["frame_range"] if source else None,
-                "done": [a for a in CHAIN if sets.current(a, key)],
+                "done": [a for a in CHAIN if sets.readable(a, key)],
             }
         )
 

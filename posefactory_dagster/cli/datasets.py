@@ -30,12 +30,12 @@ def dataset_summary(
     Args:
         dataset: the current one by default.
     """
-    dataset = dataset or sets.current(DATASET, layout.UNPARTITIONED)
+    dataset = dataset or sets.readable(DATASET, layout.UNPARTITIONED)
     if dataset is None:
         return None
     states: Counter[str] = Counter()
     for key in {ref[1] for ref in dataset.inputs["sets"]}:
-        made = sets.current(VARIANTS, key)
+        made = sets.readable(VARIANTS, key)
         states.update(_state(v) for v in (read_variants(made) if made else ()))
     return {
         **dataset.facts,
@@ -78,7 +78,7 @@ def print_dataset(summary: dict[str, Any]) -> None:
 
 def _find(sets: CommittedSets, version: str | None) -> CommittedSet:
     if version is None:
-        dataset = sets.current(DATASET, layout.UNPARTITIONED)
+        dataset = sets.readable(DATASET, layout.UNPARTITIONED)
         if dataset is None:
             raise CommandError("no dataset is made yet; posefactory run --all makes one")
         return dataset
@@ -94,7 +94,7 @@ def _find(sets: CommittedSets, version: str | None) -> CommittedSet:
 def list_datasets(as_json: JsonOption = False) -> None:
     """All versions, the newest first."""
     sets = open_sets()
-    current = sets.current(DATASET, layout.UNPARTITIONED)
+    current = sets.readable(DATASET, layout.UNPARTITIONED)
     found = [s for r in sets.all() if r.asset == DATASET and (s := sets.find(r)) is not None]
     rows = [
         {

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import getpass
 import hashlib
+import secrets
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -261,7 +262,8 @@ def remake(
     sets = open_sets()
     (found,) = _find(sets, [variant])
     limits = project_settings().variants
-    purse = Purse(sets.store, limits.max_cost_per_job, limits.max_cost_per_day)
+    holder = f"remake-{secrets.token_hex(4)}"
+    purse = Purse(sets.store, limits.max_cost_per_job, limits.max_cost_per_day, holder)
     try:
         image = kept_attempt(found).image
         with contextlib.closing(open_enhancer(style_of_record(found))) as enhancer:
@@ -272,6 +274,8 @@ def remake(
             made = make_again(sets, found, enhancer, purse)
     except (EnhancerError, OverBudget) as error:
         raise CommandError(str(error)) from error
+    finally:
+        purse.close()
     target.write_bytes(made.data)
     sha256 = hashlib.sha256(made.data).hexdigest()
     same = image is not None and sha256 == image.sha256

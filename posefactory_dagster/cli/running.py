@@ -250,17 +250,17 @@ def demo(as_json: JsonOption = False) -> None:
         from posefactory_dagster import jobs
 
         stale = jobs.stale_keys(sets, keys, DEMO_LOOK)
-        if stale or sets.current(jobs.DATASET, layout.UNPARTITIONED) is None:
+        if stale or sets.readable(jobs.DATASET, layout.UNPARTITIONED) is None:
             document = _run(
                 instance, sets, stale or keys, jobs.DATASET, quiet=as_json, render=DEMO_LOOK
             )
             if document["failed"] or document["trouble"]:
                 show(as_json, document, lambda: _print_report(document))
                 raise typer.Exit(WORK_FAILED)
-    dataset = sets.current(jobs.DATASET, layout.UNPARTITIONED)
+    dataset = sets.readable(jobs.DATASET, layout.UNPARTITIONED)
     if dataset is None:
         raise CommandError("no dataset was made; posefactory doctor shows what is missing")
-    made = [s for k in stale if (s := sets.current("multi_angle_renders", k))]
+    made = [s for k in stale if (s := sets.readable("multi_angle_renders", k))]
     summary = {
         **(dataset_summary(sets) or {}),
         "images_made": sum(s.facts["images"] for s in made),

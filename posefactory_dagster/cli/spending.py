@@ -121,7 +121,11 @@ def spent(
     except ValueError as error:
         raise CommandError(f"--day {day}: give it as 2026-11-21") from error
     sums: dict[tuple[str, str, str], list[float]] = {}
-    for entry in ledger.entries(open_sets().store, chosen):
+    store = open_sets().store
+    entries, faults = ledger.read_ledger(store, chosen)
+    for key, fault in faults.items():
+        print_error(f"{store.address(key)}: left out, {fault}; posefactory store verify --repair")
+    for entry in entries:
         name = (entry.at.date().isoformat(), entry.provider, entry.style)
         total = sums.setdefault(name, [0.0, 0.0, 0])
         total[0] += entry.estimate_usd

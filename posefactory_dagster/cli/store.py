@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from posefactory_dagster.blender.record import damaged_jobs
 from posefactory_dagster.characters import intake
 from posefactory_dagster.cli.terminal import (
     WORK_FAILED,
@@ -21,13 +23,15 @@ from posefactory_dagster.cli.terminal import (
     print_error,
     show,
 )
-from posefactory_dagster.quality.approval import damaged_locks
+from posefactory_dagster.costs.ledger import read_ledger
+from posefactory_dagster.quality.approval import damaged_locks, read_decisions
 from posefactory_dagster.renders.render_sets import ASSET as RENDERS
 from posefactory_dagster.renders.validation import renders_fault
 from posefactory_dagster.settings import environment
 from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
+from posefactory_dagster.storage.sets import CommittedSets, Unreadable
 from posefactory_dagster.storage.store import LocalStore
 
 app = typer.Typer(no_args_is_help=True, help="The store of committed sets.")
@@ -36,11 +40,15 @@ app = typer.Typer(no_args_is_help=True, help="The store of committed sets.")
 @app.command("verify")
 def verify(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Drop damaged sets, to be made again.")
+        bool,
+        typer.Option(
+            "--repair",
+            help="Drop damaged sets, to be made again, and move what cannot be read to set-aside/.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every file of every committed set against its manifest, every pointer, and every locked image."""
+    """Check every file of every committed set, every pointer, lock, ledger entry, job and decision."""
     sets = open_sets()
     damages, count = [], 0
     with err.status("verifying") as status:
@@ -50,7 +58,10 @@ def verify(
             damages += found
             if found and repair:
                 sets.drop(ref)
-    strange = sets.strange_pointers()
+    unreadable = list(_unreadable(sets))
+    if repair:
+        for item in unreadable:
+            sets.set_aside(item.key)
     locks = list(damaged_locks(sets.store))
     rows = [
         {"asset": d.ref.asset, "partition": d.ref.partition, "identity": d.ref.identity, "file": d.file, "fault": d.fault}
@@ -63,9 +74,9 @@ def verify(
                 f"{row['asset']} {row['partition']} {row['identity']}: {row['file']}: {row['fault']}",
                 soft_wrap=True,
             )
-        out.print(f"{count} sets checked, {len(rows)} faults found")
-        for key in strange:
-            out.print(f"{key}: not Pose Factory's; left alone", soft_wrap=True)
+        for item in unreadable:
+            out.print(f"{item.key}: {item.fault}", soft_wrap=True)
+        out.print(f"{count} sets checked, {len(rows) + len(unreadable)} faults found")
         for text in locks:
             print_error(
                 f"{text}; restore it from a copy, or take it out with posefactory review reject"
@@ -73,14 +84,36 @@ def verify(
         if rows:
             todo = "posefactory run --stale makes them again"
             out.print(f"dropped; {todo}" if repair else f"posefactory store verify --repair drops these sets, and {todo}")  # fmt: skip
+        if unreadable:
+            where = sets.store.address(layout.SET_ASIDE)
+            out.print(
+                f"what cannot be read was moved to {where}"
+                if repair
+                else f"posefactory store verify --repair moves what cannot be read to {where}",
+                soft_wrap=True,
+            )
 
-    show(
-        as_json,
-        {"sets": count, "damaged": rows, "locks": locks, "strange": strange, "repaired": repair},
-        print_it,
-    )
-    if locks or (rows and not repair):
+    document = {
+        "sets": count,
+        "damaged": rows,
+        "unreadable": [dataclasses.asdict(item) for item in unreadable],
+        "locks": locks,
+        "repaired": repair,
+    }
+    show(as_json, document, print_it)
+    if locks or ((rows or unreadable) and not repair):
         raise typer.Exit(WORK_FAILED)
+
+
+def _unreadable(sets: CommittedSets) -> Iterator[Unreadable]:
+    """Objects beside the sets that are not what their keys say."""
+    yield from sets.unreadable()
+    for key, fault in read_ledger(sets.store)[1].items():
+        yield Unreadable(key, fault)
+    for key, fault in damaged_jobs(sets.store):
+        yield Unreadable(key, fault)
+    for key in read_decisions(sets.store).errors:
+        yield Unreadable(key, "not a file of decisions")
 
 
 @app.command("gc")
@@ -142,8 +175,11 @@ def copy(
                 soft_wrap=True,
             )
 
+        for text in copied.damaged:
+            print_error(text)
+
     show(as_json, dataclasses.asdict(copied), print_it)
-    if copied.clashes:
+    if copied.clashes or copied.damaged:
         raise typer.Exit(WORK_FAILED)
 
 

@@ -89,7 +89,10 @@ def spending(
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Read the ledger; the same entries are the same set."""
     sets = store.sets()
-    rows = [e.model_dump(mode="json") for e in ledger.entries(sets.store)]
+    entries, faults = ledger.read_ledger(sets.store)
+    for key, fault in faults.items():
+        context.log.warning(f"{sets.store.address(key)}: left out, {fault}")
+    rows = [e.model_dump(mode="json") for e in entries]
     ref = SetRef(SPENDING, layout.UNPARTITIONED, identity_of(SPENDING, {"entries": rows}, {}))
     table = pd.DataFrame(rows, columns=list(ledger.Entry.model_fields))
     table.insert(0, "day", table["at"].str.slice(0, 10) if rows else pd.Series(dtype=str))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from posefactory_dagster.costs.estimates import OverBudget
 from posefactory_dagster.storage import layout
@@ -16,6 +16,7 @@ from posefactory_dagster.storage.store import Store
 
 PARALLEL = 16
 Outcome = Literal["done", "filtered", "unknown"]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Entry(BaseModel):
@@ -23,14 +24,14 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    at: datetime.datetime
+    at: AwareDatetime
     provider: str
     model: str
     style: str = ""
     character: str = ""
     what: str
-    cost_usd: NonNegativeFloat
-    estimate_usd: NonNegativeFloat
+    cost_usd: Dollars
+    estimate_usd: Dollars
     outcome: Outcome = "done"
     run_id: str = ""
 
@@ -46,36 +47,78 @@ def enter(store: Store, name: str, entry: Entry) -> bool:
     return store.create_bytes(layout.ledger_entry(day, name), data)
 
 
-def entries(store: Store, day: datetime.date | None = None) -> Iterator[Entry]:
-    """The entries of a day (UTC), or all, by time."""
+def read_ledger(
+    store: Store, day: datetime.date | None = None
+) -> tuple[list[Entry], dict[str, str]]:
+    """The entries of a day (UTC), or all, by time; and what is wrong with those that are none, by key.
+
+    One that cannot be read counts for nothing and stops nothing: ``store verify --repair`` takes it out of the way.
+    """
     prefix = layout.LEDGER if day is None else layout.ledger_day(day.isoformat())
-    keys = [item.key for item in store.list(prefix) if item.key.endswith(".json")]
+    keys = [item.key for item in store.list(prefix)]
+    found, faults = [], {}
     with ThreadPoolExecutor(PARALLEL) as pool:
-        found = [Entry.model_validate_json(d) for d in pool.map(store.get_bytes, keys) if d]
-    yield from sorted(found, key=lambda e: e.at)
-
-
-def spent_today(store: Store) -> float:
-    """US dollars of this day (UTC), what may have been charged included."""
-    return sum(e.cost_usd for e in entries(store, _today()))
+        for key, data in zip(keys, pool.map(store.get_bytes, keys), strict=True):
+            if data is None:  # gone since it was listed
+                continue
+            try:
+                found.append(Entry.model_validate_json(data))
+            except ValidationError as error:
+                first = error.errors()[0]
+                place = ".".join(map(str, first["loc"])) or "file"
+                faults[key] = f"not an entry of the ledger: {place}: {first['msg']}"
+    return sorted(found, key=lambda e: e.at), dict(sorted(faults.items()))
 
 
 def _today() -> datetime.date:
     return datetime.datetime.now(datetime.UTC).date()
 
 
+class Reservation(BaseModel):
+    """What a run in progress may still spend on its day, in US dollars, what it spent already included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    holder: str
+    usd: Dollars
+
+
+def _reservations(store: Store, day: str) -> list[Reservation]:
+    found = []
+    for item in list(store.list(layout.reservations(day))):
+        try:
+            found.append(Reservation.model_validate_json(store.get_bytes(item.key) or b""))
+        except ValidationError:  # nobody's; it holds nothing back
+            continue
+    return found
+
+
 class Purse:
-    """What one job may still spend. Shared by threads: a sum is set aside before each call, and paid or given back.
+    """What one run may still spend. Shared by threads: a sum is set aside before each call, and paid or given back.
+
+    Runs side by side share the limit of a day: each says in the store what it will spend at most before it spends it, and
+    counts what the others said.
 
     Args:
         max_job, max_day: US dollars.
+        holder: the run's id.
+        ended: whether another run, by its id, is over; what it had reserved is free again.
     """
 
-    def __init__(self, store: Store, max_job: float, max_day: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        max_job: float,
+        max_day: float,
+        holder: str,
+        ended: Callable[[str], bool] = lambda holder: False,
+    ) -> None:
         self._store = store
         self._max_job, self._max_day = max_job, max_day
-        self._before: float | None = None  # read when it is first needed
-        self._job = 0.0
+        self._holder, self._ended = holder, ended
+        self._day = _today().isoformat()
+        self._reserved = 0.0
+        self._job = self._paid = 0.0
         self._lock = threading.Lock()
 
     @property
@@ -84,22 +127,22 @@ class Purse:
         return self._job
 
     def check(self, estimate: float) -> None:
-        """Refuse a job before it begins.
+        """Reserve what a job is estimated at, before it begins.
 
         Raises:
             OverBudget: with the figures.
         """
         with self._lock:
-            self._check(estimate)
+            self._reserve(estimate)
 
     def set_aside(self, price: float) -> None:
-        """Reserve the price of a call.
+        """Take the price of a call from what is reserved, or reserve more.
 
         Raises:
             OverBudget: with the figures.
         """
         with self._lock:
-            self._check(price)
+            self._reserve(price)
             self._job += price
 
     def give_back(self, price: float) -> None:
@@ -112,24 +155,55 @@ class Purse:
         enter(self._store, name, entry)
         with self._lock:
             self._job += entry.cost_usd - set_aside
+            self._paid += entry.cost_usd
 
     def found(self, name: str, entry: Entry) -> None:
         """Enter what an earlier run paid, or may have, and could not enter any more."""
-        with self._lock:
-            new = enter(self._store, name, entry)
-            if new and self._before is not None and entry.at.date() == _today():
-                self._before += entry.cost_usd
+        enter(self._store, name, entry)
 
-    def _check(self, more: float) -> None:
-        if self._before is None:
-            self._before = spent_today(self._store)
-        if self._job + more > self._max_job:
+    def close(self) -> None:
+        """Let others have what was reserved and not spent."""
+        self._store.delete([layout.reservation(self._day, self._holder)])
+
+    def _reserve(self, more: float) -> None:
+        wanted = self._job + more
+        if wanted > self._max_job:
             raise OverBudget(
                 f"${self._job:.2f} are spent on this job and ${more:.2f} more are estimated, over max_cost_per_job = "
                 f"${self._max_job:.2f}; no call was made for it. Take fewer characters, or raise it in posefactory.toml, [variants]"
             )
-        if self._before + self._job + more > self._max_day:
+        if wanted <= self._reserved:
+            return
+        # Said first and counted then: of two runs at the same moment at least one sees the other.
+        before, self._reserved = self._reserved, wanted
+        self._say(wanted)
+        others = self._of_others()
+        if others + wanted > self._max_day:
+            self._reserved = before
+            if before:
+                self._say(before)
+            else:
+                self.close()
             raise OverBudget(
-                f"${self._before + self._job:.2f} are spent today (UTC) and ${more:.2f} more are estimated, over max_cost_per_day = "
-                f"${self._max_day:.2f}; no call was made for it. Go on tomorrow, or raise it in posefactory.toml, [variants]"
+                f"${others + self._job:.2f} are spent today (UTC) or reserved by runs in progress, and ${more:.2f} more are estimated, "
+                f"over max_cost_per_day = ${self._max_day:.2f}; no call was made for it. Go on tomorrow, or raise it in "
+                "posefactory.toml, [variants]"
             )
+
+    def _say(self, usd: float) -> None:
+        data = Reservation(holder=self._holder, usd=usd).model_dump_json().encode()
+        self._store.put_bytes(layout.reservation(self._day, self._holder), data)
+
+    def _of_others(self) -> float:
+        """What others spent today, or may still: of a run in progress the larger of what it reserved and what it paid.
+
+        What this run spent by other ways, as on machines that render, counts among it.
+        """
+        by_run: dict[str, float] = {}
+        for entry in read_ledger(self._store, datetime.date.fromisoformat(self._day))[0]:
+            by_run[entry.run_id] = by_run.get(entry.run_id, 0.0) + entry.cost_usd
+        mine = by_run.pop(self._holder, 0.0)
+        for one in _reservations(self._store, self._day):
+            if one.holder != self._holder and not self._ended(one.holder):
+                by_run[one.holder] = max(by_run.get(one.holder, 0.0), one.usd)
+        return sum(by_run.values()) + max(mine - self._paid, 0.0)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from posefactory_dagster.quality.approval import Decisions, as_locked, locks_of, may_enter
 from posefactory_dagster.quality.records import Variant, read_variants
 from posefactory_dagster.storage.sets import CommittedSet
-from posefactory_dagster.storage.store import Store, StoreError
+from posefactory_dagster.storage.store import DamagedObject, Store
 
 
 def admitted(store: Store, variants: CommittedSet, decisions: Decisions) -> list[Variant]:
@@ -22,20 +21,17 @@ def locked_images(store: Store, variants: list[Variant]) -> dict[str, Path]:
     """The images of admitted variants, by variant.
 
     Raises:
-        StoreError: an image is gone, or is not what its lock says.
+        DamagedObject: an image is gone, or is not what its lock says.
     """
     images = {v.variant: v.image for v in variants if v.image is not None}
     try:
         paths = store.local_paths({i.key: i.sha256 for i in images.values()})
-        found = {name: paths[image.key] for name, image in images.items()}
-        for name, path in found.items():
-            if hashlib.sha256(path.read_bytes()).hexdigest() != images[name].sha256:
-                raise StoreError(
-                    f"{store.address(images[name].key)}: not the image that was locked; restore it, or reject it: "
-                    f"posefactory review reject {name}"
-                )
+    except DamagedObject as error:
+        raise DamagedObject(
+            f"{error}. It is not the image that was locked: restore it, or reject it with posefactory review"
+        ) from error
     except FileNotFoundError as error:
-        raise StoreError(
+        raise DamagedObject(
             f"{error.filename or error}: a locked image is missing; restore it, or reject it with posefactory review"
         ) from error
-    return found
+    return {name: paths[image.key] for name, image in images.items()}

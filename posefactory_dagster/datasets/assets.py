@@ -10,14 +10,15 @@ from posefactory_dagster import progress
 from posefactory_dagster.datasets import splits
 from posefactory_dagster.datasets.admission import admitted
 from posefactory_dagster.datasets.export import export
-from posefactory_dagster.datasets.members import Member
+from posefactory_dagster.datasets.members import MALFORMED, Member, UnusableMember
 from posefactory_dagster.partitions import CHARACTERS
 from posefactory_dagster.pictures import thumbnail_markdown
-from posefactory_dagster.quality.approval import ApprovalError, read_decisions
+from posefactory_dagster.quality.approval import ApprovalError, Decisions, read_decisions
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
+from posefactory_dagster.storage.store import DamagedObject
 
 DATASET = "pose_dataset"
 DATASET_VERSION = 4
@@ -48,44 +49,83 @@ def pose_dataset(
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Export every character whose renders, labels and accuracy belong together, with its locked variants."""
     sets = store.sets()
-    settings = project_settings().dataset
     registered = context.instance.get_dynamic_partitions(str(CHARACTERS.name))
-    complete = {}
-    for key in registered:
-        renders, labels, scores = (
-            s.get(key) for s in (multi_angle_renders, pose_labels, label_accuracy)
-        )
-        if renders and labels and scores and _belong_together(renders, labels, scores):
-            complete[key] = (renders, labels, scores)
-        elif renders:
-            context.log.warning(f"{key}: left out, its labels are not of its present renders")
-    if not complete:
-        raise dg.Failure(
-            description="no character is labelled yet; run `posefactory run --all` first",
-            allow_retries=False,
-        )
-    _refuse_poorer(sets, registered, complete, enhanced_variants)
-    split = splits.assign(
-        {k: m[0].inputs["skin_sha256"] for k, m in complete.items()},
-        {k: m[0].facts["frames"] for k, m in complete.items()},
-        settings,
-    )
     decisions = read_decisions(sets.store)
     for error in decisions.errors.values():
         context.log.error(error)
-    members = []
-    for key in sorted(complete):
-        made = enhanced_variants.get(key)
-        if made is not None and not made_from(made, complete[key][0]):
+    members: dict[str, Member] = {}
+    for key in registered:
+        found = [s.get(key) for s in (multi_angle_renders, pose_labels, label_accuracy)]
+        if found[0] is None:
+            continue
+        try:
+            members[key] = _member(sets, key, found, enhanced_variants.get(key), decisions)
+        except UnusableMember as error:
+            context.log.warning(str(error))
+            continue
+        if not members[key].varied and key in enhanced_variants:
             context.log.warning(
                 f"{key}: its variants are left out, they are not of its present renders"
             )
-            made = None
+    while True:
+        if not members:
+            raise dg.Failure(
+                description="no character is labelled yet; run `posefactory run --all` first",
+                allow_retries=False,
+            )
+        _refuse_poorer(sets, registered, members)
         try:
-            variants = admitted(sets.store, made, decisions) if made else []
-        except ApprovalError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
-        members.append(Member(key, *complete[key], tuple(variants)))
+            committed = _committed(context, sets, members)
+            break
+        except UnusableMember as error:
+            context.log.error(str(error))
+            del members[error.key]
+    return dg.MaterializeResult(
+        value={layout.UNPARTITIONED: committed.ref}, metadata=_metadata(committed)
+    )
+
+
+def _member(
+    sets: CommittedSets,
+    key: str,
+    found: Sequence[CommittedSet | None],
+    made: CommittedSet | None,
+    decisions: Decisions,
+) -> Member:
+    """A character with its renders, labels and accuracy, and those of its variants that may enter.
+
+    Raises:
+        UnusableMember: they do not belong together, or its locks cannot be read.
+    """
+    renders, labels, scores = found
+    if not (renders and labels and scores):
+        raise UnusableMember(key, "left out, it is not labelled and measured yet")
+    if not (labels.made_from(renders) and scores.made_from(labels) and scores.made_from(renders)):
+        raise UnusableMember(key, "left out, its labels are not of its present renders")
+    if made is None or not made.made_from(renders):
+        return Member(key, renders, labels, scores, varied=False)
+    try:
+        variants = admitted(sets.store, made, decisions)
+    except (ApprovalError, DamagedObject, *MALFORMED) as error:
+        raise UnusableMember(key, f"left out, its variants cannot be read ({error})") from error
+    return Member(key, renders, labels, scores, tuple(variants))
+
+
+def _committed(
+    context: dg.AssetExecutionContext, sets: CommittedSets, chosen: Mapping[str, Member]
+) -> CommittedSet:
+    """The dataset of these members, made if it is not there yet.
+
+    Raises:
+        UnusableMember: the files of one are damaged.
+    """
+    settings = project_settings().dataset
+    members = [chosen[key] for key in sorted(chosen)]
+    split = splits.assign(
+        {m.key: m.renders.inputs["skin_sha256"] for m in members},
+        {m.key: m.renders.facts["frames"] for m in members},
+        settings,
+    )
     inputs = {
         "sets": [
             dataclasses.astuple(s.ref) for m in members for s in (m.renders, m.labels, m.accuracy)
@@ -97,35 +137,30 @@ def pose_dataset(
     }
     values = {"version": DATASET_VERSION, **dataclasses.asdict(settings)}
     ref = SetRef(DATASET, layout.UNPARTITIONED, identity_of(DATASET, inputs, values))
-    committed = sets.find(ref)
-    if committed is None:
-        with sets.scratch() as scratch:
-            figures = export(
-                members,
-                split,
-                sets.store,
-                scratch,
-                settings,
-                lambda done, total: progress.tell("export", done, total),
-            )
-            committed = sets.commit(ref, scratch, inputs=inputs, settings=values, facts=figures)
-    else:
+    if (committed := sets.find(ref)) is not None:
         context.log.info("found committed: nothing has changed")
-    return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=_metadata(committed))
+        return committed
+    with sets.scratch() as scratch:
+        figures = export(
+            members,
+            split,
+            sets.store,
+            scratch,
+            settings,
+            lambda done, total: progress.tell("export", done, total),
+        )
+        return sets.commit(ref, scratch, inputs=inputs, settings=values, facts=figures)
 
 
 def _refuse_poorer(
-    sets: CommittedSets,
-    registered: Sequence[str],
-    complete: Mapping[str, tuple[CommittedSet, CommittedSet, CommittedSet]],
-    variants: Mapping[str, CommittedSet],
+    sets: CommittedSets, registered: Sequence[str], members: Mapping[str, Member]
 ) -> None:
     """Keep the dataset there is where steps before this one failed for characters that it holds.
 
     Raises:
         dagster.Failure: some of its characters, or their variants, are not made anew yet.
     """
-    previous = sets.current(DATASET, layout.UNPARTITIONED)
+    previous = sets.readable(DATASET, layout.UNPARTITIONED)
     if previous is None:
         return
     held = {SetRef(*ref).partition for ref in previous.inputs["sets"]} & set(registered)
@@ -133,11 +168,7 @@ def _refuse_poorer(
     unfinished = [
         key
         for key in sorted(held)
-        if key not in complete
-        or (
-            key in varied
-            and (key not in variants or not made_from(variants[key], complete[key][0]))
-        )
+        if key not in members or (key in varied and not members[key].varied)
     ]
     if unfinished:
         raise dg.Failure(
@@ -145,15 +176,6 @@ def _refuse_poorer(
             "variants, as a step before failed; run these again, or forget them with posefactory characters remove",
             allow_retries=False,
         )
-
-
-def made_from(made: CommittedSet, source: CommittedSet) -> bool:
-    """Whether one set is made from another."""
-    return list(dataclasses.astuple(source.ref)) in [list(r) for r in made.inputs["sets"]]
-
-
-def _belong_together(renders: CommittedSet, labels: CommittedSet, scores: CommittedSet) -> bool:
-    return made_from(labels, renders) and made_from(scores, labels) and made_from(scores, renders)
 
 
 def _metadata(committed: CommittedSet) -> dict[str, Any]:

@@ -16,13 +16,20 @@ from blender_scripts.contract import COCO_KEYPOINTS, IMAGE_FOLDERS, LANDMARKS
 from posefactory_dagster.datasets import coco, yolo
 from posefactory_dagster.datasets.admission import locked_images
 from posefactory_dagster.datasets.card import card
-from posefactory_dagster.datasets.members import Member, Picture, pictures_of
+from posefactory_dagster.datasets.members import (
+    MALFORMED,
+    Member,
+    Picture,
+    UnusableMember,
+    pictures_of,
+)
 from posefactory_dagster.datasets.sheet import contact_sheet
 from posefactory_dagster.datasets.splits import SPLITS, Splits
 from posefactory_dagster.datasets.tables import landmark_table
 from posefactory_dagster.quality.records import RECORDS
 from posefactory_dagster.settings import DatasetSettings
-from posefactory_dagster.storage.store import Store
+from posefactory_dagster.storage.sets import REPAIR
+from posefactory_dagster.storage.store import DamagedObject, Store
 from posefactory_dagster.truth import Truth, read_truth
 
 #: Keypoints and the middle of the file names of the two kinds of COCO files.
@@ -40,7 +47,7 @@ def export(
     """Write all files of a dataset under ``folder`` and return its numbers; the card names the files.
 
     Raises:
-        StoreError: a file of a set, or a locked image, is not what it was.
+        UnusableMember: a file of a set, or a locked image, is not what it was; ``folder`` is half-written.
     """
     for name in ("images", "labels"):
         for split in SPLITS:
@@ -50,12 +57,18 @@ def export(
     labels = _Labels(settings)
     tables, pictures = [], {}
     for done, member in enumerate(members):
-        truth = read_truth(member.renders)
-        mine = list(pictures_of(member, truth, splits, negatives=settings.negatives))
-        _copy_files(member, mine, truth, store, folder)
-        for picture in mine:
-            labels.add(member, picture, truth, folder)
-        tables.append(landmark_table(member, truth, mine))
+        try:
+            truth = read_truth(member.renders)
+            mine = list(pictures_of(member, truth, splits, negatives=settings.negatives))
+            _copy_files(member, mine, truth, store, folder)
+            for picture in mine:
+                labels.add(member, picture, truth, folder)
+            tables.append(landmark_table(member, truth, mine))
+        except DamagedObject as error:
+            raise UnusableMember(member.key, f"left out ({error})") from error
+        except MALFORMED as error:
+            why = f"left out, a file of it is malformed ({error!r}); {REPAIR}"
+            raise UnusableMember(member.key, why) from error
         pictures[member.key] = mine
         tell(done + 1, len(members))
     labels.write(folder)

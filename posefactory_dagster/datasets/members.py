@@ -15,13 +15,29 @@ from posefactory_dagster.truth import Truth
 
 @dataclass(frozen=True)
 class Member:
-    """One character: its three committed sets, all made from each other, and its locked variants."""
+    """One character: its three committed sets, all made from each other, and its locked variants.
+
+    ``varied``: whether its present renders have been through the variants.
+    """
 
     key: str
     renders: CommittedSet
     labels: CommittedSet
     accuracy: CommittedSet
     variants: tuple[Variant, ...] = ()
+    varied: bool = True
+
+
+#: What reading a document or a table of another shape raises.
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+class UnusableMember(ValueError):
+    """A character cannot enter a dataset; the others can."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key = key
 
 
 @dataclass(frozen=True)

@@ -83,14 +83,15 @@ def pose_labels(
         if renders is None:
             ledger.bad(key, f"{key}: not rendered yet; materialize `multi_angle_renders` first")
             continue
-        ref = SetRef(LABELS, key, labels_identity(renders, sha256, settings))
-        committed = sets.find(ref)
-        if committed is None:
-            committed = _label(sets, ref, renders, task, sha256, settings)
-            context.log.info(f"{key}: labelled {committed.facts['images']} images")
-        else:
-            context.log.info(f"{key}: found committed")
-        ledger.good(key, ref, _labels_metadata(committed))
+        with ledger.failing_alone(key):
+            ref = SetRef(LABELS, key, labels_identity(renders, sha256, settings))
+            committed = sets.find(ref)
+            if committed is None:
+                committed = _label(sets, ref, renders, task, sha256, settings)
+                context.log.info(f"{key}: labelled {committed.facts['images']} images")
+            else:
+                context.log.info(f"{key}: found committed")
+            ledger.good(key, ref, _labels_metadata(committed))
     return ledger.close()
 
 
@@ -187,13 +188,14 @@ def label_accuracy(  # type: ignore[no-untyped-def]  # Dagster wants a tuple her
         if renders is None or labels is None:
             ledger.bad(key, f"{key}: no labels yet; materialize `pose_labels` for it first")
             continue
-        if list(dataclasses.astuple(renders.ref)) not in [list(r) for r in labels.inputs["sets"]]:
+        if not labels.made_from(renders):
             ledger.bad(key, f"{key}: its labels are of older renders; materialize `pose_labels`")
             continue
-        ref = SetRef(ACCURACY, key, accuracy_identity(labels))
-        committed = sets.find(ref) or _measure(sets, ref, renders, labels)
-        scores[key] = committed.facts["all"]["pck_0.2"]
-        ledger.good(key, ref, _accuracy_metadata(committed))
+        with ledger.failing_alone(key):
+            ref = SetRef(ACCURACY, key, accuracy_identity(labels))
+            committed = sets.find(ref) or _measure(sets, ref, renders, labels)
+            ledger.good(key, ref, _accuracy_metadata(committed))
+            scores[key] = committed.facts["all"]["pck_0.2"]
     result = ledger.close()
     low = {key: round(score, 3) for key, score in scores.items() if not score >= PCK_WARNING}
     check = dg.AssetCheckResult(

@@ -79,9 +79,11 @@ def multi_angle_renders(
         source = character.get(key)
         if source is None:
             ledger.bad(key, f"{key}: not inspected yet; materialize `character` for it first")
-        elif source.facts["kind"] == "motion":
-            ledger.bad(key, render_sets.motion_text(key))
-        else:
+            continue
+        with ledger.failing_alone(key):
+            if source.facts["kind"] == "motion":
+                ledger.bad(key, render_sets.motion_text(key))
+                continue
             ref = SetRef(render_sets.ASSET, key, render_sets.identity(source, settings))
             if (committed := sets.find(ref)) is not None:
                 context.log.info(f"{key}: found committed")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.sets import REPAIR, CommittedSets, SetRef
-from posefactory_dagster.storage.store import Store, StoreError
+from posefactory_dagster.storage.sets import REPAIR, CommittedSets, DamagedSet, SetRef
+from posefactory_dagster.storage.store import DamagedObject, Store, StoreError
 
 #: Written once and never changed, so that what is there is right: images before the locks that name them.
 WRITTEN_ONCE = (layout.VARIANTS, layout.LOCKS, layout.DECISIONS, layout.LEDGER)
@@ -22,7 +22,8 @@ BATCH = 64
 class Copied:
     """What a copy did: objects and bytes that went over, and what was there already.
 
-    ``clashes`` are uploads and decisions of another content; ``kept`` pointers to newer sets, which the source does not know.
+    ``clashes`` are uploads and decisions of another content; ``kept`` pointers to newer sets, which the source does not
+    know; ``damaged`` sets that are not what their manifests say.
     """
 
     sets: int = 0
@@ -32,6 +33,7 @@ class Copied:
     bytes: int = 0
     clashes: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
 
 def copy_store(source: Store, target: Store, replace: bool = False) -> Iterator[tuple[str, Copied]]:
@@ -46,7 +48,7 @@ def copy_store(source: Store, target: Store, replace: bool = False) -> Iterator[
         replace: there too.
 
     Raises:
-        StoreError: a file at the source is not what its manifest says; ``store verify`` shows more.
+        StoreError: a store cannot be read or written. A set that is damaged at the source is named and left there.
     """
     done = Copied()
     there = {item.key: item for item in target.list(layout.UPLOADS)}
@@ -82,15 +84,18 @@ def copy_store(source: Store, target: Store, replace: bool = False) -> Iterator[
         if ref in have:
             done.found += 1
             continue
-        done.bytes += _copy_set(sets, ref, target)
-        done.sets += 1
+        try:
+            done.bytes += _copy_set(sets, ref, target)
+            done.sets += 1
+        except DamagedObject as error:  # the others are copied all the same
+            done.damaged.append(f"{ref.asset} {ref.partition} {ref.identity}: {error}")
     for item in sorted(source.list(layout.CURRENT), key=lambda i: i.key):
         yield item.key, done
         pointer = layout.parse_current(item.key)
-        mine = sets.current(*pointer) if pointer else None
+        mine = sets.readable(*pointer) if pointer else None
         if pointer is None or mine is None:
             continue
-        held = theirs.current(*pointer)
+        held = theirs.readable(*pointer)
         newer = held is not None and held.created_at > mine.created_at
         if held is not None and newer and sets.find(held.ref) is None and not replace:
             done.kept.append(item.key)
@@ -116,7 +121,7 @@ def _copy_set(sets: CommittedSets, ref: SetRef, target: Store) -> int:
         for start in range(0, len(keys), BATCH):
             _carry(sets.store, target, {k: missing[k] for k in keys[start : start + BATCH]})
     except FileNotFoundError as error:
-        raise StoreError(f"{error}: missing from a committed set; {REPAIR}") from error
+        raise DamagedSet(f"{error}: missing from a committed set; {REPAIR}") from error
     with ThreadPoolExecutor(8) as pool:
         arrived = dict(zip(committed.files, pool.map(target.digest, map(committed.key, committed.files)), strict=True))  # fmt: skip
     for name, entry in committed.files.items():

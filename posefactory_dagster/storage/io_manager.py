@@ -44,5 +44,5 @@ class CommittedSetIOManager(dg.ConfigurableIOManager):
         keys = (
             context.asset_partition_keys if context.has_asset_partitions else [layout.UNPARTITIONED]
         )
-        found = {key: sets.current(asset, key) for key in keys}
+        found = {key: sets.readable(asset, key) for key in keys}
         return {key: committed for key, committed in found.items() if committed is not None}

@@ -11,6 +11,8 @@ variants/<character>/<variant>/<file>                   images made from renders
 locks/<character>/<variant>.json                        an approved variant; written once
 decisions/<name>.json                                   what people decided; dropped or written by `review`
 ledger/<day>/<entry>.json                               money that was spent; written once
+reserved/<day>/<holder>.json                            money that a run in progress may still spend
+set-aside/<key>                                         what could not be read and `store verify --repair` took out of the way
 doctor/<name>                                           written and removed by `posefactory doctor`
 
 Each attempt writes to a folder of its own, so that two runs that race for one set cannot mix their files.
@@ -25,6 +27,8 @@ VARIANTS = "variants/"
 LOCKS = "locks/"
 DECISIONS = "decisions/"
 LEDGER = "ledger/"
+RESERVED = "reserved/"
+SET_ASIDE = "set-aside/"
 SETS = "sets/"
 CURRENT = "current/"
 JOBS = "jobs/"
@@ -72,14 +76,14 @@ def parse_job(key: str) -> str | None:
     """The job id if ``key`` is a job's document."""
     parts = key.split("/")
     is_job = len(parts) == 3 and parts[0] + "/" == JOBS and parts[2] == "job.json"
-    return parts[1] if is_job else None
+    return parts[1] if is_job and is_part(parts[1]) else None
 
 
 def parse_job_traffic(key: str) -> str | None:
     """The job id if ``key`` is of use only while a worker is at it: an order, a message, a request, an answer."""
     parts = key.split("/")
     is_traffic = len(parts) >= 3 and parts[2].startswith(JOB_TRAFFIC)
-    return parts[1] if is_traffic else None
+    return parts[1] if is_traffic and is_part(parts[1]) else None
 
 
 def variants_of(character: str) -> str:
@@ -113,8 +117,7 @@ def parse_lock(key: str) -> tuple[str, str] | None:
     if len(parts) != 3 or parts[0] + "/" != LOCKS or not parts[2].endswith(".json"):
         return None
     character, variant = parts[1], parts[2].removesuffix(".json")
-    fits = _PART.fullmatch(character) and _PART.fullmatch(variant)
-    return (character, variant) if fits else None
+    return (character, variant) if is_part(character) and is_part(variant) else None
 
 
 def decision(name: str) -> str:
@@ -130,6 +133,21 @@ def ledger_day(day: str) -> str:
 def ledger_entry(day: str, entry: str) -> str:
     """One entry of the ledger."""
     return f"{ledger_day(day)}{_part(entry)}.json"
+
+
+def reservations(day: str) -> str:
+    """Where what runs of a day (ISO 8601) may still spend is said; ends with a slash."""
+    return f"{RESERVED}{_part(day)}/"
+
+
+def reservation(day: str, holder: str) -> str:
+    """What one run may still spend."""
+    return f"{reservations(day)}{_part(holder)}.json"
+
+
+def set_aside(key: str) -> str:
+    """Where an object that cannot be read goes; ``key`` is one that the store listed."""
+    return SET_ASIDE + key
 
 
 def doctor(name: str) -> str:
@@ -151,14 +169,14 @@ def parse_manifest(key: str) -> tuple[str, str, str] | None:
     """(asset, partition, identity) if ``key`` is a manifest's."""
     parts = key.split("/")
     if len(parts) == 5 and parts[0] + "/" == SETS and parts[4] == MANIFEST:
-        return parts[1], parts[2], parts[3]
+        return (parts[1], parts[2], parts[3]) if all(map(is_part, parts[1:4])) else None
     return None
 
 
 def parse_set_file(key: str) -> tuple[str, str, str, str] | None:
     """(asset, partition, identity, attempt) if ``key`` is a file of an attempt."""
     parts = key.split("/")
-    if len(parts) >= 6 and parts[0] + "/" == SETS:
+    if len(parts) >= 6 and parts[0] + "/" == SETS and all(map(is_part, parts[1:5])):
         return parts[1], parts[2], parts[3], parts[4]
     return None
 
@@ -166,7 +184,9 @@ def parse_set_file(key: str) -> tuple[str, str, str, str] | None:
 def parse_current(key: str) -> tuple[str, str] | None:
     """(asset, partition) if ``key`` is a pointer."""
     parts = key.removesuffix(".json").split("/")
-    return (parts[1], parts[2]) if len(parts) == 3 and parts[0] + "/" == CURRENT else None
+    if len(parts) != 3 or parts[0] + "/" != CURRENT or not key.endswith(".json"):
+        return None
+    return (parts[1], parts[2]) if is_part(parts[1]) and is_part(parts[2]) else None
 
 
 def current_prefix(asset: str) -> str:

@@ -25,9 +25,9 @@ from typing import Any
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import (
     DISK_ERRORS,
+    DamagedObject,
     Store,
     StoredObject,
-    StoreError,
     explain_disk,
 )
 
@@ -97,12 +97,18 @@ class CommittedSet:
             paths = {name: found[keys[name]] for name in names}
             broken = [n for n, p in paths.items() if p.stat().st_size != self.files[n]["size"]]
         except FileNotFoundError as error:
-            raise StoreError(
+            raise DamagedSet(
                 f"{error.filename or error}: missing from a committed set; {REPAIR}"
             ) from error
         if broken:
-            raise StoreError(f"{self.address(broken[0])}: damaged, of another size; {REPAIR}")
+            raise DamagedSet(f"{self.address(broken[0])}: damaged, of another size; {REPAIR}")
         return paths
+
+    def made_from(self, source: CommittedSet) -> bool:
+        """Whether this set was made from ``source``."""
+        ref = source.ref
+        sources = [list(s) for s in self.inputs.get("sets", [])]
+        return [ref.asset, ref.partition, ref.identity] in sources
 
     def key(self, name: str) -> str:
         """The object key of one of its files."""
@@ -123,11 +129,27 @@ class Damage:
     fault: str
 
 
-class DamagedManifest(StoreError):
+@dataclass(frozen=True)
+class Unreadable:
+    """An object that is not what its key says, with the fault."""
+
+    key: str
+    fault: str
+
+
+def _parse_any(key: str) -> tuple[str, ...] | None:
+    return layout.parse_manifest(key) or layout.parse_set_file(key)
+
+
+class DamagedSet(DamagedObject):
+    """Files of a committed set are gone, or are others."""
+
+
+class DamagedManifest(DamagedObject):
     """What should be a manifest is none."""
 
 
-class DamagedPointer(StoreError):
+class DamagedPointer(DamagedObject):
     """What should point readers to a set does not."""
 
 
@@ -292,6 +314,14 @@ class CommittedSets:
         identity = self._pointed(layout.current(asset, partition))
         return None if identity is None else self.find(SetRef(asset, partition, identity))
 
+    def readable(self, asset: str, partition: str) -> CommittedSet | None:
+        """The set that readers get, or None; one that is damaged counts as none, and the log says so."""
+        try:
+            return self.current(asset, partition)
+        except (DamagedManifest, DamagedPointer) as error:
+            log.warning("%s %s: %s", asset, partition, error)
+            return None
+
     def _pointed(self, key: str) -> str | None:
         """The identity that a pointer names; None without one."""
         data = self.store.get_bytes(key)
@@ -311,6 +341,19 @@ class CommittedSets:
             parsed = layout.parse_manifest(item.key)
             if parsed:
                 yield SetRef(*parsed)
+
+    def of_asset(self, asset: str) -> list[CommittedSet]:
+        """Every committed set of an asset that can be read, newest first."""
+        found = []
+        for ref in self.all():
+            try:
+                committed = self.find(ref) if ref.asset == asset else None
+            except DamagedManifest as error:
+                log.warning("%s", error)
+                continue
+            if committed is not None:
+                found.append(committed)
+        return sorted(found, key=lambda s: s.created_at, reverse=True)
 
     def verify(
         self, validators: Mapping[str, Validator] | None = None
@@ -349,10 +392,19 @@ class CommittedSets:
                 ref = SetRef(*pointer, "")
                 yield ref, [Damage(ref, item.key, "a pointer that points to no set")]
 
-    def strange_pointers(self) -> list[str]:
-        """Keys under ``current/`` that are the pointer of nothing; somebody else's files, which are left alone."""
-        listed = self.store.list(layout.CURRENT)
-        return sorted(i.key for i in listed if layout.parse_current(i.key) is None)
+    def unreadable(self) -> Iterator[Unreadable]:
+        """Keys under ``current/`` and ``sets/`` that no set could have: `set_aside` takes them out of the way."""
+        for prefix, parse in ((layout.CURRENT, layout.parse_current), (layout.SETS, _parse_any)):
+            for item in sorted(self.store.list(prefix), key=lambda i: i.key):
+                if parse(item.key) is None:
+                    yield Unreadable(item.key, "not the name of anything of Pose Factory's")
+
+    def set_aside(self, key: str) -> None:
+        """Move an object that cannot be read out of the way, so that it can still be looked at."""
+        data = self.store.get_bytes(key)
+        if data is not None:
+            self.store.put_bytes(layout.set_aside(key), data)
+            self.store.delete([key])
 
     def drop(self, ref: SetRef) -> None:
         """Remove a set, manifest first, so that it stops existing at once; and a pointer to it."""

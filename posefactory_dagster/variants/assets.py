@@ -96,14 +96,23 @@ def enhanced_variants(
                 renders, styles, names, sha256, settings, gate_settings
             )
             ref = SetRef(variant_sets.ASSET, key, identity)
-            if (committed := sets.find(ref)) is not None:
-                context.log.info(f"{key}: found committed")
-                ledger.good(key, ref, _metadata(committed))
-            else:
-                todo[key] = (ref, renders)
+            with ledger.failing_alone(key):
+                if (committed := sets.find(ref)) is not None:
+                    context.log.info(f"{key}: found committed")
+                    ledger.good(key, ref, _metadata(committed))
+                else:
+                    Shots.of(renders)  # damaged ones are told here, before any cost is reckoned
+                    todo[key] = (ref, renders)
         if not todo:
             return ledger.close()
-        purse = Purse(sets.store, settings.max_cost_per_job, settings.max_cost_per_day)
+
+        def ended(run_id: str) -> bool:
+            run = context.instance.get_run_by_id(run_id)
+            return run is not None and run.is_finished
+
+        limits = settings.max_cost_per_job, settings.max_cost_per_day
+        purse = Purse(sets.store, *limits, context.run_id, ended)
+        stack.callback(purse.close)
         _check_costs(context, sets, todo, styles, enhancers, settings, purse, pods)
         landmarkers = stack.enter_context(
             open_landmarkers(task, project_settings().labels.min_detection_confidence)
@@ -111,20 +120,21 @@ def enhanced_variants(
         gate = Gate(landmarkers, gate_settings)
 
         def goes_on(run_id: str) -> bool:
-            run = context.instance.get_run_by_id(run_id) if run_id != context.run_id else None
-            return run is not None and not run.is_finished
+            known = run_id != context.run_id and context.instance.has_run(run_id)
+            return known and not ended(run_id)
 
         batch = Batch(sets.store, gate, enhancers, settings, purse, context.run_id, goes_on)
         for key, (ref, renders) in todo.items():
-            try:
-                committed = _make(sets, ref, renders, batch, styles, enhancers, settings)
-            except (Unfinished, EnhancerError, ApprovalError) as error:
-                ledger.bad(key, f"{key}: {error}")
-                continue
-            context.log.info(
-                f"{key}: {committed.facts['states']}, ${committed.facts['cost_usd']:.4f}"
-            )
-            ledger.good(key, ref, _metadata(committed))
+            with ledger.failing_alone(key):
+                try:
+                    committed = _make(sets, ref, renders, batch, styles, enhancers, settings)
+                except (Unfinished, EnhancerError, ApprovalError) as error:
+                    ledger.bad(key, f"{key}: {error}")
+                    continue
+                context.log.info(
+                    f"{key}: {committed.facts['states']}, ${committed.facts['cost_usd']:.4f}"
+                )
+                ledger.good(key, ref, _metadata(committed))
         return ledger.close()
 
 

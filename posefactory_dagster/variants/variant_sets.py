@@ -64,7 +64,7 @@ def current_sets(sets: CommittedSets, characters: Sequence[str] = ()) -> Iterato
     for character in sorted(name[1] for name in names if name):
         if characters and character not in characters:
             continue
-        committed = sets.current(ASSET, character)
+        committed = sets.readable(ASSET, character)
         if committed is not None:
             yield committed
 

@@ -18,7 +18,7 @@ import pytest
 
 from posefactory_dagster.blender.runpod.api import RunPodApi
 from posefactory_dagster.blender.runpod.janitor import sweep
-from posefactory_dagster.costs.ledger import entries
+from posefactory_dagster.costs.ledger import read_ledger
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
@@ -76,7 +76,7 @@ def test_the_whole_job_from_the_command_line(rented: RentedFactory) -> None:
 
     (job,) = json.loads(rented.cli("jobs", "list", "--json"))
     assert job["status"] == "completed" and job["where"] == "pod" and job["cost_usd"] > 0
-    (paid,) = entries(rented.sets.store)
+    (paid,) = read_ledger(rented.sets.store)[0]
     assert paid.provider == "runpod" and paid.cost_usd == job["cost_usd"]
     text = rented.cli("jobs", "show", job["job_id"])
     assert "ada_walk: done" in text and "estimated" in text and "console.runpod.io" in text
@@ -221,7 +221,7 @@ def test_an_orchestrator_that_was_killed_costs_nothing_more(
     stranger_alive = not stranger.deleted
     alive = [p for p in rented.simulator.alive if p is not stranger]
     text = rented.tick_janitor()
-    told = [e.what for e in entries(rented.sets.store) if "ended by the janitor" in e.what]
+    told = [e.what for e in read_ledger(rented.sets.store)[0] if "ended by the janitor" in e.what]
     assert told == [f"{p.request['name']}, ended by the janitor" for p in alive]
     # The pod may have finished by itself; the order was left in any case.
     assert "withdrawn, as its run" in text and (

@@ -11,7 +11,7 @@ import pytest
 
 from posefactory_dagster.costs import prices
 from posefactory_dagster.costs.estimates import OverBudget
-from posefactory_dagster.costs.ledger import Entry, Purse, enter, entries, spent_today
+from posefactory_dagster.costs.ledger import Entry, Purse, enter, read_ledger
 from posefactory_dagster.storage.opening import open_store
 from tests.conftest import Factory
 
@@ -86,13 +86,14 @@ def test_the_ledger_only_grows_and_counts_nothing_twice(tmp_path: Path) -> None:
     enter(store, "b-1", entry(0.03))
     yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
     enter(store, "c-1", entry(1.0, at=yesterday))
-    assert spent_today(store) == pytest.approx(0.08)
-    assert [e.cost_usd for e in entries(store)] == [1.0, 0.05, 0.03]
+    today = datetime.datetime.now(datetime.UTC).date()
+    assert sum(e.cost_usd for e in read_ledger(store, today)[0]) == pytest.approx(0.08)
+    assert [e.cost_usd for e in read_ledger(store)[0]] == [1.0, 0.05, 0.03]
 
 
 def test_a_purse_refuses_before_the_money_is_gone(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    purse = Purse(store, max_job=0.1, max_day=10)
+    purse = Purse(store, max_job=0.1, max_day=10, holder="run-1")
     purse.check(0.1)
     with pytest.raises(OverBudget, match=r"max_cost_per_job = \$0\.10"):
         purse.check(0.11)
@@ -104,7 +105,54 @@ def test_a_purse_refuses_before_the_money_is_gone(tmp_path: Path) -> None:
     purse.paid("x", entry(0.04), 0.06)
     assert purse.spent == pytest.approx(0.04)
     with pytest.raises(OverBudget, match=r"max_cost_per_day = \$0\.05"):
-        Purse(store, max_job=1, max_day=0.05).set_aside(0.02)
+        Purse(store, max_job=1, max_day=0.05, holder="run-2").set_aside(0.02)
+
+
+def test_runs_side_by_side_keep_the_limit_of_a_day_together(tmp_path: Path) -> None:
+    store, over = open_store(str(tmp_path)), set()
+    first, second = (
+        Purse(store, max_job=1, max_day=1, holder=h, ended=lambda run: run in over)
+        for h in ("run-1", "run-2")
+    )
+    first.check(0.7)
+    with pytest.raises(OverBudget, match=r"\$0\.70 are spent today \(UTC\) or reserved"):
+        second.check(0.4)  # it spent nothing, and was told nothing of the first: the store was
+    second.check(0.3)
+    first.set_aside(0.6)
+    first.paid(
+        "a", entry(0.6, run_id="run-1"), 0.6
+    )  # what is paid is not counted beside what was reserved
+    second.set_aside(0.3)
+    with pytest.raises(OverBudget):
+        second.set_aside(0.1)
+    over.add("run-1")  # it was killed, so that nobody gave back what it had reserved and not spent
+    second.set_aside(0.1)
+    second.close()
+    over.clear()
+    first.close()
+    Purse(store, max_job=1, max_day=1, holder="run-3").check(0.4)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ['{"cost_usd": NaN}', "[]", "", "\x00", '{"at": "2026-11-21T00:00:00Z", "cost_usd": -5}'],
+)
+def test_an_entry_that_cannot_be_read_counts_for_nothing_and_is_set_aside(
+    factory: Factory, words: str
+) -> None:
+    store = factory.sets.store
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    enter(store, "a-1", entry(0.25))
+    store.put_bytes(f"ledger/{today}/bad.json", words.encode())
+    assert json.loads(factory.cli("costs", "spent", "--json"))[0]["cost_usd"] == 0.25
+    assert "bad.json: left out, not an entry" in factory.cli("costs", "spent")
+    Purse(store, max_job=1, max_day=1, holder="run-1").check(0.5)
+    found = json.loads(factory.cli("store", "verify", "--json", expect=1))
+    assert [row["key"] for row in found["unreadable"]] == [f"ledger/{today}/bad.json"]
+    factory.cli("store", "verify", "--repair")
+    assert store.get_bytes(f"set-aside/ledger/{today}/bad.json") == words.encode()
+    assert "left out" not in factory.cli("costs", "spent")
+    assert json.loads(factory.cli("store", "verify", "--json"))["unreadable"] == []
 
 
 def test_the_command_line_says_prices_and_refuses_too_much(factory: Factory) -> None:

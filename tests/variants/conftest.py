@@ -101,7 +101,7 @@ def make(sets: CommittedSets, shots: Shots, gate: Gate) -> Make:
         **settings: object,
     ) -> list[Variant]:
         values = VariantSettings(**settings)  # type: ignore[arg-type]
-        purse = Purse(sets.store, values.max_cost_per_job, values.max_cost_per_day)
+        purse = Purse(sets.store, values.max_cost_per_job, values.max_cost_per_day, "run-1")
         with contextlib.closing(open_enhancer(style)) as enhancer:
             enhancers = {style.name: enhancer}
             batch = Batch(sets.store, gate, enhancers, values, purse, "run-1", goes_on)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from posefactory_dagster.costs.ledger import Purse, entries
+from posefactory_dagster.costs.ledger import Purse, read_ledger
 from posefactory_dagster.quality.approval import (
     Decision,
     locks_of,
@@ -53,7 +53,7 @@ def test_what_passes_is_locked_with_its_whole_record(
     (attempt,) = variant.attempts
     assert attempt.verdict["passes"] and attempt.cost_usd == attempt.estimate_usd == 0.05
     assert variant.enhancer == {"provider": "stability", "model": "structure", "version": "v2beta"}
-    (paid,) = entries(sets.store)
+    (paid,) = read_ledger(sets.store)[0]
     assert paid.cost_usd == 0.05 and paid.style == PAID.name and paid.run_id == "run-1"
 
 
@@ -101,7 +101,7 @@ def test_a_lost_pose_is_corrected_by_why_and_blocked_in_the_end(
     )
     assert len(simulator.charges) == len({c.fingerprint for c in simulator.charges}) == 3
     assert (
-        len(list(entries(sets.store))) == 3 and variant.image is not None
+        len(list(read_ledger(sets.store)[0])) == 3 and variant.image is not None
     )  # for a person to look at
 
 
@@ -119,11 +119,11 @@ def test_content_filters_are_verdicts(make: Make, simulator: StabilitySimulator,
     simulator.faults.extend(["filtered", "moderated"])
     (spoiled,) = make(PAID)
     assert spoiled.state == "blocked" and "content filter" in spoiled.reasons[0]
-    assert next(iter(entries(sets.store))).outcome == "filtered"
+    assert next(iter(read_ledger(sets.store)[0])).outcome == "filtered"
     (refused,) = make(PAID.model_copy(update={"prompt": "another"}))
     assert refused.state == "blocked" and refused.image is None
     assert "content_moderation" in " ".join(refused.reasons)
-    assert len(simulator.charges) == 1 and len(list(entries(sets.store))) == 1
+    assert len(simulator.charges) == 1 and len(list(read_ledger(sets.store)[0])) == 1
     make(PAID.model_copy(update={"prompt": "another"}))
     assert simulator.calls == 2  # a refusal is remembered
 
@@ -145,7 +145,7 @@ def test_an_answer_that_was_lost_is_counted_and_not_asked_for_again_unasked(
     simulator.faults.append("drop")
     (lost,) = make(PAID)
     assert lost.state == "failed" and lost.reasons == [INTERRUPTED] and lost.cost_usd == 0.05
-    assert [e.outcome for e in entries(sets.store)] == ["unknown"]
+    assert [e.outcome for e in read_ledger(sets.store)[0]] == ["unknown"]
     assert make(PAID)[0].state == "failed" and len(simulator.charges) == 1
     (asked,) = make(PAID, retry_interrupted=True)
     assert asked.state == "locked_approved" and asked.kept == 2 and len(simulator.charges) == 2
@@ -214,7 +214,7 @@ def test_relight_is_free_and_repeatable(make: Make, sets: CommittedSets) -> None
     for variant in made:
         if variant.image is not None:
             bytes_of(sets, variant)
-    assert not list(entries(sets.store))
+    assert not list(read_ledger(sets.store)[0])
     records = [json.loads(v.model_dump_json()) for v in made]
     assert [Variant.model_validate(r) for r in records] == made
 
@@ -232,9 +232,9 @@ def test_a_kill_between_the_image_and_its_record_loses_nothing(
     (again,) = make(PAID)
     assert again.state == "locked_approved" and again.image == first.image
     assert len(simulator.charges) == 1 and simulator.calls == 1
-    assert [e.cost_usd for e in entries(store)] == [0.05]
+    assert [e.cost_usd for e in read_ledger(store)[0]] == [0.05]
     make(PAID)
-    assert len(list(entries(store))) == 1
+    assert len(list(read_ledger(store)[0])) == 1
 
 
 def test_a_style_that_cannot_go_on_says_why_for_every_character(
@@ -295,7 +295,9 @@ def test_paid_variants_in_a_bucket(
     def work() -> Variant:
         with contextlib.closing(open_enhancer(PAID)) as enhancer:
             enhancers = {PAID.name: enhancer}
-            batch = Batch(store, gate, enhancers, VariantSettings(), Purse(store, 1, 1), "run")
+            batch = Batch(
+                store, gate, enhancers, VariantSettings(), Purse(store, 1, 1, "run"), "run"
+            )
             items = [i for i in plan("ada", shots, [PAID], enhancers) if i.index == 0]
             return batch.make("ada", shots, items, lambda done, total: None)[0]
 
@@ -306,7 +308,7 @@ def test_paid_variants_in_a_bucket(
     again = work()
     assert again.image == first.image and len(simulator.charges) == 1
     assert locks_of(store, "ada")[first.variant].image == first.image
-    assert [e.cost_usd for e in entries(store)] == [0.05]
+    assert [e.cost_usd for e in read_ledger(store)[0]] == [0.05]
     write_decisions(
         store, [Decision(character="ada", variant=first.variant, decision="reject", at=now())]
     )

@@ -111,7 +111,7 @@ def test_a_pod_whose_image_cannot_is_told_of_and_ended(
     assert pod.request["gpu"]["id"] == "NVIDIA A40" and pod.request["disk"] == 60
     assert set(pod.request["env"]) == {"POSEFACTORY_JOB_URL"}
     enhancing.check()
-    entries = list(ledger.entries(enhancing.sets.store))
+    entries = ledger.read_ledger(enhancing.sets.store)[0]
     assert [e.provider for e in entries] == ["runpod"]
 
 
@@ -159,7 +159,7 @@ def test_one_pod_renders_and_enhances(enhancing: Rented, models: Path) -> None:
     spent = sum(
         r["cost_usd"] for j in read_jobs(enhancing.sets.store) for r in j["status"]["rented"]
     )
-    entered = sum(e.cost_usd for e in ledger.entries(enhancing.sets.store))
+    entered = sum(e.cost_usd for e in ledger.read_ledger(enhancing.sets.store)[0])
     assert entered == pytest.approx(spent, abs=2e-4) and spent > 0
     enhancing.check()
 
@@ -312,7 +312,7 @@ def test_a_kept_pod_that_nobody_takes_is_ended(
     )
     assert pod_of("hero").deleted_by[0] == "account"
     enhancing.check()
-    assert [e for e in ledger.entries(enhancing.sets.store) if "waiting" in e.what]
+    assert [e for e in ledger.read_ledger(enhancing.sets.store)[0] if "waiting" in e.what]
 
     # At the end of a run whose step failed before it came to the pod.
     monkeypatch.setattr(variants_assets, "PodService", None)
@@ -415,6 +415,6 @@ def test_a_kill_in_the_middle_loses_nothing_that_was_made(
         # No second of a pod is paid for twice, whoever entered it.
         price = 0.35 / 3600
         lived = sum(p.ended - p.created for p in simulator.pods.values() if p.ended)
-        assert sum(e.cost_usd for e in ledger.entries(store)) <= price * (lived + 10)
+        assert sum(e.cost_usd for e in ledger.read_ledger(store)[0]) <= price * (lived + 10)
         left = [i.key for i in store.list("jobs/")]
         assert all(k.endswith(("job.json", "status.json")) for k in left), left

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from posefactory_dagster.costs.ledger import entries
+from posefactory_dagster.costs.ledger import read_ledger
 from posefactory_dagster.quality.approval import locks_of
 from posefactory_dagster.quality.records import read_variants
 from posefactory_dagster.variants.batch import INTERRUPTED
@@ -66,7 +66,7 @@ def test_a_killed_batch_goes_on_without_paying_twice(factory: Factory, images: i
         assert factory.sets.store.get_bytes(attempt.image.key)
     # Every charge is an image that is kept, or an attempt that says that its answer was lost.
     assert len(kept) <= len(fingerprints) <= len(kept) + len(lost)
-    paid = list(entries(factory.sets.store))
+    paid = list(read_ledger(factory.sets.store)[0])
     assert len(paid) == len(kept) + len(lost)
     assert sum(e.outcome == "unknown" for e in paid) == len(lost)
     dataset = factory.sets.current("pose_dataset", "all")
@@ -124,7 +124,7 @@ def test_random_kills_of_a_paid_batch(factory: Factory) -> None:
             variants = read_variants(factory.sets.current("enhanced_variants", "ada"))
             kept = [a for v in variants for a in v.attempts if a.image]
             lost = [a for v in variants for a in v.attempts if a.error == INTERRUPTED]
-            paid = len(list(entries(factory.sets.store))) - paid_before
+            paid = len(list(read_ledger(factory.sets.store)[0])) - paid_before
             paid_before += paid
             charged = len(server.charges) - before
             print(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Mapping
 
-from posefactory_dagster.blender.record import of_pod, read_status, tell_failed
+from posefactory_dagster.blender.record import DamagedJob, of_pod, read_status, tell_failed
 from posefactory_dagster.blender.runpod import placing
 from posefactory_dagster.blender.runpod.api import Pod, RunPodApi, RunPodError
 from posefactory_dagster.costs import ledger
@@ -63,7 +63,7 @@ def enter_ended(store: Store, pod: Pod, installation: str) -> None:
     entered = sum(
         e.cost_usd
         for day in days
-        for e in ledger.entries(store, day)
+        for e in ledger.read_ledger(store, day)[0]
         if e.what.endswith(of_pod("", pod.id))
         or (e.provider == "diffusers" and e.run_id.startswith(run) and e.at >= pod.createdAt)
     )
@@ -93,10 +93,14 @@ def withdraw(
             lying.setdefault(job_id, []).append(item.key)
     done = []
     for job_id, keys in lying.items():
-        run_id = str(read_status(store, job_id).get("run_id"))
-        if not is_over(run_id):
+        try:
+            run_id = str(read_status(store, job_id).get("run_id"))
+            if not is_over(run_id):
+                continue
+            status = read_status(store, job_id)  # its last words, now that it says no more
+        except DamagedJob as error:  # whose it is cannot be known; store gc takes what is old
+            done.append(f"job {job_id} left alone: {error}")
             continue
-        status = read_status(store, job_id)  # its last words, now that it says no more
         faults = []
         for endpoint_job, endpoint in status.get("endpoint_jobs", {}).items():
             try:
