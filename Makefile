@@ -40,7 +40,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: setup test-packages lint
-	$(BIN)/pytest -n 3 -m 'not soak'
+	$(BIN)/pytest -n 3 --dist loadgroup -m 'not soak'
 
 # In an environment of its own, as torch is large.
 test-diffusers: setup

@@ -128,7 +128,12 @@ class Factory:
         done = COMMAND_LINE.run(arguments, {**self.environment, **environment}, self.root)
         text = done.stdout + done.stderr
         assert done.returncode == expect, text
-        return done.stdout if "--json" in arguments else text
+        if "--json" not in arguments:
+            return text
+        answer = json.loads(done.stdout)
+        assert set(answer) == {"ok", "exit_code", "result", "error"}
+        assert answer["ok"] == (expect == 0) and answer["exit_code"] == expect
+        return json.dumps(answer if answer["result"] is None else answer["result"])
 
     def add_sample(self, name: str, key: str | None = None) -> None:
         """Upload a sample character as if it had been dropped there, and register it."""

@@ -405,7 +405,7 @@ def test_progress_is_json_lines_beside_a_json_answer(factory: Factory) -> None:
         factory.command("run", "ada_walk", "--until", "multi_angle_renders", "--json"),
         env=factory.environment, cwd=factory.root, capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
-    assert json.loads(done.stdout)["done"] == ["ada_walk"]
+    assert json.loads(done.stdout)["result"]["done"] == ["ada_walk"]
     lines = [json.loads(x) for x in done.stderr.splitlines() if x.startswith('{"progress"')]
     assert {"done": 2, "total": 2}.items() <= next(
         x for x in reversed(lines) if "image" in x["progress"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
-import json
+import os
 import sys
+import traceback
 import warnings
 from typing import Annotated, Any
 
@@ -22,11 +24,17 @@ from posefactory_dagster.cli import (
     spending,
     store,
 )
-from posefactory_dagster.cli.terminal import INTERRUPTED, CommandError, print_error
+from posefactory_dagster.cli.terminal import (
+    INTERRUPTED,
+    WORK_FAILED,
+    CommandError,
+    print_error,
+    print_json,
+)
 from posefactory_dagster.quality.approval import ApprovalError
 from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage.layout import LayoutError
-from posefactory_dagster.storage.store import StoreError
+from posefactory_dagster.storage.store import DISK_ERRORS, FULL, StoreError
 
 warnings.filterwarnings("ignore")  # Dagster's beta notices, on every start
 
@@ -76,18 +84,41 @@ def options(
 def main() -> None:
     """The entry point: known errors are one line, anything else is a bug with its trace."""
     as_json = "--json" in sys.argv
+    error: str | None = None
     try:
         code = app(standalone_mode=False)
-    except UsageError as error:
-        if as_json:
-            print(json.dumps({"error": error.format_message()}))
-        error.show()
-        code = USAGE_ERROR
-    except typer.Abort:
-        code = INTERRUPTED
-    except KNOWN_ERRORS as error:
-        if as_json:
-            print(json.dumps({"error": str(error)}))
-        print_error(str(error))
-        code = USAGE_ERROR
-    sys.exit(code if isinstance(code, int) else 0)
+        code = code if isinstance(code, int) else 0
+    except UsageError as fault:
+        code, error = USAGE_ERROR, fault.format_message()
+        fault.show()
+    except (typer.Abort, KeyboardInterrupt):
+        code, error = INTERRUPTED, "interrupted"
+    except KNOWN_ERRORS as fault:
+        code, error = USAGE_ERROR, str(fault)
+        print_error(error)
+    except OSError as fault:
+        if fault.errno not in (*DISK_ERRORS, errno.ENAMETOOLONG):
+            raise
+        code, error = USAGE_ERROR, _disk_text(fault)
+        print_error(error)
+    except Exception as fault:
+        if not as_json:
+            raise
+        traceback.print_exc()
+        code, error = (
+            WORK_FAILED,
+            f"{type(fault).__name__}: {fault} (a fault of ours; please report it)",
+        )
+    if as_json:
+        print_json(code, error)
+    sys.exit(code)
+
+
+def _disk_text(error: OSError) -> str:
+    """What a disk or a name that is too long refuses, outside the store, with the next step."""
+    where = error.filename or os.environ.get("DAGSTER_HOME") or "this machine"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{str(where)[:60]}…: the name is too long for this file system; give a shorter one"
+    if error.errno in FULL:
+        return f"{where}: the disk is full; free space, or name another place with DAGSTER_HOME or POSEFACTORY_STORE"
+    return f"{where}: cannot be written ({error.strerror}); name another place with DAGSTER_HOME or POSEFACTORY_STORE"

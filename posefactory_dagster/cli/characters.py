@@ -17,6 +17,7 @@ from posefactory_dagster.cli.terminal import (
     open_sets,
     out,
     print_error,
+    print_table,
     register,
     registered_keys,
     show,
@@ -126,11 +127,13 @@ def _same_content(sets: CommittedSets, upload: intake.Upload, file: Path) -> boo
 @app.command("list")
 def list_all(as_json: JsonOption = False) -> None:
     """Registered keys: what they are, and how far they have come."""
-    from posefactory_dagster.jobs import CHAIN
+    from posefactory_dagster.jobs import CHAIN, standing_failures
 
     sets = open_sets()
     with open_instance() as instance:
         keys = registered_keys(instance)
+        failed = standing_failures(instance, keys)
+    uploads = intake.uploads_by_key(sets.store)
     rows: list[dict[str, Any]] = []
     for key in keys:
         source = sets.readable(CHAIN[0], key)
@@ -141,18 +144,29 @@ def list_all(as_json: JsonOption = False) -> None:
                 "height_m": source.facts.get("height_m") if source else None,
                 "frames": source.facts["frame_range"] if source else None,
                 "done": [a for a in CHAIN if sets.readable(a, key)],
+                "failed": failed.get(key),
+                "gone": [part for part in split_key(key) if part and part not in uploads],
             }
         )
 
     def print_it() -> None:
-        table = Table("key", "kind", "height", "frames", "last asset made")
+        table = Table("key", "kind", "height", "frames", "last asset made", "state")
         for row in rows:
             height = f"{row['height_m']:.2f} m" if row["height_m"] else ""
             frames = "{} to {}".format(*row["frames"]) if row["frames"] else ""
-            table.add_row(row["key"], row["kind"], height, frames, (row["done"] or [""])[-1])
-        out.print(table if rows else "no characters yet: posefactory characters add FILE.fbx")
+            table.add_row(
+                row["key"], row["kind"], height, frames, (row["done"] or [""])[-1], _state(row)
+            )
+        print_table(table, "no characters yet: posefactory characters add FILE.fbx")
 
     show(as_json, rows, print_it)
+
+
+def _state(row: dict[str, Any]) -> str:
+    """What a person has to know of a key, in words."""
+    words = [f"upload gone: {', '.join(row['gone'])}"] if row["gone"] else []
+    words += [f"failed: {row['failed']}"] if row["failed"] else []
+    return "; ".join(words) or "ok"
 
 
 @app.command("remove")

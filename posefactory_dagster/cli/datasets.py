@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from posefactory_dagster.cli.terminal import CommandError, JsonOption, open_sets, out, show
+from posefactory_dagster.cli.terminal import (
+    CommandError,
+    JsonOption,
+    open_sets,
+    out,
+    print_table,
+    show,
+)
 from posefactory_dagster.datasets.card import split_text
+from posefactory_dagster.quality.approval import ApprovalError, locks_of, read_decisions, state_of
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.quality.records import read_variants
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
+from posefactory_dagster.storage.store import DamagedObject
 
 app = typer.Typer(no_args_is_help=True, help="The finished datasets.")
 DATASET = "pose_dataset"
@@ -33,23 +42,25 @@ def dataset_summary(
     dataset = dataset or sets.readable(DATASET, layout.UNPARTITIONED)
     if dataset is None:
         return None
-    states: Counter[str] = Counter()
+    decisions = read_decisions(sets.store)
+    blocked = 0
     for key in {ref[1] for ref in dataset.inputs["sets"]}:
         made = sets.readable(VARIANTS, key)
-        states.update(_state(v) for v in (read_variants(made) if made else ()))
+        with contextlib.suppress(ApprovalError, DamagedObject):  # told by the run, and by verify
+            locks = locks_of(sets.store, key)
+            blocked += sum(
+                state_of(v, locks.get(v.variant), decisions.of(v)) == "blocked"
+                for v in (read_variants(made) if made else ())
+            )
     return {
         **dataset.facts,
         "version": dataset.ref.identity,
         "made": dataset.created_at,
-        "variants_blocked": states["blocked"],
+        "variants_blocked": blocked,
         "contact_sheet": dataset.address("contact_sheet.jpg"),
         "dataset": dataset.address(),
         "next": f"yolo pose train data={dataset.address('data.yaml')} model=yolo11n-pose.pt",
     }
-
-
-def _state(variant: Any) -> str:
-    return "kept" if variant.kept is not None else "blocked"
 
 
 def print_dataset(summary: dict[str, Any]) -> None:
@@ -95,7 +106,6 @@ def list_datasets(as_json: JsonOption = False) -> None:
     """All versions, the newest first."""
     sets = open_sets()
     current = sets.readable(DATASET, layout.UNPARTITIONED)
-    found = [s for r in sets.all() if r.asset == DATASET and (s := sets.find(r)) is not None]
     rows = [
         {
             "version": d.ref.identity,
@@ -105,7 +115,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
             "current": current is not None and d.ref == current.ref,
             "folder": d.address(),
         }
-        for d in sorted(found, key=lambda d: d.created_at, reverse=True)
+        for d in sets.of_asset(DATASET)
     ]
 
     def print_it() -> None:
@@ -115,7 +125,7 @@ def list_datasets(as_json: JsonOption = False) -> None:
             table.add_row(
                 row["version"], row["made"], str(row["characters"]), str(row["images"]), mark
             )
-        out.print(table)
+        print_table(table, "no datasets yet: posefactory run --all makes one")
 
     show(as_json, rows, print_it)
 

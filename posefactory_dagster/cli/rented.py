@@ -17,6 +17,7 @@ from posefactory_dagster.cli.terminal import (
     open_sets,
     out,
     print_error,
+    print_table,
     show,
 )
 from posefactory_dagster.settings import project_settings
@@ -60,7 +61,7 @@ def pods_list(as_json: JsonOption = False) -> None:
         table = Table("pod", "name", "status", "GPU", "$/h", "created")
         for r in rows:
             table.add_row(r["id"], r["name"], r["status"], r["gpu"] or "", f"{r['usd_per_hour'] or 0:.2f}", r["created_at"] or "")  # fmt: skip
-        out.print(table if rows else "no pods of this installation")
+        print_table(table, "no pods of this installation")
 
     show(as_json, rows, print_it)
 
@@ -94,7 +95,7 @@ def pods_prices(as_json: JsonOption = False) -> None:
         for r in rows:
             taken = f"as number {r['order']}" if r["order"] else ""
             table.add_row(str(r["id"]), f"{r['memory_gb']} GB", f"{r['usd_per_hour']:.2f}", str(r["stock"]), taken)  # fmt: skip
-        out.print(table)
+        print_table(table, "none")
 
     show(as_json, rows, print_it)
 
@@ -177,7 +178,7 @@ def jobs_list(as_json: JsonOption = False) -> None:
         table = Table("job", "status", "where", "characters", "$")
         for r in rows:
             table.add_row(r["job_id"], r["status"], r["where"], str(len(r["characters"])), f"{r['cost_usd']:.2f}")  # fmt: skip
-        out.print(table if rows else "no jobs yet")
+        print_table(table, "no jobs yet")
 
     show(as_json, rows, print_it)
 

@@ -24,6 +24,7 @@ from posefactory_dagster.cli.terminal import (
     open_sets,
     out,
     print_error,
+    print_table,
     show,
 )
 from posefactory_dagster.quality.approval import (
@@ -105,7 +106,7 @@ def list_variants(
                 row["character"], row["variant"][:10], row["file"], row["style"], row["state"],
                 row["severity"] or "", str(row["attempts"]), "; ".join(row["reasons"]),
             )  # fmt: skip
-        out.print(table)
+        print_table(table, "none")
         counts: dict[str, int] = {}
         for row in rows:
             counts[row["state"]] = counts.get(row["state"], 0) + 1

@@ -41,6 +41,7 @@ from posefactory_dagster.cli.terminal import (
     out,
     own_console,
     print_error,
+    print_table,
     register,
     registered_keys,
     show,
@@ -217,7 +218,7 @@ def _print_report(document: dict[str, Any]) -> None:
         table = Table("character", "why it failed")
         for key, reason in failed.items():
             table.add_row(key, reason)
-        out.print(table)
+        print_table(table, "none")
     for text in document["trouble"]:
         print_error(text)
     motions = f", {len(document['motions'])} motions inspected" if document["motions"] else ""
@@ -322,7 +323,7 @@ def doctor(
         for f in findings:
             bad = ("missing", "red") if f.needed else ("no", "yellow")
             table.add_row(f.what, Text.assemble(("ok", "green") if f.ok else bad), f.says)
-        out.print(table)
+        print_table(table, "none")
 
     show(as_json, rows, print_it)
     if any(f.needed and not f.ok for f in findings):

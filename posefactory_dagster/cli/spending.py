@@ -16,6 +16,7 @@ from posefactory_dagster.cli.terminal import (
     open_sets,
     out,
     print_error,
+    print_table,
     show,
 )
 from posefactory_dagster.costs import ledger, prices
@@ -105,7 +106,7 @@ def list_prices(as_json: JsonOption = False) -> None:
                     source,
                     str(info["date"] or document[name]["date"] or ""),
                 )
-        out.print(table)
+        print_table(table, "none")
 
     show(as_json, document, print_it)
 
@@ -140,6 +141,6 @@ def spent(
         table = Table("day", "provider", "style", "payments", "estimate", "paid")
         for row in rows:
             table.add_row(row["day"], row["provider"], row["style"], str(row["payments"]), f"${row['estimate_usd']:.4f}", f"${row['cost_usd']:.4f}")  # fmt: skip
-        out.print(table if rows else "nothing was spent")
+        print_table(table, "nothing was spent")
 
     show(as_json, rows, print_it)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from posefactory_dagster.settings import PROJECT_ROOT
@@ -27,9 +29,30 @@ WORK_FAILED = 1
 INTERRUPTED = 130
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Plain JSON on stdout, for scripts.")]
-# No markup: file names and errors are other people's words, and may hold brackets.
-out = Console(highlight=False, markup=False)
-err = Console(stderr=True, highlight=False, markup=False)
+
+
+def printable(text: str) -> str:
+    """Other people's words without what would steer a terminal; line ends and tabs stay."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
+class PlainConsole(Console):
+    """Prints file names and errors, which are other people's words: no markup, and no control characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every text that is printed comes through here, cells of tables too."""
+        return super().render_str(printable(text), **options)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
+#: What `show` was given under --json; ``main`` prints it when the exit code is known.
+answer: dict[str, Any] = {}
 
 
 class CommandError(RuntimeError):
@@ -38,15 +61,63 @@ class CommandError(RuntimeError):
 
 def print_error(text: str) -> None:
     """One line on stderr."""
-    err.print(Text.assemble(("error: ", "red"), text), soft_wrap=True)
+    err.print(Text.assemble(("error: ", "red"), printable(text)), soft_wrap=True)
+
+
+def print_table(table: Table, nothing: str) -> None:
+    """A table for a person, or ``nothing`` where it has no rows.
+
+    On a terminal the last column, which holds words, wraps first, and no key is ever cut: it must be typed. Into a pipe go
+    plain lines with tabs between the columns.
+    """
+    if not table.row_count:
+        out.print(nothing, soft_wrap=True)
+        return
+    if not out.is_terminal:
+        columns = [[str(cell) for cell in column.cells] for column in table.columns]
+        out.print("\t".join(str(c.header) for c in table.columns), soft_wrap=True)
+        for row in zip(*columns, strict=True):
+            out.print("\t".join(" ".join(cell.split()) for cell in row), soft_wrap=True)
+        return
+    for column in table.columns:
+        column.overflow = (
+            "fold"  # where even that is too wide, it goes on in the next line and is never cut
+        )
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    table.columns[-1].min_width = 20
+    if out.measure(table, options=out.options.update(width=10_000)).minimum > out.width:
+        for column in table.columns:
+            column.no_wrap, column.min_width = False, None
+    out.print(table)
 
 
 def show(as_json: bool, document: Any, print_it: Callable[[], None]) -> None:
     """The answer of a verb: as JSON, or for a person."""
     if as_json:
-        print(json.dumps(document, indent=1))
+        answer["result"] = document
     else:
         print_it()
+
+
+def print_json(code: int, error: str | None) -> None:
+    """The one JSON object that a verb prints under --json; the README explains it."""
+    document = {
+        "ok": code == 0,
+        "exit_code": code,
+        "result": _finite(answer.get("result")),
+        "error": error,
+    }
+    print(json.dumps(document, indent=1))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def open_sets() -> CommittedSets:
@@ -57,9 +128,14 @@ def open_sets() -> CommittedSets:
 def dagster_home() -> Path:
     """DAGSTER_HOME, made from the shipped template inside the project if it is not set."""
     home = Path(os.environ.get("DAGSTER_HOME") or PROJECT_ROOT / ".dagster_home").resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        shutil.copyfile(INSTANCE_TEMPLATE, home / "dagster.yaml")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            shutil.copyfile(INSTANCE_TEMPLATE, home / "dagster.yaml")
+    except OSError as error:
+        raise CommandError(
+            f"{home}: cannot be written ({error.strerror}); name another folder with DAGSTER_HOME"
+        ) from error
     os.environ["DAGSTER_HOME"] = str(home)
     return home
 
@@ -105,7 +181,7 @@ def own_console() -> Iterator[Console]:
     would stand still on the terminal, and its escape codes would fill the log.
     """
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace") as file:
-        yield Console(file=file, highlight=False, markup=False)
+        yield PlainConsole(file=file)
 
 
 @contextmanager

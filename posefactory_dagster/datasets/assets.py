@@ -54,6 +54,7 @@ def pose_dataset(
     for error in decisions.errors.values():
         context.log.error(error)
     members: dict[str, Member] = {}
+    left_out: dict[str, str] = {}
     for key in registered:
         found = [s.get(key) for s in (multi_angle_renders, pose_labels, label_accuracy)]
         if found[0] is None:
@@ -61,28 +62,29 @@ def pose_dataset(
         try:
             members[key] = _member(sets, key, found, enhanced_variants.get(key), decisions)
         except UnusableMember as error:
-            context.log.warning(str(error))
+            left_out[key] = str(error)
             continue
         if not members[key].varied and key in enhanced_variants:
-            context.log.warning(
-                f"{key}: its variants are left out, they are not of its present renders"
-            )
+            left_out[key] = f"{key}: its variants are left out, they are not of its present renders"
     while True:
         if not members:
             raise dg.Failure(
                 description="no character is labelled yet; run `posefactory run --all` first",
                 allow_retries=False,
             )
-        _refuse_poorer(sets, registered, members)
+        _refuse_poorer(sets, registered, members, left_out)
         try:
             committed = _committed(context, sets, members)
             break
         except UnusableMember as error:
-            context.log.error(str(error))
+            left_out[error.key] = str(error)
             del members[error.key]
-    return dg.MaterializeResult(
-        value={layout.UNPARTITIONED: committed.ref}, metadata=_metadata(committed)
-    )
+    for text in left_out.values():
+        context.log.warning(text)
+    metadata = _metadata(committed)
+    if left_out:
+        metadata["left_out"] = dg.MetadataValue.json(left_out)
+    return dg.MaterializeResult(value={layout.UNPARTITIONED: committed.ref}, metadata=metadata)
 
 
 def _member(
@@ -153,7 +155,10 @@ def _committed(
 
 
 def _refuse_poorer(
-    sets: CommittedSets, registered: Sequence[str], members: Mapping[str, Member]
+    sets: CommittedSets,
+    registered: Sequence[str],
+    members: Mapping[str, Member],
+    left_out: Mapping[str, str],
 ) -> None:
     """Keep the dataset there is where steps before this one failed for characters that it holds.
 
@@ -171,9 +176,10 @@ def _refuse_poorer(
         if key not in members or (key in varied and not members[key].varied)
     ]
     if unfinished:
+        reasons = "".join(f"\n- {left_out[key]}" for key in unfinished if key in left_out)
         raise dg.Failure(
             description=f"the dataset stays as it was: {', '.join(unfinished)} would be missing from it, or be there without "
-            "variants, as a step before failed; run these again, or forget them with posefactory characters remove",
+            f"variants, as a step before failed; run these again, or forget them with posefactory characters remove{reasons}",
             allow_retries=False,
         )
 
