@@ -144,7 +144,8 @@ def test_what_is_removed_while_it_is_made_stays_removed(made: Factory) -> None:
             ledger.good("bruno_squat", ref, {})
             assert ledger.close().value == {}
 
-        assert dg.materialize([step], partition_key="bruno_squat", instance=instance).success
+        # Dagster itself ends the step, as its partition is gone; what counts is that no pointer came back.
+        dg.materialize([step], partition_key="bruno_squat", instance=instance, raise_on_error=False)
     assert made.sets.current("character", "bruno_squat") is None
     made.sets.publish(ref)
 
