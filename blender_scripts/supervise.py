@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -224,12 +225,20 @@ def launch(
     def work(job: Job, job_path: Path) -> Iterable[Event]:
         log_path, events_path = job_path.with_suffix(".log"), job_path.with_suffix(".events")
         events_path.write_bytes(b"")  # a folder may be used again
-        variables = {**environment, EVENTS_FILE_VARIABLE: str(events_path)}
+        # What Blender writes by the way goes when the job does, and not only if Blender ends as it should.
+        temporary = job_path.with_suffix(".tmp")
+        temporary.mkdir(exist_ok=True)
+        variables = {
+            **environment,
+            EVENTS_FILE_VARIABLE: str(events_path),
+            **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)),
+        }
         process = start(command(job.job_type, job_path), log_path, variables)
         try:
             yield from watch(process, events_in(events_path), timeout_s)
         finally:
             stop(process)
+            shutil.rmtree(temporary, ignore_errors=True)
         yield {"event": "exit", "code": process.returncode, "tail": tail(log_path)}
 
     return work
@@ -288,7 +297,7 @@ def run_job(
             elif kind == "exit":
                 exit_code, said = event["code"], event["tail"]
         if begun is not None:
-            ended(begun, Outcome(error=_crash_text(begun, timed_out, exit_code, said)))
+            ended(begun, Outcome(error=_crash_text(job, begun, timed_out, exit_code, said)))
         elif len(todo) == len([t for t in todo if t.key not in outcomes]):
             raise BlenderError(
                 f"Blender ended (exit code {exit_code}) before it began; "
@@ -309,11 +318,15 @@ def _expected(
     return True
 
 
-def _crash_text(key: str, timed_out: float | None, code: int | None, said: str) -> str:
+def _crash_text(job: Job, key: str, timed_out: float | None, code: int | None, said: str) -> str:
     if timed_out is not None:
+        advice = {
+            "render": "render fewer or smaller images",
+            "character": "make the file simpler: fewer objects, bones, curves or keys",
+        }[job.job_type]
         return (
-            f"{key}: not finished within {timed_out:.0f} s, so it was stopped; raise "
-            "POSEFACTORY_CHARACTER_TIMEOUT_S, or render fewer or smaller images"
+            f"{key}: not finished within {timed_out:.0f} s, so it was stopped; "
+            f"{advice}, or raise POSEFACTORY_CHARACTER_TIMEOUT_S"
         )
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     return f"{key}: Blender crashed on it ({how}); open the file in Blender to see. Last words:\n{said}"

@@ -5,12 +5,32 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 STRIP_CELL = 120
+#: What opening bytes of strangers as a picture can raise.
+UNREADABLE = (
+    OSError, ValueError, SyntaxError, EOFError, OverflowError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+#: No picture that is only shown has more pixels; a header may announce any number.
+MOST_SHOWN_PIXELS = 40_000_000
+
+
+def small_picture(data: bytes, side: int) -> Image.Image | None:
+    """A picture by a stranger, at most ``side`` pixels wide and high; None where it cannot be shown."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MOST_SHOWN_PIXELS:
+                return None
+            image.thumbnail((side, side))
+            return image.convert("RGB")
+    except UNREADABLE:
+        return None
 
 
 def thumbnail_markdown(picture: Path | Image.Image, height: int = 192) -> str:

@@ -9,9 +9,11 @@ import hashlib
 import io
 import logging
 import socket
+import struct
 import threading
 import time
 import uuid
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +47,8 @@ class StabilitySimulator:
     """Its state, as a test sees and sets it.
 
     ``faults`` are taken one for each call, until there are none left: names of ``stability_api.yaml``, or `filtered`,
-    `html` (a gateway's 502), `drop` (charged, and the connection cut), `garbage` (charged, and no image).
+    `html` (a gateway's 502), `drop` (charged, and the connection cut), `garbage` (charged, and no image), `bomb` (a header
+    of 12,000 x 12,000 pixels), `endless` (an answer of gigabytes, compressed), `seed` (a seed of 400 digits, control characters).
     ``stagger_s``: how much longer each call takes than the one before. ``behaviour`` is `tint`, `mirror`, `nudge`, `shift`, `blank` or `small`.
     """
 
@@ -114,12 +117,17 @@ class StabilitySimulator:
             request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError
         image = make(sent, "blank" if fault == "filtered" else self.behaviour)
-        data = b"no image" if fault == "garbage" else image
+        data = {"garbage": b"no image", "bomb": bomb()}.get(fault, image)
         headers = {
             "finish-reason": "CONTENT_FILTERED" if fault == "filtered" else "SUCCESS",
             "seed": str(seed),
             "x-request-id": uuid.uuid4().hex,
         }
+        if fault == "seed":
+            headers |= {"seed": "9" * 400, "x-request-id": "a\x1b[31mb" + "c" * 5000}
+        if fault == "endless":
+            headers["content-encoding"] = "gzip"
+            return Response(endless(), 200, headers, content_type="image/png")
         return Response(data, 200, headers, content_type="image/png")
 
     def _too_fast(self) -> bool:
@@ -205,6 +213,24 @@ def check_image(stream: Any, rule: dict[str, Any]) -> list[str]:
     ):
         wrong.append(f"image: {size}")
     return wrong
+
+
+def bomb() -> bytes:
+    """A PNG of one pixel whose header says 12,000 x 12,000."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    data[16:24] = struct.pack(">II", 12_000, 12_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def endless() -> Iterator[bytes]:
+    """Two gigabytes of zeros, compressed."""
+    packer = zlib.compressobj(wbits=31)
+    for _ in range(2048):
+        yield packer.compress(bytes(1 << 20))
+    yield packer.flush()
 
 
 def make(sent: bytes, behaviour: str) -> bytes:

@@ -68,8 +68,9 @@ def pose_dataset(
             left_out[key] = f"{key}: its variants are left out, they are not of its present renders"
     while True:
         if not members:
+            reasons = "".join(f"\n- {text}" for text in left_out.values())
             raise dg.Failure(
-                description="no character is labelled yet; run `posefactory run --all` first",
+                description=f"no character is labelled yet; run `posefactory run --all` first{reasons}",
                 allow_retries=False,
             )
         _refuse_poorer(sets, registered, members, left_out)

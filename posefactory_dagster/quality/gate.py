@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from blender_scripts.contract import LANDMARKS
+from posefactory_dagster.pictures import UNREADABLE
 from posefactory_dagster.quality import accuracy
 from posefactory_dagster.quality.landmarker import Landmarkers, Person
 from posefactory_dagster.settings import GateSettings
@@ -169,13 +170,9 @@ class Gate:
             raw: what ``look`` said of the same subject.
             data: an encoded image.
         """
-        opened = _decode(data)
-        if isinstance(opened, str):
-            return self.refuse(raw, Reason("undecodable", "critical", opened))
-        if opened.shape != subject.pixels.shape:
-            width, height = subject.size
-            text = f"{opened.shape[1]} x {opened.shape[0]} pixels instead of {width} x {height}"
-            return self.refuse(raw, Reason("size", "critical", text))
+        opened = _decode(data, subject.size)
+        if isinstance(opened, Reason):
+            return self.refuse(raw, opened)
         return self.decide(subject, raw, measure(subject, self._landmarkers.look(opened)))
 
     def decide(self, subject: Subject, raw: Measurement, enhanced: Measurement) -> Verdict:
@@ -315,13 +312,20 @@ def _between(subject: Subject, raw: Measurement, enhanced: Measurement) -> tuple
     return float(similarity[0]), float(distance.max())
 
 
-def _decode(data: bytes) -> np.ndarray | str:
-    """(H, W, 3) uint8, or what is wrong with the bytes."""
+def _decode(data: bytes, size: tuple[int, int]) -> np.ndarray | Reason:
+    """(H, W, 3) uint8 of a picture of ``size`` (width, height), or what is wrong with the bytes.
+
+    The size is read from the header: what is not as asked for is not decoded, however large it claims to be.
+    """
+    width, height = size
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if image.size != size:
+                text = f"{image.width} x {image.height} pixels instead of {width} x {height}"
+                return Reason("size", "critical", text)
             return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"cannot be decoded ({error})"
+    except UNREADABLE as error:
+        return Reason("undecodable", "critical", f"cannot be decoded ({error})")
 
 
 def _plain(value: Any) -> Any:

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from blender_scripts.contract import LANDMARKS
+from posefactory_dagster.pictures import small_picture
 from posefactory_dagster.quality.landmarker import SKELETON
 from posefactory_dagster.quality.records import Variant
 from posefactory_dagster.variants.shots import Shots
@@ -76,8 +75,8 @@ def page(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path]) -
     index = {name: i for i, name in enumerate(LANDMARKS)}
     skeleton = [(index[a], index[b]) for a, b in SKELETON]
     data = {"skeleton": skeleton, "raws": raws, "variants": rows}
-    # Inside a script only "</" could end it early.
-    text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+    # Inside a script "</" could end it early, and "<!--" with "<script" would swallow its end.
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return TEMPLATE.read_text("utf-8").replace(MARK, text)
 
 
@@ -87,11 +86,9 @@ def _pose(measured: Mapping[str, Any] | None) -> list[list[float]] | None:
 
 def _picture(path: Path) -> str:
     """An image as a small JPEG in a data: address; empty where it cannot be opened."""
-    try:
-        with Image.open(path) as image:
-            image.thumbnail((SIDE, SIDE))
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, "JPEG", quality=80)
-    except (OSError, Image.DecompressionBombError):
+    image = small_picture(path.read_bytes(), SIDE)
+    if image is None:
         return ""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from posefactory_dagster.pictures import small_picture
 from posefactory_dagster.quality.approval import as_locked, locks_of
 from posefactory_dagster.quality.gate import GATE_VERSION
 from posefactory_dagster.quality.records import ASSET, RECORDS, Variant, read_variants
@@ -143,13 +143,7 @@ def _strip(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path])
         assert variant.image is not None
         pair = (shots.paths[f"images/{variant.source.file}"], paths[variant.image.key])
         for row, path in enumerate(pair):
-            try:
-                with Image.open(io.BytesIO(path.read_bytes())) as image:
-                    image.thumbnail((STRIP_CELL, STRIP_CELL))
-                    strip.paste(image.convert("RGB"), (column * STRIP_CELL, row * STRIP_CELL))
-            except (
-                OSError,
-                Image.DecompressionBombError,
-            ):  # what a provider sent need not be an image; the gate has said so
-                continue
+            # What a provider sent need not be an image; the gate has said so.
+            if (image := small_picture(path.read_bytes(), STRIP_CELL)) is not None:
+                strip.paste(image, (column * STRIP_CELL, row * STRIP_CELL))
     return strip

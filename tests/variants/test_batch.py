@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,32 @@ def test_garbage_that_was_paid_for_is_kept_and_blocked(
     (variant,) = make(PAID)
     assert variant.state == "blocked" and bytes_of(sets, variant) == b"no image"
     assert "cannot be decoded" in variant.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"), [("bomb", "12000 x 12000 pixels"), ("endless", "cannot be decoded")]
+)
+def test_a_lying_api_costs_its_image_and_no_memory(
+    make: Make, simulator: StabilitySimulator, sets: CommittedSets, lie: str, words: str
+) -> None:
+    simulator.faults.append(lie)
+    made = make(PAID.model_copy(update={"count": 2}))
+    first, second = sorted(made, key=lambda v: v.state != "blocked")  # whichever was asked for first
+    assert first.state == "blocked" and words in first.reasons[0]
+    assert first.verdict is not None and first.verdict["severity"] == "critical"
+    assert 0 < len(bytes_of(sets, first)) <= 64 * 2**20  # what was paid for is kept
+    assert second.state != "blocked" and len(read_ledger(sets.store)[0]) == 2
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert peak < 3 * 2**20, "kilobytes"
+
+
+def test_headers_of_an_api_are_not_believed(make: Make, simulator: StabilitySimulator) -> None:
+    simulator.faults.append("seed")
+    (variant,) = make(PAID)
+    (attempt,) = variant.attempts
+    assert attempt.seed == attempt.parameters.seed and variant.image is not None
+    said = "".join(map(str, attempt.answer.values()))
+    assert "\x1b" not in said and len(said) < 1000
 
 
 def test_relight_is_free_and_repeatable(make: Make, sets: CommittedSets) -> None:

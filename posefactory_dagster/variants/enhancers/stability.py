@@ -7,6 +7,7 @@ price page, where failed generations are free. What is not documented is treated
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +18,9 @@ from PIL import Image
 from pydantic import SecretStr
 from pyrate_limiter import Duration, Limiter, Rate
 
+from blender_scripts.supervise import plain_text
 from posefactory_dagster.costs.prices import estimate_cost, price_table
+from posefactory_dagster.pictures import UNREADABLE
 from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import environment
 from posefactory_dagster.styles import StabilityOptions, Style
@@ -45,6 +48,11 @@ LEAST_SIDE, LEAST_PIXELS, MOST_PIXELS, MOST_ASPECT = 64, 4096, 9_437_184, 2.5
 SDXL_SIZES = ((1024, 1024), (1152, 896), (1216, 832), (1344, 768), (1536, 640))
 #: A render is stretched to one of these, and back, by at most this.
 MOST_STRETCH = 0.02
+#: No image of MOST_PIXELS is larger than this as a file; of a longer answer the beginning is kept, and the gate refuses it.
+MOST_ANSWER_BYTES = 64 * 1024 * 1024
+MOST_SEED = 2**32 - 1
+#: So much of a header is kept in the record.
+MOST_SAID = 200
 FILTERED = "CONTENT_FILTERED"
 #: Names of answers that say no to this image alone.
 REFUSALS = ("content_moderation", "public_figure", "invalid_prompts")
@@ -58,6 +66,15 @@ class _Answer:
     status: int
     name: str
     text: str
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """An answer that was read as far as it is allowed to be long."""
+
+    status_code: int
+    headers: httpx.Headers
+    content: bytes
 
 
 class Stability:
@@ -183,16 +200,20 @@ class Stability:
         if options.style_preset:
             fields["style_preset"] = options.style_preset
         answer = self._send("init_image", png, fields, "image/png")
+        data = (
+            answer.content
+        )  # it is paid for, so it is kept as it is where it is not what was asked for
         try:
-            with Image.open(io.BytesIO(answer.content)) as image:
-                data = _png(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
-        except (OSError, ValueError):  # it is paid for, so it is kept; the gate says what it is
-            data = answer.content
+            with Image.open(io.BytesIO(data)) as image:
+                if image.size == _sdxl_size(size):
+                    data = _png(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+        except UNREADABLE:  # the gate says what it is
+            pass
         return self._enhanced(answer, data, parameters)
 
-    def _enhanced(self, answer: httpx.Response, data: bytes, parameters: Parameters) -> Enhanced:
+    def _enhanced(self, answer: _Reply, data: bytes, parameters: Parameters) -> Enhanced:
         said = {
-            name: answer.headers[name]
+            name: plain_text(answer.headers[name][:MOST_SAID])
             for name in ("finish-reason", "seed", "content-type", "x-request-id")
             if name in answer.headers
         }
@@ -200,12 +221,12 @@ class Stability:
         return Enhanced(
             data,
             "png",
-            int(seed) if seed.isdecimal() else parameters.seed,
+            int(seed) if _is_seed(seed) else parameters.seed,
             said,
             filtered=said.get("finish-reason") == FILTERED,
         )
 
-    def _send(self, field: str, png: bytes, fields: dict[str, Any], accept: str) -> httpx.Response:
+    def _send(self, field: str, png: bytes, fields: dict[str, Any], accept: str) -> _Reply:
         """A call, repeated only where it is certain that nothing was charged.
 
         Raises:
@@ -228,12 +249,13 @@ class Stability:
                 return self._once(field, png, sent, accept)
         raise AssertionError("tenacity returns or raises")
 
-    def _once(self, field: str, png: bytes, fields: dict[str, Any], accept: str) -> httpx.Response:
+    def _once(self, field: str, png: bytes, fields: dict[str, Any], accept: str) -> _Reply:
         files = {field: ("render.png", png, "image/png")}
         try:
-            answer = self._client.post(
-                self._endpoint, data=fields, files=files, headers={"accept": accept}
-            )
+            with self._client.stream(
+                "POST", self._endpoint, data=fields, files=files, headers={"accept": accept}
+            ) as stream:
+                answer = _Reply(stream.status_code, stream.headers, _read_some(stream))
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
@@ -256,7 +278,7 @@ class Stability:
             return answer
         raise self._fault(_read_error(answer), answer)
 
-    def _fault(self, said: _Answer, answer: httpx.Response) -> EnhancerError:
+    def _fault(self, said: _Answer, answer: _Reply) -> EnhancerError:
         """What an error answer means; v1 and v2beta differ in codes, so the name decides where it can."""
         where = f"{self._provider} answered {said.status} {said.name}".strip()
         text = f"{where}: {said.text}" if said.text else where
@@ -295,22 +317,37 @@ def _waiting(state: tenacity.RetryCallState) -> float:
     return error.seconds * (1 + float(np.random.default_rng().random()) / 4)
 
 
-def _retry_after(answer: httpx.Response) -> float | None:
+def _retry_after(answer: _Reply) -> float | None:
     text = answer.headers.get("retry-after", "")
-    return float(text) if text.isdecimal() else None
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < 5 else None
 
 
-def _read_error(answer: httpx.Response) -> _Answer:
+def _read_some(stream: httpx.Response) -> bytes:
+    """The body, or its beginning: an answer may be of any length, and may be compressed to a thousandth of it."""
+    data = bytearray()
+    for chunk in stream.iter_bytes():
+        data += chunk
+        if len(data) > MOST_ANSWER_BYTES:
+            break
+    return bytes(data[:MOST_ANSWER_BYTES])
+
+
+def _is_seed(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= MOST_SEED
+
+
+def _read_error(answer: _Reply) -> _Answer:
     """v2beta says {id, name, errors}, v1 {id, name, message}; anything else is left unread."""
     try:
-        document = answer.json()
-    except ValueError:
+        document = json.loads(answer.content)
+    except (ValueError, RecursionError):
         return _Answer(answer.status_code, "", "")
     if not isinstance(document, dict):
         return _Answer(answer.status_code, "", "")
     errors = document.get("errors") or [document.get("message", "")]
     text = "; ".join(str(e) for e in errors) if isinstance(errors, list) else ""
-    return _Answer(answer.status_code, str(document.get("name", "")), text[:500])
+    name = plain_text(str(document.get("name", ""))[:MOST_SAID])
+    return _Answer(answer.status_code, name, plain_text(text[:500]))
 
 
 def _sdxl_size(size: tuple[int, int]) -> tuple[int, int]:
