@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: Raised whenever the meaning of a set's files changes, so that older sets are made again.
-TRUTH_VERSION = 4
+TRUTH_VERSION = 5
 
 VIEW_NAMES_8 = (
     "front",
@@ -116,7 +116,7 @@ TRUTH_ARRAYS, TRUTH_DOCUMENT = "truth.npz", "truth.json"
 
 #: A file of the same name for each image: the picture, the person's mask (0 and 255), and the depth of the
 #: person's surface (16 bits, millimetres along the camera's axis, 0 where there is none).
-IMAGE_FOLDERS = ("images", "masks", "depth")
+IMAGE_FOLDERS = ("images", "masks", "depth", "albedo", "normals")
 
 MAX_IMAGE_SIZE = 8192
 MAX_ANGLES = 360
@@ -217,6 +217,25 @@ class RenderSettings:
         return cls(**values)
 
 
+#: What each render setting means, with unit and range, for people who set it in a form.
+RENDER_HELP = {
+    "num_angles": f"Views around the character: 1 to {MAX_ANGLES}; 8 have names (front, front_right and so on).",
+    "frames_per_clip": f"Frames of a motion, spread evenly over it: 1 to {MAX_FRAMES_PER_CLIP}.",
+    "width": f"Of an image in pixels: 16 to {MAX_IMAGE_SIZE}.",
+    "height": f"Of an image in pixels: 16 to {MAX_IMAGE_SIZE}.",
+    "preset": f"Where the camera stands: {', '.join(PRESETS)}.",
+    "follow": f"What the camera turns and frames by: {', '.join(FOLLOWS)}.",
+    "engine": f"The renderer: {', '.join(ENGINES)}; auto takes EEVEE where there is a GPU.",
+    "samples": "Per pixel: 1 to 65536; empty means 8 with Cycles and 64 with EEVEE.",
+    "sun_energy": "Of the sun in W/m²: 0 to 1000.",
+    "background": f"Behind the character: {', '.join(BACKGROUNDS)}.",
+    "seed": "Of all that is random: a whole number from 0.",
+    "padding": "How much larger the frame is than the character: 1 to 10 times.",
+    "fov_degrees": "Horizontal field of view in degrees: 5 to 120.",
+    "close_ups": "Share of pictures that show a part of the person close up: 0 to 1.",
+}
+
+
 def sample_frames(frame_range: tuple[int, int], has_motion: bool, count: int) -> list[int]:
     """``count`` frames spread over a motion, each the middle of an equal share; one for a still."""
     start, end = frame_range
@@ -227,7 +246,7 @@ def sample_frames(frame_range: tuple[int, int], has_motion: bool, count: int) ->
 
 
 def image_name(frame: int, view: str) -> str:
-    """The file name of an image, of its mask and of its depth."""
+    """The file name of an image, and of what belongs to it in the other folders."""
     return f"f{frame:05d}_{view}.png"
 
 

@@ -32,7 +32,7 @@ from blender_scripts.stage.opacity import Opacity
 
 
 def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) -> None:
-    """One character's set: ``images/``, ``masks/``, ``depth/``, ``truth.npz`` and ``truth.json``."""
+    """One character's set: a folder for each kind of image, ``truth.npz`` and ``truth.json``."""
     settings = job.settings
     output = Path(task.output)
     for folder in IMAGE_FOLDERS:
@@ -117,9 +117,7 @@ def render(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) 
                     columns[name].append(value)
             with watch.stage("write"):
                 name = image_name(frame, view)
-                film.save_png(output / "images" / name, picture.over(backdrop))
-                film.save_png(output / "masks" / name, mask)
-                film.save_depth(output / "depth" / name, picture.depth)
+                film.save_all(output, name, picture, backdrop, pinhole.rotation)
             cropped = bool(
                 (lowest < 0).any() or highest[0] > settings.width or highest[1] > settings.height
             )

@@ -18,14 +18,15 @@ from blender_scripts.supervise import BlenderError
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.process import gpu_at_hand, run_job
 from posefactory_dagster.blender.runpod import placing
-from posefactory_dagster.blender.runpod.account import open_api
+from posefactory_dagster.blender.runpod.account import bucket_of, open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
 from posefactory_dagster.blender.runpod.endpoint import ask_price
+from posefactory_dagster.costs.estimates import OverBudget, check_budget, estimate_render
 from posefactory_dagster.quality import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA, PodSettings, environment, project_settings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
-from posefactory_dagster.storage.store import REMOTE_SCHEME, Store
+from posefactory_dagster.storage.store import REMOTE_SCHEME, Store, StoreError
 
 TINY = RenderSettings(num_angles=1, frames_per_clip=1, width=64, height=64, samples=1)
 LEAST_DISK_GB = 2.0
@@ -130,6 +131,16 @@ def _try_runpod(settings: PodSettings) -> Iterator[Finding]:
         environment().enhance_on == "pod",
     )
     pods = enhancing or environment().render_on == "pod"
+    rents = pods or serverless
+    # A run refuses without any of these, so each is looked at, whatever the others say.
+    try:
+        says = bucket_of(open_store()).address()
+        yield Finding("bucket for rented machines", True, rents, says)
+    except (RunPodError, StoreError) as error:
+        yield Finding("bucket for rented machines", False, rents, str(error))
+    image = environment().pod_image
+    says = image or "POSEFACTORY_POD_IMAGE is not set: build and push deploy/pod/Dockerfile"
+    yield Finding("pod image", image is not None, pods, says)
     if environment().runpod_api_key is None:
         says = "RUNPOD_API_KEY is not set; only for POSEFACTORY_RENDER_ON=pod or serverless and POSEFACTORY_ENHANCE_ON=pod"
         yield Finding("RunPod", False, pods or serverless, says)
@@ -140,29 +151,29 @@ def _try_runpod(settings: PodSettings) -> Iterator[Finding]:
         memory = settings.enhancer_memory_gb if enhancing else 0
         first = placing.candidates(api.gpu_types(settings.cloud), settings, memory)[0]
         price = placing.price_of(first, settings)
+        check_budget(estimate_render(1, price, settings), settings)
         yield Finding(
             "RunPod, pods", True, pods,
             f"the key reads pods ({count} in the account) and prices; first choice {first.id} at ${price:.2f} an "
             "hour. That it may create pods is tried by posefactory doctor --spend",
         )  # fmt: skip
-    except RunPodError as error:
+    except (RunPodError, OverBudget) as error:
         yield Finding("RunPod, pods", False, pods, str(error))
-    image, endpoint = environment().pod_image, environment().endpoint_id
-    says = image or "POSEFACTORY_POD_IMAGE is not set: build and push deploy/pod/Dockerfile"
-    yield Finding("pod image", image is not None, pods, says)
+    endpoint = environment().endpoint_id
     try:
         if endpoint is None:
             raise RunPodError(
                 "POSEFACTORY_ENDPOINT_ID is not set; only for POSEFACTORY_RENDER_ON=serverless"
             )
         price = ask_price(settings)
+        check_budget(estimate_render(1, price, settings), settings)
         yield Finding(
             "RunPod, endpoint",
             True,
             serverless,
             f"{endpoint}, at most ${price:.2f} an hour of a worker",
         )
-    except RunPodError as error:
+    except (RunPodError, OverBudget) as error:
         yield Finding("RunPod, endpoint", False, serverless, str(error))
 
 

@@ -16,7 +16,7 @@ from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
 from posefactory_dagster.blender.runpod.endpoint import EndpointClient
 from posefactory_dagster.blender.runpod.janitor import enter_ended, sweep, withdraw
-from posefactory_dagster.blender.runpod.pipes import PODS_UNTIL, installation_id
+from posefactory_dagster.blender.runpod.pipes import HIDDEN_TAG, PODS_UNTIL, installation_id
 from posefactory_dagster.blender.runpod.service import end_kept_pod
 from posefactory_dagster.characters import intake
 from posefactory_dagster.characters.assets import character
@@ -42,10 +42,12 @@ from posefactory_dagster.variants.assets import enhanced_variants, wanted_varian
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 #: On runs whose starter carries the good keys on by itself, so that the sensor leaves them alone.
-CARRIED_BY_STARTER = "posefactory/carried_by_starter"
+CARRIED_BY_STARTER = f"{HIDDEN_TAG}carried_by_starter"
 #: The process of a foreground run, with its start, and its machine: when it is gone, so is the run.
-STARTER_PROCESS, STARTER_MACHINE = "posefactory/starter_process", "posefactory/starter_machine"
+STARTER_PROCESS, STARTER_MACHINE = f"{HIDDEN_TAG}starter_process", f"{HIDDEN_TAG}starter_machine"
 CLOCK_SLACK_S = 600.0
+#: On a run's page: its characters, so many by name.
+CHARACTERS_TAG, TAG_NAMES = "posefactory/characters", 10
 
 #: The partitioned assets, each after what it needs; the dataset comes last.
 CHAIN = [
@@ -81,8 +83,10 @@ def contiguous(keys: Iterable[str], registered: Sequence[str]) -> list[list[str]
 
 
 def range_tags(group: Sequence[str]) -> dict[str, str]:
-    """The tags that make a run one over the range ``group``."""
-    return {RANGE_START: group[0], RANGE_END: group[-1]}
+    """The tags that make a run one over the range ``group``, and tell a person who is in it."""
+    more = f" and {len(group) - TAG_NAMES} more" if len(group) > TAG_NAMES else ""
+    names = ", ".join(group[:TAG_NAMES]) + more
+    return {RANGE_START: group[0], RANGE_END: group[-1], CHARACTERS_TAG: names}
 
 
 def is_motion(sets: CommittedSets, key: str) -> bool:

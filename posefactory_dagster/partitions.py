@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from posefactory_dagster.settings import environment
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
 from posefactory_dagster.storage.store import DamagedObject, StoreError
 
@@ -16,6 +17,16 @@ CHARACTERS = dg.DynamicPartitionsDefinition(name="character")
 FAILED_KEYS = "failed_keys"
 #: In an observation of a partition: why it could not be made.
 FAILED = "failed"
+
+
+def rounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as people read it: no more digits than mean something."""
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in metadata.items()}
+
+
+def viewer_link(name: str, kind: str = "characters") -> dg.MetadataValue:
+    """Where `posefactory view` shows a character, its variants to review, or a dataset."""
+    return dg.MetadataValue.url(f"{environment().view_address}/{kind}/{name}")
 
 
 class CharacterLedger:
@@ -53,7 +64,7 @@ class CharacterLedger:
         if not self._registered(key):
             self._context.log.info(f"{key}: removed while it was made; its set is left to store gc")
             return
-        self._good[key] = (ref, dict(metadata))
+        self._good[key] = (ref, rounded(metadata))
         self._sets.publish(ref)
         if len(self._keys) > 1:
             self._context.log_event(

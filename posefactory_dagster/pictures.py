@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 STRIP_CELL = 120
+#: Pixels of a picture in a strip: large enough to see a pose and its landmarks.
+STRIP_SIDE = 208
 #: What opening bytes of strangers as a picture can raise.
 UNREADABLE = (
     OSError, ValueError, SyntaxError, EOFError, OverflowError, struct.error, zlib.error, Image.DecompressionBombError,
@@ -42,14 +44,16 @@ def thumbnail_markdown(picture: Path | Image.Image, height: int = 192) -> str:
     return f"![preview](data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()})"
 
 
-def contact_strip(images: list[Path], cell: int = 128, columns: int = 8) -> Image.Image:
-    """The first images side by side, each in a square cell."""
-    shown = images[:columns]
-    sheet = Image.new("RGB", (cell * len(shown), cell), "white")
-    for i, path in enumerate(shown):
+def contact_strip(images: list[Path], cell: int = STRIP_SIDE, columns: int = 4) -> Image.Image:
+    """Images in rows, each in a square cell."""
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (cell * min(len(images), columns), cell * rows), "white")
+    for i, path in enumerate(images):
+        left, top = cell * (i % columns), cell * (i // columns)
         with Image.open(path) as image:
             image.thumbnail((cell, cell))
-            sheet.paste(image, (cell * i + (cell - image.width) // 2, (cell - image.height) // 2))
+            place = (left + (cell - image.width) // 2, top + (cell - image.height) // 2)
+            sheet.paste(image, place)
     return sheet
 
 

@@ -61,6 +61,9 @@ class Environment(BaseSettings):
     stability_api_base_url: str = Field(
         default="https://api.stability.ai", validation_alias="STABILITY_API_BASE_URL"
     )
+    view_address: str = Field(
+        default="http://127.0.0.1:3001", validation_alias="POSEFACTORY_VIEW_ADDRESS"
+    )
     blender_path: Path | None = Field(default=None, validation_alias="BLENDER_PATH")
     pose_landmarker_model: Path | None = Field(
         default=None, validation_alias="POSE_LANDMARKER_MODEL"

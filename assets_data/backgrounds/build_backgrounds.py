@@ -1,10 +1,11 @@
 """Build the backgrounds that `relight` puts people into: procedural rooms and streets, and views of environment maps.
 
-    .venv/bin/python assets_data/backgrounds/build_backgrounds.py [NAME…]
+    .venv/bin/python assets_data/backgrounds/build_backgrounds.py [--light] [NAME…]
 
 Each place is rendered from a level camera at hip height, 90 degrees wide, with free ground around 2.5 m ahead,
-where a person will stand. There a grey ball is rendered too, and from its shading the light that falls on the person is
-read: one direction with a colour, and light from all around. ``backgrounds.json`` holds it.
+where a person will stand. From there a panorama is rendered too, and the light that falls on the person is read from it: one
+key light, from the panorama's own brightest part, and what comes from all around, as spherical harmonics.
+``backgrounds.json`` holds it. With --light the pictures stay as they are.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 import bpy
-import mathutils
 import numpy as np
 
 from blender_scripts.contract import HDRIS
-from blender_scripts.stage import film
+from blender_scripts.stage.fbx import image_library
+from posefactory_dagster.variants.enhancers.relight import harmonics
 
 WIDTH, HEIGHT = 960, 640
 FIELD_DEGREES = 90.0
@@ -33,10 +34,11 @@ CAMERA_HEIGHT_M = 0.9
 PERSON_AT_M = 2.6
 SAMPLES = 24
 JPEG_QUALITY = 82
-BALL_RADIUS_M = 0.25
-BALL_PIXELS = 64
-#: Albedo of the probe.
-BALL_GREY = 0.5
+PANORAMA = (256, 128)
+#: What belongs to the key light: within so many degrees of the brightest part.
+KEY_DEGREES = 30.0
+#: The brightest part is looked for in a panorama blurred by so many pixels, so that a glint is no sun.
+KEY_BLUR_PIXELS = 3.0
 #: The maps are 1024 pixels around, so a quarter of one is soft: blurred on purpose, like a lens far open.
 MAP_BLUR_PIXELS = 3.0
 
@@ -421,15 +423,16 @@ def look(width: int, height: int, field_degrees: float, samples: int) -> None:
     scene.view_settings.view_transform = "Standard"
 
 
-def render_place(name: str, target: Path) -> float:
-    """Render the view, exposed so that its brighter parts are not lost; returns the exposure's factor."""
+def exposure(linear: np.ndarray) -> float:
+    """The factor by which brighter parts of a view are kept."""
+    return 0.8 / max(float(np.percentile(linear.max(axis=-1), 92)), 1e-4)
+
+
+def save_place(name: str, linear: np.ndarray, target: Path) -> None:
+    """Write the view."""
     from PIL import Image, ImageFilter
 
-    scene = bpy.context.scene
-    linear = render_linear(HERE / "shot.exr")
-    bright = float(np.percentile(linear.max(axis=-1), 92))
-    factor = 0.8 / max(bright, 1e-4)
-    values = np.clip(linear * factor, 0, 1)
+    values = np.clip(linear * exposure(linear), 0, 1)
     srgb = np.where(
         values <= 0.0031308,
         values * 12.92,
@@ -439,8 +442,6 @@ def render_place(name: str, target: Path) -> float:
     if name.startswith("map_"):
         picture = picture.filter(ImageFilter.GaussianBlur(MAP_BLUR_PIXELS))
     picture.save(target, quality=JPEG_QUALITY, optimize=True)
-    scene.render.image_settings.file_format = "PNG"
-    return factor
 
 
 def render_linear(path: Path) -> np.ndarray:
@@ -451,72 +452,81 @@ def render_linear(path: Path) -> np.ndarray:
     scene.render.image_settings.color_depth = "32"
     scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
-    file = film._image_library().ImageInput.open(str(path))
+    file = image_library().ImageInput.open(str(path))
     values = file.read_image("float")
     file.close()
     path.unlink()
     return values[..., :3]
 
 
-def light_on_person(factor: float) -> dict[str, list[float]]:
-    """Fit ``ambient + key * max(0, normal · direction)`` to a grey ball where the person will stand.
-
-    Radiance over albedo, in the exposure of the picture; the direction in the camera's frame (x right, y down, z forward).
-    """
+def light_on_person(factor: float) -> dict[str, list]:
+    """The light where the person will stand, in the exposure of the picture; see ``relight.Background``."""
     scene = bpy.context.scene
-    centre = mathutils.Vector((0, PERSON_AT_M, CAMERA_HEIGHT_M + 0.2))
-    probe = ball(tuple(centre), BALL_RADIUS_M, material("probe", (BALL_GREY,) * 3, 1.0))
-    probe.data.materials[0].node_tree.nodes["Principled BSDF"].inputs[
-        "Specular IOR Level"
-    ].default_value = 0.0
-    scene.camera.rotation_euler = (math.pi / 2 + math.atan2(0.2, PERSON_AT_M), 0, 0)
-    scene.camera.data.lens = 18.0 * PERSON_AT_M / (BALL_RADIUS_M * 1.05)
-    scene.render.resolution_x = scene.render.resolution_y = BALL_PIXELS
-    shading = render_linear(HERE / "ball.exr") / BALL_GREY * factor
-    rows, columns = np.mgrid[0:BALL_PIXELS, 0:BALL_PIXELS]
-    x = (columns + 0.5 - BALL_PIXELS / 2) / (BALL_PIXELS / 2) * 1.05
-    y = (rows + 0.5 - BALL_PIXELS / 2) / (BALL_PIXELS / 2) * 1.05
-    inside = x**2 + y**2 < 0.9
-    normals = np.stack([x, y, -np.sqrt(np.maximum(1 - x**2 - y**2, 0))], axis=-1)[inside]
-    seen = shading[inside]
-    best = None
-    for azimuth in np.radians(np.arange(0, 360, 10)):
-        for elevation in np.radians(np.arange(-20, 90, 10)):
-            to_light = np.array(
-                [
-                    np.sin(azimuth) * np.cos(elevation),
-                    -np.sin(elevation),
-                    np.cos(azimuth) * np.cos(elevation),
-                ]
-            )
-            design = np.stack([np.ones(len(normals)), np.maximum(normals @ to_light, 0)], axis=1)
-            fit, *_ = np.linalg.lstsq(design, seen, rcond=None)
-            fit = np.maximum(fit, 0.0)
-            error = float(((design @ fit - seen) ** 2).sum())
-            if best is None or error < best[0]:
-                best = (error, to_light, fit)
-    assert best is not None
-    _, direction, fit = best
+    camera = scene.camera
+    camera.location = (0, PERSON_AT_M, CAMERA_HEIGHT_M + 0.2)
+    camera.rotation_euler = (math.pi / 2, 0, 0)
+    camera.data.type, camera.data.panorama_type = "PANO", "EQUIRECTANGULAR"
+    scene.render.resolution_x, scene.render.resolution_y = PANORAMA
+    radiance = render_linear(HERE / "panorama.exr") * factor
+    return read_light(radiance)
+
+
+def read_light(radiance: np.ndarray) -> dict[str, list]:
+    """Key and surroundings of a panorama (H, W, 3), whose middle is straight ahead; see ``relight.Background``."""
+    import cv2
+
+    height, width = radiance.shape[:2]
+    across = (np.arange(width) + 0.5) / width * 2 * np.pi - np.pi
+    up = np.pi / 2 - (np.arange(height) + 0.5) / height * np.pi
+    level = np.cos(up)[:, None]
+    directions = np.stack(
+        np.broadcast_arrays(np.sin(across) * level, -np.sin(up)[:, None], np.cos(across) * level),
+        axis=-1,
+    )
+    solid = (2 * np.pi / width) * (np.pi / height) * np.broadcast_to(level, (height, width))
+    blurred = cv2.GaussianBlur(np.concatenate([radiance] * 3, axis=1), (0, 0), KEY_BLUR_PIXELS)[
+        :, width : 2 * width
+    ].sum(axis=-1)
+    blurred = blurred * (directions[..., 1] < 0.2)  # the floor gives back light, and is no lamp
+    brightest = directions[np.unravel_index(blurred.argmax(), blurred.shape)]
+    near = directions @ brightest > np.cos(np.radians(KEY_DEGREES))
+    weights = solid * near
+    elsewhere = (radiance * (solid * ~near)[..., None]).sum(axis=(0, 1)) / (solid * ~near).sum()
+    excess = np.maximum(radiance - elsewhere, 0) * near[..., None]
+    strength = (excess.sum(axis=-1) * weights)[..., None]
+    direction = (directions * strength).sum(axis=(0, 1))
+    direction /= np.linalg.norm(direction)
+    key = (excess * solid[..., None]).sum(axis=(0, 1)) / np.pi
+    rest = (radiance - excess) * solid[..., None]
+    # Convolved with the cosine and divided by pi: 1, 2/3 and 1/4 by degree (Ramamoorthi and Hanrahan 2001).
+    degree = np.array([1.0, *[2 / 3] * 3, *[1 / 4] * 5])[:, None]
+    ambient = np.einsum("hwk,hwc->kc", harmonics(directions), rest) * degree
     return {
         "direction": [round(float(v), 4) for v in direction],
-        "ambient": [round(float(v), 4) for v in fit[0]],
-        "key": [round(float(v), 4) for v in fit[1]],
+        "ambient": [[round(float(v), 4) for v in row] for row in ambient],
+        "key": [round(float(v), 4) for v in key],
     }
 
 
 def main() -> None:
     """Build all places, or those named."""
-    wanted = sys.argv[1:] or list(PLACES)
+    only_light = "--light" in sys.argv
+    wanted = [a for a in sys.argv[1:] if a != "--light"] or list(PLACES)
     document_path = HERE / "backgrounds.json"
     document = json.loads(document_path.read_text()) if document_path.exists() else {}
     for name in wanted:
         kind, build = PLACES[name]
         bpy.ops.wm.read_factory_settings(use_empty=True)
         build()
-        look(WIDTH, HEIGHT, FIELD_DEGREES, 16 if kind == "map" else SAMPLES)
-        factor = render_place(name, HERE / f"{name}.jpg")
-        document[name] = {"kind": kind, "field_degrees": FIELD_DEGREES, **light_on_person(factor)}
-        print(name, document[name], flush=True)
+        # The exposure is that of the picture's brighter parts, which a small one shows as well.
+        size = (WIDTH // 4, HEIGHT // 4) if only_light else (WIDTH, HEIGHT)
+        look(*size, FIELD_DEGREES, 16 if kind == "map" else SAMPLES)
+        linear = render_linear(HERE / "shot.exr")
+        if not only_light:
+            save_place(name, linear, HERE / f"{name}.jpg")
+        light = light_on_person(exposure(linear))
+        document[name] = {"kind": kind, "field_degrees": FIELD_DEGREES, **light}
+        print(name, light["direction"], light["key"], flush=True)
         document_path.write_text(json.dumps(dict(sorted(document.items())), indent=1) + "\n")
     sys.stdout.flush()
     os._exit(0)

@@ -20,6 +20,8 @@ from blender_scripts.stage.errors import InputError
 RERIG = "rig it (for instance with Mixamo's auto-rigger) and export it as FBX with skin"
 #: Keys beyond this are no pose: a file in millimetres that walks ten kilometres.
 MAX_KEY_VALUE = 1e7
+#: Where a texture is missing: sRGB 0.5, as linear light.
+MID_GREY = (0.214, 0.214, 0.214)
 #: Of all images in a file together; one of 8192 x 8192 has 67 million.
 MAX_TEXTURE_PIXELS = 200_000_000
 
@@ -286,11 +288,19 @@ def _secure_textures(
                 continue
             for node in list(material.node_tree.nodes):
                 if node.type == "TEX_IMAGE" and node.image == image:
+                    _stand_in(node)
                     material.node_tree.nodes.remove(node)
         bpy.data.images.remove(image)
     for material in bpy.data.materials:
         _tell_colour_from_normals(material, warnings)
     return sorted(found), sorted(missing)
+
+
+def _stand_in(texture: bpy.types.Node) -> None:
+    """Let what a missing texture coloured be mid-grey: the shader's own colour behind a texture is mostly pure white."""
+    for link in texture.outputs["Color"].links:
+        if link.to_socket.type == "RGBA":
+            link.to_socket.default_value = (*MID_GREY, 1.0)
 
 
 def _pixels(image: bpy.types.Image) -> int:

@@ -49,8 +49,10 @@ def set_up(settings: RenderSettings) -> None:
     scene.render.use_crop_to_border = True
     scene.render.use_stamp = False
     scene.view_settings.view_transform = "Standard"
-    # Colour and depth in one file, as linear 32-bit floats: read quickly, and nothing is dithered.
-    bpy.context.view_layer.use_pass_z = True
+    # All passes in one file, as linear 32-bit floats: read quickly, and nothing is dithered.
+    layer = bpy.context.view_layer
+    layer.use_pass_z = layer.use_pass_normal = True
+    layer.use_pass_diffuse_color = layer.use_pass_glossy_color = layer.use_pass_emit = True
     output = scene.render.image_settings
     output.file_format = "OPEN_EXR_MULTILAYER"
     output.color_mode = "RGBA"
@@ -63,12 +65,15 @@ class Picture:
     """A rendered view: what the border held, and where in the frame that lies.
 
     ``rgba`` (h, w, 4) float32 0-1, sRGB, straight alpha, top row first; ``distance`` (h, w) float32, metres
-    along the camera's axis, infinite where nothing is. Their top-left corner is at pixel (``left``, ``top``)
+    along the camera's axis, infinite where nothing is; ``colour`` (h, w, 4) as ``rgba``, the surface's own colour without light
+    and shadow; ``normal`` (h, w, 3) float32, world axes, not normalized at edges, zero where nothing is. Their top-left corner is at pixel (``left``, ``top``)
     of a frame of ``width`` x ``height``; all around it is transparent.
     """
 
     rgba: np.ndarray
     distance: np.ndarray
+    colour: np.ndarray
+    normal: np.ndarray
     left: int
     top: int
     width: int
@@ -92,6 +97,25 @@ class Picture:
         full = np.zeros((self.height, self.width), np.float32)
         person = (self.rgba[..., 3] > MASK_THRESHOLD) & np.isfinite(self.distance)
         full[self._window] = np.where(person, self.distance, 0.0)
+        return full
+
+    @property
+    def albedo(self) -> np.ndarray:
+        """(height, width, 4) float32 0-1: the surface's own colour, sRGB, and the person's alpha, anti-aliased and straight."""
+        full = np.zeros((self.height, self.width, 4), np.float32)
+        full[self._window] = self.colour
+        return full
+
+    def normals(self, rotation: np.ndarray) -> np.ndarray:
+        """(height, width, 3) float32: unit normals in the camera's frame (x right, y down, z forward); zero where nothing is.
+
+        Args:
+            rotation: (3, 3), from the world to the camera.
+        """
+        turned = self.normal @ rotation.T.astype(np.float32)
+        length = np.linalg.norm(turned, axis=-1, keepdims=True)
+        full = np.zeros((self.height, self.width, 3), np.float32)
+        full[self._window] = np.where(length > 1e-6, turned / np.maximum(length, 1e-6), 0.0)
         return full
 
     def over(self, background: np.ndarray) -> np.ndarray:
@@ -140,10 +164,18 @@ def shoot(scratch: Path, box_pixels: tuple[float, float, float, float] | None) -
     if values is None:
         raise OSError(errno.ENOSPC, "Blender could not write a picture whole")
     place = {name.split(".", 1)[1]: i for i, name in enumerate(spec.channelnames)}
-    linear = values[..., [place[f"Combined.{c}"] for c in "RGBA"]]
+
+    def channels(name: str, letters: str) -> np.ndarray:
+        return values[..., [place[f"{name}.{c}"] for c in letters]]
+
+    linear = channels("Combined", "RGBA")
     distance = values[..., place["Depth.Z"]]
     distance = np.where(distance < NOTHING_BEYOND, distance, np.inf).astype(np.float32)
-    return Picture(_to_srgb(linear), distance, left, top, width, height)
+    # Of cloth and skin the diffuse colour counts, of metal the glossy one, of what is drawn without light its own glow.
+    own = np.maximum(channels("DiffCol", "RGB"), channels("GlossCol", "RGB"))
+    own = np.concatenate([np.maximum(own, channels("Emit", "RGB")), linear[..., 3:]], axis=-1)
+    normal = channels("Normal", "XYZ")
+    return Picture(_to_srgb(linear), distance, _to_srgb(own), normal, left, top, width, height)
 
 
 def _to_srgb(linear: np.ndarray) -> np.ndarray:
@@ -182,8 +214,28 @@ def plain_backdrop() -> np.ndarray:
     return np.array(PLAIN_COLOUR, np.float32)
 
 
+def save_all(
+    folder: Path, name: str, picture: Picture, backdrop: np.ndarray, rotation: np.ndarray
+) -> None:
+    """Write a picture and what belongs to it into the folders of a render set.
+
+    Args:
+        folder: of the set; its folders are there.
+        backdrop: what is behind the person; see ``Picture.over``.
+        rotation: (3, 3), from the world to the camera.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    save_png(folder / "images" / name, picture.over(backdrop))
+    save_png(folder / "masks" / name, picture.mask)
+    save_depth(folder / "depth" / name, picture.depth)
+    save_png(folder / "albedo" / name, picture.albedo)
+    save_png(folder / "normals" / name, picture.normals(rotation) * 0.5 + 0.5)
+
+
 def save_png(path: Path, rgb_or_mask: np.ndarray) -> None:
-    """Write (H, W, 3) float 0-1, or a (H, W) bool mask as grey 0 and 255, as PNG without dates.
+    """Write (H, W, 3) or (H, W, 4) float 0-1, or a (H, W) bool mask as grey 0 and 255, as PNG without dates.
 
     Raises:
         OSError: the file cannot be written.

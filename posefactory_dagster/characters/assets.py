@@ -12,7 +12,7 @@ from posefactory_dagster import pictures
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.characters import intake
-from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
+from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -23,7 +23,7 @@ from posefactory_dagster.storage.store import explain_disk
 @dg.asset(
     partitions_def=CHARACTERS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="characters",
+    group_name="pipeline",
     kinds={"blender", "fbx"},
     description="An uploaded FBX (and the motion cast on it), checked and measured inside Blender.",
 )
@@ -127,6 +127,7 @@ def _commit(
 def _metadata(committed: CommittedSet) -> dict[str, object]:
     facts = committed.facts
     shown = {
+        "viewer": viewer_link(committed.ref.partition),
         "kind": facts["kind"],
         "preview": dg.MetadataValue.md(
             pictures.thumbnail_markdown(committed.path("thumbnail.png"))

@@ -27,12 +27,13 @@ BATCH = 16
 class Memory:
     """What earlier ticks saw. ``pending``: seen once, perhaps still being copied, by key;
     ``taken``: handed over, as [fingerprint, sha256] by key; ``asked``: how many runs were asked for;
-    ``told``: digests of the faults that were reported and are still there."""
+    ``casts``: those that were handed over; ``told``: digests of the faults that were reported and are still there."""
 
     pending: dict[str, str] = field(default_factory=dict)
     taken: dict[str, list[str]] = field(default_factory=dict)
     asked: int = 0
     told: list[str] = field(default_factory=list)
+    casts: list[str] = field(default_factory=list)
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> Memory:
@@ -43,6 +44,7 @@ class Memory:
             values.get("taken", {}),
             values.get("asked", 0),
             values.get("told", []),
+            values.get("casts", []),
         )
 
     def to_cursor(self) -> str:
@@ -114,13 +116,7 @@ def look(store: Store, memory: Memory, registered: Sequence[str], max_mb: float)
     ]
     motions = [k for k in motions if k in changed]
     skins = [k for k in changed if k not in motions]
-    for key in registered:
-        try:
-            skin, motion = split_key(key)
-        except SlugError:
-            continue
-        if motion and (skin in changed or motion in changed):
-            skins.append(key)
+    skins += _casts_to_run(store, memory, registered, changed)
     faults = {hashlib.sha256(e.encode()).hexdigest()[:16]: e for e in errors}
     news = [text for mark, text in faults.items() if mark not in memory.told]
     memory.told = list(faults)
@@ -132,6 +128,24 @@ def look(store: Store, memory: Memory, registered: Sequence[str], max_mb: float)
         news=news,
         waiting=len(memory.pending),
     )
+
+
+def _casts_to_run(
+    store: Store, memory: Memory, registered: Sequence[str], changed: Sequence[str]
+) -> Iterator[str]:
+    """Casts of which a part has changed, and those that were registered while nobody looked; these once."""
+    known, memory.casts = memory.casts, []
+    for key in registered:
+        try:
+            skin, motion = split_key(key)
+        except SlugError:
+            continue
+        if motion is None or skin not in memory.taken or motion not in memory.taken:
+            continue
+        memory.casts.append(key)
+        new = key not in known and _inspected(store, key) is None
+        if skin in changed or motion in changed or new:
+            yield key
 
 
 def _read(

@@ -23,6 +23,7 @@ from posefactory_dagster.cli import (
     running,
     spending,
     store,
+    viewing,
 )
 from posefactory_dagster.cli.terminal import (
     INTERRUPTED,
@@ -64,6 +65,7 @@ app.command()(running.demo)
 app.command()(running.home)
 app.command()(running.doctor)
 app.command()(developing.dev)
+app.command()(viewing.view)
 
 
 def _version(wanted: bool) -> None:

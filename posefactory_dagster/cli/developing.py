@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -13,15 +14,19 @@ from typing import Annotated
 import typer
 
 from posefactory_dagster.cli.terminal import WORK_FAILED, dagster_home, open_sets, out, print_error
+from posefactory_dagster.cli.viewing import DEFAULT_PORT, PortOption, view_address
 from posefactory_dagster.settings import PROJECT_ROOT, project_settings
 
 GRACE_S = 20.0
+#: linux/prctl.h
+PR_SET_PDEATHSIG = 1
 
 
 def dev(
     port: Annotated[int, typer.Option(help="Port of the web UI.", min=1, max=65535)] = 3000,
+    view_port: PortOption = DEFAULT_PORT,
 ) -> None:
-    """Open the web UI on 127.0.0.1, with sensors and daemon; Ctrl-C ends both."""
+    """Open the web UI and the viewer on 127.0.0.1, with sensors and daemon; Ctrl-C ends all."""
     open_sets()
     project_settings()  # what is wrong with them is said before anything begins
     home = dagster_home()
@@ -40,12 +45,22 @@ def dev(
             workspace,
         ],
         [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-w", workspace],
+        [sys.executable, "-m", "posefactory_dagster.cli", "view", "--port", str(view_port)],
     ]
+    # Links in the web UI lead to the viewer.
+    environment.setdefault("POSEFACTORY_VIEW_ADDRESS", f"http://127.0.0.1:{view_port}")
     parts = [
-        subprocess.Popen(c, env=environment, cwd=PROJECT_ROOT, start_new_session=True)
-        for c in commands
+        subprocess.Popen(
+            command,
+            env=environment,
+            cwd=PROJECT_ROOT,
+            start_new_session=True,
+            preexec_fn=_end_with_us,
+        )
+        for command in commands
     ]
     out.print(f"web UI on http://127.0.0.1:{port} in a few seconds; Ctrl-C ends it", soft_wrap=True)
+    out.print(f"viewer on {view_address(view_port, home)}", soft_wrap=True)
     # A terminal that closes, or a supervisor, ends it as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -55,9 +70,16 @@ def dev(
         return
     finally:
         _end(parts)
-    ended = "the web UI" if parts[0].returncode else "the daemon"
+    names = ("the web UI", "the daemon", "the viewer")
+    ended = next(n for n, p in zip(names, parts, strict=True) if p.returncode is not None)
     print_error(f"{ended} ended; what it printed says why")
     raise typer.Exit(WORK_FAILED)
+
+
+def _end_with_us() -> None:
+    """In a child: be told when the parent is gone, however it ended. Linux only; elsewhere a kill -9 leaves the parts."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _end(parts: list[subprocess.Popen[bytes]]) -> None:

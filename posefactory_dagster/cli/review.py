@@ -35,13 +35,14 @@ from posefactory_dagster.quality.approval import (
     now,
     parse_decisions,
     read_decisions,
-    settle,
     state_of,
-    write_decisions,
 )
 from posefactory_dagster.quality.records import LEAST_LETTERS, State, Variant, read_variants
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage.sets import CommittedSets
+
+#: Of decisions taken together; the rest is counted.
+SPELLED_OUT = 10
 
 app = typer.Typer(no_args_is_help=True, help="Variants: look, approve, reject.")
 
@@ -136,7 +137,7 @@ def show_page(
 
 
 def _find(sets: CommittedSets, names: Sequence[str]) -> list[Variant]:
-    """Variants by their numbers or the beginnings of these."""
+    """Variants by their names or the beginnings of these."""
     everything = [s.variant for s in _standings(sets, [])]
     result = []
     for name in names:
@@ -150,7 +151,9 @@ def _find(sets: CommittedSets, names: Sequence[str]) -> list[Variant]:
     return result
 
 
-def _decide(names: Sequence[str], word: str, reason: str, reviewer: str, as_json: bool) -> None:
+def _decide(
+    chosen: Sequence[Variant], word: str, reason: str, reviewer: str, as_json: bool
+) -> None:
     sets = open_sets()
     decisions = [
         Decision(
@@ -162,34 +165,32 @@ def _decide(names: Sequence[str], word: str, reason: str, reviewer: str, as_json
             reason=reason,
             at=now(),
         )
-        for v in _find(sets, names)
+        for v in chosen
     ]
     _take(sets, decisions, as_json)
 
 
 def _take(sets: CommittedSets, decisions: Sequence[Decision], as_json: bool) -> None:
     """Keep what can be followed, lock what is approved, and say what cannot be."""
-    from posefactory_dagster.variants.variant_sets import index
+    from posefactory_dagster.variants.variant_sets import take
 
-    variants = index(sets, sorted({d.character for d in decisions}))
-    faults = list(settle(sets.store, decisions, variants))
-    refused = [decision for decision, _ in faults]
-    taken = [d for d in decisions if d not in refused]
-    key = write_decisions(sets.store, taken) if taken else None
+    taken, faults, key = take(sets, decisions)
     document = {
         "decided": [{"variant": d.variant, "decision": d.decision} for d in taken],
-        "refused": [text for _, text in faults],
+        "refused": faults,
         "file": sets.store.address(key) if key else None,
     }
 
     def print_it() -> None:
-        for _, text in faults:
+        for text in faults:
             print_error(text)
         if taken:
             done = {"approve": "approved", "reject": "rejected"}
-            words = ", ".join(f"{d.variant[:10]} {done[d.decision]}" for d in taken)
+            words = ", ".join(f"{d.variant[:10]} {done[d.decision]}" for d in taken[:SPELLED_OUT])
+            more = f" and {len(taken) - SPELLED_OUT} more" if len(taken) > SPELLED_OUT else ""
             out.print(
-                f"{words}; the next dataset version heeds it: posefactory run --all, or the sensor while `make dev` runs"
+                f"{words}{more}; the next dataset version heeds it: posefactory run --all, or the sensor while `make dev` runs",
+                soft_wrap=True,
             )
 
     show(as_json, document, print_it)
@@ -197,34 +198,81 @@ def _take(sets: CommittedSets, decisions: Sequence[Decision], as_json: bool) -> 
         raise typer.Exit(WORK_FAILED)
 
 
+def _choose(
+    names: Sequence[str], state: str, style: str, why: str, characters: Sequence[str], yes: bool
+) -> list[Variant]:
+    """The variants that are meant: named one by one, or all that stand so."""
+    if names:
+        if state or style or why or characters:
+            raise CommandError(
+                "name variants, or choose them by --state, --style, --why and --character"
+            )
+        return _find(open_sets(), names)
+    if not (state or style or why or characters):
+        raise CommandError(
+            "name variants (posefactory review list shows them), or choose them by --state, --style, --why and --character"
+        )
+    chosen = [
+        s.variant
+        for s in _standings(open_sets(), characters)
+        if state in ("", s.state)
+        and style in ("", s.variant.style_name)
+        and (not why or any(why.lower() in reason.lower() for reason in s.variant.reasons))
+    ]
+    if not chosen:
+        raise CommandError("no variant stands so; posefactory review list shows them")
+    if not yes and not typer.confirm(f"{len(chosen)} variants; go on?", err=True):
+        raise CommandError("nothing was decided")
+    return chosen
+
+
 ReasonOption = Annotated[str, typer.Option(help="Why; needed to approve a critical failure.")]
+StateOption = Annotated[str, typer.Option(help="All that stand so, such as blocked.")]
+StyleOption = Annotated[str, typer.Option(help="All of this style.")]
+WhyOption = Annotated[
+    str, typer.Option(help="All of which the gate says this, such as `silhouette`.")
+]
+CharacterOption = Annotated[list[str] | None, typer.Option(help="All of this character.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask how many are meant.")]
+VariantsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Names of variants as `review list` shows them; the first letters do."),
+]
 ReviewerOption = Annotated[str, typer.Option(help="Who decides; the user of this machine without.")]
 
 
 @app.command("approve")
 def approve(
-    variants: Annotated[
-        list[str], typer.Argument(help="Numbers of variants, or their beginnings.")
-    ],
+    variants: VariantsArgument = None,
+    state: StateOption = "",
+    style: StyleOption = "",
+    why: WhyOption = "",
+    character: CharacterOption = None,
     reason: ReasonOption = "",
     reviewer: ReviewerOption = "",
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Approve and lock variants: they enter the next dataset version."""
-    _decide(variants, "approve", reason, reviewer, as_json)
+    chosen = _choose(variants or [], state, style, why, character or [], yes)
+    _decide(chosen, "approve", reason, reviewer, as_json)
 
 
 @app.command("reject")
 def reject(
-    variants: Annotated[
-        list[str], typer.Argument(help="Numbers of variants, or their beginnings.")
-    ],
+    variants: VariantsArgument = None,
+    state: StateOption = "",
+    style: StyleOption = "",
+    why: WhyOption = "",
+    character: CharacterOption = None,
     reason: ReasonOption = "",
     reviewer: ReviewerOption = "",
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take variants out of the next dataset version, whatever the gate says; their images stay where they are."""
-    _decide(variants, "reject", reason, reviewer, as_json)
+    chosen = _choose(variants or [], state, style, why, character or [], yes)
+    _decide(chosen, "reject", reason, reviewer, as_json)
 
 
 @app.command("import")
@@ -244,7 +292,7 @@ def import_decisions(
 
 @app.command("remake")
 def remake(
-    variant: Annotated[str, typer.Argument(help="A variant's number, or its beginning.")],
+    variant: Annotated[str, typer.Argument(help="A variant's name; the first letters do.")],
     target: Annotated[Path, typer.Argument(help="The file to write.")],
     yes: Annotated[bool, typer.Option("--yes", help="Pay without asking.")] = False,
     as_json: JsonOption = False,
@@ -287,7 +335,7 @@ def remake(
 
 def trace(
     image: Annotated[
-        str, typer.Argument(help="An image file, a variant's number, or a file name in a dataset.")
+        str, typer.Argument(help="An image file, a variant's name, or a file name in a dataset.")
     ],
     as_json: JsonOption = False,
 ) -> None:

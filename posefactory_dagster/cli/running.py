@@ -172,9 +172,11 @@ def _run(
     ):
         bar = bars.add_task("starting", total=None)
         last, told = "", 0.0
+        counts = (0, 0)
 
         def listener(what: str, done: int, total: int) -> None:
-            nonlocal last, told
+            nonlocal last, told, counts
+            counts = (done, total)
             if what != last:
                 bars.reset(bar, description=what, completed=done, total=total)
             bars.update(bar, completed=done, total=total)
@@ -199,7 +201,13 @@ def _run(
                 report = jobs.run_characters(job, instance, sets, keys, until, render=render)
         except KeyboardInterrupt:
             bars.update(bar, visible=False)
-            print_error("interrupted; what was committed is kept, run it again to go on")
+            unfinished = 0 < counts[0] < counts[1]
+            lost = (
+                f" at {last} {counts[0]} of {counts[1]}: a character's images are kept when it is finished, so these are made again"
+                if unfinished and last.startswith("render")
+                else ""
+            )
+            print_error(f"interrupted{lost}; what was committed is kept, run it again to go on")
             raise typer.Exit(INTERRUPTED) from None
         bars.update(bar, visible=False)
     return {

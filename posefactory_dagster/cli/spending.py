@@ -20,6 +20,7 @@ from posefactory_dagster.cli.terminal import (
     show,
 )
 from posefactory_dagster.costs import ledger, prices
+from posefactory_dagster.costs.estimates import OverBudget, check_budget, estimate_render
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage import layout
 
@@ -28,15 +29,24 @@ app = typer.Typer(no_args_is_help=True, help="Prices, estimates, and what was sp
 
 @app.command("estimate")
 def estimate(
-    provider: Annotated[str, typer.Argument(help="As `costs list` shows them.")] = "",
+    provider: Annotated[
+        str,
+        typer.Argument(
+            help="As `costs list` shows them; or pod, or serverless: what renders cost."
+        ),
+    ] = "",
     model: Annotated[str, typer.Option(help="A model of that provider.")] = "sd_1_5",
     style: Annotated[str, typer.Option(help="A style, in place of provider and model.")] = "",
-    count: Annotated[int, typer.Option(help="How many images.")] = 1,
+    count: Annotated[int, typer.Option("--images", "--count", help="How many images.")] = 1,
+    gpu: Annotated[str, typer.Option(help="Of pod or serverless: only this kind.")] = "",
     resolution: Annotated[str, typer.Option(help="Of legacy models.")] = "512x512",
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = prices.DEFAULT_STEPS,
     as_json: JsonOption = False,
 ) -> None:
-    """What images would cost, and whether one job may cost that much."""
+    """What images would cost, and whether one job may cost that much. Needs no key, and asks nobody."""
+    if provider in ("pod", "serverless"):
+        _estimate_rented(provider, count, gpu, as_json)
+        return
     if style:
         from posefactory_dagster.styles import read_style
 
@@ -69,6 +79,66 @@ def estimate(
 
     show(as_json, {**found, "allowed": allowed, "message": words}, print_it)
     if not allowed:
+        raise typer.Exit(WORK_FAILED)
+
+
+def _estimate_rented(kind: str, images: int, gpu: str, as_json: bool) -> None:
+    """Renders on rented machines, by the prices that ship and the speed that posefactory.toml assumes."""
+    if not 1 <= images <= prices.MOST:
+        raise CommandError(f"--images {images}: give a number from 1 to {prices.MOST}")
+    try:
+        hourly = prices.rented_prices(kind, gpu)  # type: ignore[arg-type]
+    except prices.PriceError as error:
+        raise CommandError(str(error)) from error
+    limits = project_settings().pods
+    table = prices.price_table().rented[kind]  # type: ignore[index]
+    rows: list[dict[str, Any]] = []
+    for name, price in sorted(hourly.items(), key=lambda item: item[1]):
+        guess = estimate_render(images, price, limits)
+        faults = []
+        if kind == "pod" and price > limits.max_price_per_hour:
+            faults.append(f"over max_price_per_hour = ${limits.max_price_per_hour:.2f}")
+        try:
+            check_budget(guess, limits)
+        except OverBudget:
+            faults.append(f"over max_cost_per_job = ${limits.max_cost_per_job:.2f}")
+        rows.append(
+            {
+                "gpu": name,
+                "usd_per_hour": price,
+                "seconds": guess.seconds,
+                "usd": round(guess.cost, 4),
+                "usd_per_image": round(guess.cost / images, 6),
+                "allowed": not faults,
+                "message": ", ".join(faults) or "within the limits of posefactory.toml, [pods]",
+            }
+        )
+    document = {
+        "where": kind,
+        "images": images,
+        "seconds_per_image": limits.seconds_per_image,
+        "startup_s": limits.startup_s,
+        "source": table.source,
+        "date": str(table.date),
+        "machines": rows,
+    }
+
+    def print_it() -> None:
+        shown = Table("GPU", "an hour", "time", "cost", "an image", "limits")
+        for row in rows:
+            shown.add_row(
+                row["gpu"], f"${row['usd_per_hour']:.2f}", f"{row['seconds'] / 60:.0f} min", f"${row['usd']:.2f}",
+                f"${row['usd_per_image']:.5f}", row["message"],
+            )  # fmt: skip
+        print_table(shown, "none")
+        out.print(
+            f"{images} images on one machine at {limits.seconds_per_image:g} s each and {limits.startup_s:g} s to start it "
+            f"(posefactory.toml, [pods]). Prices: {table.source}, {table.date}; with RUNPOD_API_KEY, posefactory pods prices asks RunPod",
+            soft_wrap=True,
+        )
+
+    show(as_json, document, print_it)
+    if not any(row["allowed"] for row in rows):
         raise typer.Exit(WORK_FAILED)
 
 

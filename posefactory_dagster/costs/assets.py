@@ -1,7 +1,6 @@
 """The assets `gpu_prices` and `spending`: what machines cost, and what was paid."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -11,6 +10,7 @@ from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import GpuType, RunPodError
 from posefactory_dagster.costs import ledger
 from posefactory_dagster.costs.charts import draw_prices, draw_spending
+from posefactory_dagster.costs.prices import price_table
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.settings import environment
 from posefactory_dagster.storage import layout
@@ -21,25 +21,23 @@ ASSET = "gpu_prices"
 
 
 @dg.asset(
-    group_name="costs",
+    group_name="money",
     kinds={"runpod"},
-    description="RunPod's GPU types with list prices and present stock; nothing without RUNPOD_API_KEY.",
-    output_required=False,
+    description="RunPod's GPU types with list prices and present stock; without RUNPOD_API_KEY the prices that ship.",
 )
 def gpu_prices(
     context: dg.AssetExecutionContext, store: StoreResource
-) -> Iterator[dg.MaterializeResult[dict[str, SetRef]]]:
+) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Read the catalogue; the same prices and stock are the same set.
 
-    Without a key it makes nothing, so that a run of all assets works for those who rent nothing.
+    Without a key the catalogue is empty, so that a run of all assets works for those who rent nothing.
     """
-    if environment().runpod_api_key is None:
-        context.log.warning("RUNPOD_API_KEY is not set, so there are no prices to read")
-        return
+    asks = environment().runpod_api_key is not None
     try:
-        gpus = sorted(open_api().gpu_types(), key=lambda g: (g.price.secure, g.id))
+        catalogue = open_api().gpu_types() if asks else []
     except RunPodError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    gpus = sorted(catalogue, key=lambda g: (g.price.secure, g.id))
     rows = [g.model_dump() for g in gpus]
     sets = store.sets()
     ref = SetRef(ASSET, layout.UNPARTITIONED, identity_of(ASSET, {"catalogue": rows}, {}))
@@ -56,7 +54,19 @@ def gpu_prices(
         "prices": _table(gpus),
         "in_stock": sum(g.availability != "NONE" for g in gpus),
     }
-    yield dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=metadata)
+    if not asks:
+        metadata = _shipped()
+    return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=metadata)
+
+
+def _shipped() -> dict[str, Any]:
+    """The prices that ship, and that they are no more than that."""
+    shipped = price_table().rented["pod"]
+    rows = [dg.TableRecord({"gpu": n, "usd_per_hour": p}) for n, p in shipped.per_hour.items()]
+    return {
+        "prices": dg.MetadataValue.table(rows),
+        "source": f"{shipped.source}, {shipped.date}; RUNPOD_API_KEY is not set, so RunPod was not asked",
+    }
 
 
 def _table(gpus: list[GpuType]) -> dg.TableMetadataValue:
@@ -80,7 +90,7 @@ SPENDING = "spending"
 
 
 @dg.asset(
-    group_name="costs",
+    group_name="money",
     kinds={"parquet"},
     description="The ledger by day, provider and style: what was estimated and what was paid.",
 )

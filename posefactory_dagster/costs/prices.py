@@ -49,12 +49,20 @@ class Provider(_Priced):
     models: dict[str, ModelPrice]
 
 
+class Rented(_Priced):
+    """Machines by the hour: US dollars by the names of their GPUs."""
+
+    name: str
+    per_hour: dict[str, PositiveFloat]
+
+
 class PriceTable(BaseModel):
     """The content of ``assets_data/prices.yaml``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     providers: dict[str, Provider]
     resolutions: dict[str, PositiveFloat]
+    rented: dict[Literal["pod", "serverless"], Rented]
 
 
 @functools.cache
@@ -68,6 +76,20 @@ def price_table() -> PriceTable:
 def list_providers() -> list[str]:
     """The providers' names, as other functions take them."""
     return sorted(price_table().providers)
+
+
+def rented_prices(kind: Literal["pod", "serverless"], gpu: str = "") -> dict[str, float]:
+    """US dollars an hour of the machines whose GPU's name holds ``gpu``; all without one.
+
+    Raises:
+        PriceError: there is none.
+    """
+    prices = price_table().rented[kind].per_hour
+    wanted = gpu.casefold().removeprefix("nvidia ").removeprefix("geforce ").strip()
+    found = {name: usd for name, usd in prices.items() if wanted in name.casefold()}
+    if not found:
+        raise PriceError(f"GPU {gpu!r}: choose one of {'; '.join(prices)}")
+    return found
 
 
 def get_provider_info(provider: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from posefactory_dagster.datasets import splits
 from posefactory_dagster.datasets.admission import admitted
 from posefactory_dagster.datasets.export import export
 from posefactory_dagster.datasets.members import MALFORMED, Member, UnusableMember
-from posefactory_dagster.partitions import CHARACTERS
+from posefactory_dagster.partitions import CHARACTERS, rounded, viewer_link
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.quality.approval import ApprovalError, Decisions, read_decisions
 from posefactory_dagster.settings import project_settings
@@ -35,7 +35,7 @@ def _all() -> dg.AssetIn:
         "label_accuracy": _all(),
         "enhanced_variants": _all(),
     },
-    group_name="datasets",
+    group_name="pipeline",
     kinds={"coco", "parquet"},
     description="Images, COCO keypoints (17 and 33), one Parquet, splits by character, contact sheet, card.",
 )
@@ -188,10 +188,11 @@ def _refuse_poorer(
 def _metadata(committed: CommittedSet) -> dict[str, Any]:
     facts = committed.facts
     return {
+        "viewer": viewer_link(committed.ref.identity, "datasets"),
         "preview": dg.MetadataValue.md(
-            thumbnail_markdown(committed.path("contact_sheet.jpg"), 320)
+            thumbnail_markdown(committed.path("contact_sheet.jpg"), 480)
         ),
-        **{k: v for k, v in facts.items() if k != "splits"},
+        **rounded({k: v for k, v in facts.items() if k != "splits"}),
         "splits": dg.MetadataValue.json(facts["splits"]),
         "folder": committed.address(),
         "version": committed.ref.identity,

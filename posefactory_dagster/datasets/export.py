@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from blender_scripts.contract import COCO_KEYPOINTS, IMAGE_FOLDERS, LANDMARKS
+from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
 from posefactory_dagster.datasets import coco, yolo
 from posefactory_dagster.datasets.admission import locked_images
 from posefactory_dagster.datasets.card import card
@@ -33,6 +33,8 @@ from posefactory_dagster.storage.store import DamagedObject, Store
 from posefactory_dagster.truth import Truth, read_truth
 
 #: Keypoints and the middle of the file names of the two kinds of COCO files.
+#: What of a render set goes into a dataset.
+EXPORTED = ("images", "masks", "depth")
 COCO_KINDS = {"": COCO_KEYPOINTS, "33_": LANDMARKS}
 
 
@@ -91,7 +93,7 @@ def export(
 def _copy_files(
     member: Member, pictures: Sequence[Picture], truth: Truth, store: Store, folder: Path
 ) -> None:
-    files = member.renders.paths(f"{k}/{i['file']}" for i in truth.images for k in IMAGE_FOLDERS)
+    files = member.renders.paths(f"{k}/{i['file']}" for i in truth.images for k in EXPORTED)
     locked = locked_images(store, list(member.variants))
     for picture in pictures:
         target = folder / "images" / picture.name

@@ -8,10 +8,11 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from blender_scripts.contract import LANDMARKS, SettingsError
 from posefactory_dagster import progress
-from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
+from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.quality import accuracy, landmarker, model
 from posefactory_dagster.settings import LabelSettings, project_settings
@@ -25,6 +26,8 @@ from posefactory_dagster.storage.sets import (
 )
 from posefactory_dagster.truth import read_truth
 
+#: Of the overlays in a preview.
+STRIP_IMAGES = 8
 LABELS, ACCURACY = "pose_labels", "label_accuracy"
 LABELS_VERSION = ACCURACY_VERSION = 1
 #: The check warns below this. Published for BlazePose Full on real people: 95.5-96.3 (yoga, dance,
@@ -49,16 +52,25 @@ def accuracy_identity(labels: CommittedSet) -> str:
 class LabelConfig(dg.Config):
     """What to label differently from posefactory.toml in this run."""
 
-    save_debug_images: bool | None = None
-    save_json: bool | None = None
-    save_numpy: bool | None = None
-    min_detection_confidence: float | None = None
+    save_debug_images: bool | None = Field(
+        default=None,
+        description="Draw truth and MediaPipe's landmarks on each image. true or false.",
+    )
+    save_json: bool | None = Field(
+        default=None, description="Write labels.json beside the Parquet file. true or false."
+    )
+    save_numpy: bool | None = Field(
+        default=None, description="Write labels.npy, (images, 33, 8), beside it. true or false."
+    )
+    min_detection_confidence: float | None = Field(
+        default=None, description="MediaPipe's least confidence that somebody is there, 0 to 1."
+    )
 
 
 @dg.asset(
     partitions_def=CHARACTERS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="labels",
+    group_name="pipeline",
     kinds={"mediapipe", "parquet"},
     description="MediaPipe's 33 landmarks for each image; no person found is a row, not an error.",
 )
@@ -146,6 +158,7 @@ def _label(
 def _labels_metadata(committed: CommittedSet) -> dict[str, Any]:
     facts = committed.facts
     shown = {
+        "viewer": viewer_link(committed.ref.partition),
         "images": facts["images"],
         "detected": facts["detected"],
         "detection_rate": facts["detected"] / facts["images"],
@@ -154,15 +167,15 @@ def _labels_metadata(committed: CommittedSet) -> dict[str, Any]:
     }
     overlays = sorted(n for n in committed.files if n.startswith("overlays/"))
     if overlays:
-        strip = contact_strip([committed.path(n) for n in overlays], 128)
-        shown["preview"] = dg.MetadataValue.md(thumbnail_markdown(strip, 96))
+        strip = contact_strip([committed.path(n) for n in overlays[:STRIP_IMAGES]])
+        shown["preview"] = dg.MetadataValue.md(thumbnail_markdown(strip, 416))
     return shown
 
 
 @dg.asset(
     partitions_def=CHARACTERS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="labels",
+    group_name="pipeline",
     kinds={"python", "parquet"},
     description="MediaPipe measured against the exact truth: detection, PCK, OKS, centimetres, swaps.",
     check_specs=[
@@ -244,7 +257,8 @@ def _measure(
 def _accuracy_metadata(committed: CommittedSet) -> dict[str, Any]:
     figures = {k: v for k, v in committed.facts["all"].items() if v == v}  # no NaN in the log
     return {
+        "viewer": viewer_link(committed.ref.partition),
         **figures,
-        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path("chart.png"), 240)),
+        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path("chart.png"), 336)),
         "identity": committed.ref.identity,
     }

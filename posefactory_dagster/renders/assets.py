@@ -9,12 +9,12 @@ import dagster as dg
 from PIL import Image
 from pydantic import Field, create_model
 
-from blender_scripts.contract import RenderSettings, SettingsError
+from blender_scripts.contract import RENDER_HELP, RenderSettings, SettingsError
 from blender_scripts.supervise import Outcome
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.blender.process import gpu_at_hand
 from posefactory_dagster.blender.work import RESULT, Work
-from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
+from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.renders import render_sets
@@ -34,7 +34,10 @@ RenderConfig = create_model(  # type: ignore[call-overload]
     __base__=dg.Config,
     __doc__="What to render differently from posefactory.toml in this run.",
     **{
-        f.name: (_TYPES[f.name] | None, Field(default=None, description=f"default {f.default!r}"))
+        f.name: (
+            _TYPES[f.name] | None,
+            Field(default=None, description=f"{RENDER_HELP[f.name]} Default: {f.default!r}."),
+        )
         for f in dataclasses.fields(RenderSettings)
     },
 )
@@ -54,7 +57,7 @@ def wanted_settings(overrides: dict[str, Any], place: str = "") -> RenderSetting
 @dg.asset(
     partitions_def=CHARACTERS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="renders",
+    group_name="pipeline",
     kinds={"blender", "png"},
     pool="renders",  # a team's instance limits it: as many pods at a time
     description="Views x frames of a character as PNG, with the exact truth of each image.",
@@ -200,7 +203,8 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
     facts = committed.facts
     spent = sum(facts["seconds"].values())
     return {
-        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path("strip.png"), 96)),
+        "viewer": viewer_link(committed.ref.partition),
+        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path("strip.png"), 416)),
         "images": facts["images"],
         "views": facts["views"],
         "frames": ", ".join(str(f) for f in facts["frames"]),

@@ -48,6 +48,11 @@ def size_limit(name: str, images: int, settings: RenderSettings) -> int:
 MAX_METRES = 1e5
 ORIGINS = frozenset({"bone", "surface", "interpolated", "proportion"})
 
+#: What each kind of image is in Pillow's words.
+PICTURE_MODES = {
+    "images": ("RGB",), "masks": ("L",), "depth": ("I", "I;16"), "albedo": ("RGBA",), "normals": ("RGB",),
+}  # fmt: skip
+
 K = len(LANDMARKS)
 #: Shape of each array behind its first axis (the images), the kinds its numbers may have, and whether all are finite.
 ARRAYS: dict[str, tuple[tuple[int, ...], str, bool]] = {
@@ -203,7 +208,8 @@ def _check_picture(path: Path, name: str, settings: RenderSettings, decode: bool
                 size == (settings.width, settings.height),
                 f"{name}: an image of {size[0]} x {size[1]} pixels",
             )
-            _need(mode in ("RGB", "L", "I", "I;16"), f"{name}: an image of another kind ({mode})")
+            modes = PICTURE_MODES[name.partition("/")[0]]
+            _need(mode in modes, f"{name}: an image of another kind ({mode})")
             if decode:
                 opened.load()
     except InvalidRenders:

@@ -68,10 +68,17 @@ def open_r2(address: str) -> R2Store:
     settings = environment()
     bucket = bucket or settings.r2_bucket
     parts = [p for p in prefix.split("/") if p]
-    if not BUCKET.fullmatch(bucket) or not all(
-        PREFIX_PART.fullmatch(p) and ".." not in p for p in parts
-    ):
-        raise StoreError(f"{address}: not a store's address; write r2://bucket/prefix")
+    if not BUCKET.fullmatch(bucket):
+        raise StoreError(
+            f"{address}: {bucket!r} is no bucket's name: 3 to 63 small letters, digits, dots and hyphens, beginning and "
+            "ending with a letter or digit; write r2://bucket/prefix"
+        )
+    for part in parts:
+        if not PREFIX_PART.fullmatch(part) or ".." in part:
+            raise StoreError(
+                f"{address}: {part!r} cannot be part of a prefix: letters, digits, dots, hyphens and underscores, "
+                "no dot first and no two together; write r2://bucket/prefix"
+            )
     missing = [
         name
         for name, value in (

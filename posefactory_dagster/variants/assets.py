@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from blender_scripts.contract import SettingsError
 from posefactory_dagster import progress
@@ -13,7 +14,7 @@ from posefactory_dagster.blender.runpod.service import PodService
 from posefactory_dagster.costs.estimates import OverBudget
 from posefactory_dagster.costs.ledger import Purse
 from posefactory_dagster.diffusion.engine import CannotGenerate
-from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
+from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.approval import ApprovalError
@@ -42,16 +43,26 @@ ESTIMATE_TAG = "posefactory/variants_estimate_usd"
 class VariantConfig(dg.Config):
     """What to make differently from posefactory.toml in this run."""
 
-    styles: list[str] | None = None
-    max_attempts: int | None = None
-    skip_unjudgeable: bool | None = None
-    retry_interrupted: bool | None = None
+    styles: list[str] | None = Field(
+        default=None, description="Names of files in assets_data/styles, without .yaml."
+    )
+    max_attempts: int | None = Field(
+        default=None, description="How often an image is made at most, from 1."
+    )
+    skip_unjudgeable: bool | None = Field(
+        default=None,
+        description="Whether paid styles leave out renders that the gate could not judge by. true or false.",
+    )
+    retry_interrupted: bool | None = Field(
+        default=None,
+        description="Whether images are asked for again whose answer was lost and may have been charged. true or false.",
+    )
 
 
 @dg.asset(
     partitions_def=CHARACTERS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="variants",
+    group_name="pipeline",
     kinds={"python", "mediapipe"},
     pool="variants",  # a team's instance limits it, as with renders
     description="Images of another look, each judged against the exact pose; approved ones are locked.",
@@ -269,8 +280,9 @@ def _make(
 def _metadata(committed: CommittedSet) -> dict[str, Any]:
     facts = committed.facts
     return {
-        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(variant_sets.STRIP), 192)),
-        "review": _page(committed),
+        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(variant_sets.STRIP), 416)),
+        "review": viewer_link(committed.ref.partition, "review"),
+        "review_page": _page(committed),
         "variants": facts["variants"],
         **{state: count for state, count in facts["states"].items()},
         "not_judgeable": facts["not_judgeable"],

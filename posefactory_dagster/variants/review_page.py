@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from posefactory_dagster.variants.shots import Shots
 
 TEMPLATE = Path(__file__).with_name("review_page.html")
 #: What stands in the template for the data.
-MARK = "/*DATA*/"
+MARK, SERVED = "/*DATA*/", "/*SERVED*/"
+_DATA = re.compile(r'<script type="application/json" id="data">([^<]*)</script>')
 SIDE = 512
 #: Worst first, as that is what people are asked to look at.
 ORDER = (
@@ -78,6 +80,20 @@ def page(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path]) -
     # Inside a script "</" could end it early, and "<!--" with "<script" would swallow its end.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return TEMPLATE.read_text("utf-8").replace(MARK, text)
+
+
+def served(page: str, states: Mapping[str, str], save: str) -> str:
+    """A page as a server shows it, in the present template: with how its variants stand now, and saving by itself.
+
+    Args:
+        page: as it was stored.
+        states: by variant.
+        save: the address that takes decisions.
+    """
+    found = _DATA.search(page)
+    data = found.group(1) if found else json.dumps({"skeleton": [], "raws": {}, "variants": []})
+    more = json.dumps({"states": dict(states), "save": save}).replace("<", "\\u003c")
+    return TEMPLATE.read_text("utf-8").replace(MARK, data).replace(SERVED, more)
 
 
 def _pose(measured: Mapping[str, Any] | None) -> list[list[float]] | None:

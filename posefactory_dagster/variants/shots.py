@@ -18,6 +18,8 @@ from posefactory_dagster.variants.enhancers.base import Shot
 
 #: Depth images hold whole millimetres.
 MILLIMETRE = np.float32(0.001)
+#: Shorter ones are no normals but the middle grey of where nothing is.
+LEAST_NORMAL = 0.5
 
 
 @dataclass(frozen=True)
@@ -68,5 +70,11 @@ class Shots:
             person = np.asarray(mask.convert("L")) > 127
         with Image.open(self.paths[f"depth/{name}"]) as image:
             depth = np.asarray(image).astype(np.float32) * MILLIMETRE
+        with Image.open(self.paths[f"albedo/{name}"]) as image:
+            albedo = np.asarray(image.convert("RGBA"))
+        with Image.open(self.paths[f"normals/{name}"]) as image:
+            normals = np.asarray(image.convert("RGB")).astype(np.float32) / 127.5 - 1
+        length = np.linalg.norm(normals, axis=-1, keepdims=True)
+        normals = np.where(length > LEAST_NORMAL, normals / np.maximum(length, LEAST_NORMAL), 0)
         subject = Subject.of(self.truth.arrays, index, pixels, person)
-        return Shot(subject, depth, self.truth.document["light"], png.read_bytes())
+        return Shot(subject, depth, albedo, normals.astype(np.float32), png.read_bytes())

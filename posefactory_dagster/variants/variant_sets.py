@@ -9,10 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from posefactory_dagster.pictures import small_picture
-from posefactory_dagster.quality.approval import as_locked, locks_of
+from posefactory_dagster.pictures import font, small_picture
+from posefactory_dagster.quality.approval import (
+    Decision,
+    as_locked,
+    locks_of,
+    settle,
+    write_decisions,
+)
 from posefactory_dagster.quality.gate import GATE_VERSION
 from posefactory_dagster.quality.records import ASSET, RECORDS, Variant, read_variants
 from posefactory_dagster.settings import GateSettings, VariantSettings
@@ -31,8 +37,9 @@ from posefactory_dagster.variants.shots import Shots
 
 VERSION = 1
 GATE_TABLE, STRIP, PAGE = "gate.parquet", "strip.jpg", "review.html"
-STRIP_CELL = 128
-STRIP_COLUMNS = 8
+STRIP_CELL, STRIP_COLUMNS = 208, 4
+#: How those that stay out are marked.
+BLOCKED_COLOUR = (200, 40, 30)
 
 
 def identity(
@@ -78,6 +85,22 @@ def index(sets: CommittedSets, characters: Sequence[str] = ()) -> dict[tuple[str
             name = (variant.character, variant.variant)
             found[name] = as_locked(variant, locks.get(variant.variant))
     return found
+
+
+def take(
+    sets: CommittedSets, decisions: Sequence[Decision]
+) -> tuple[list[Decision], list[str], str | None]:
+    """Keep decisions that can be followed, and lock what they approve.
+
+    Returns:
+        Those that were taken, why others were not, and the key of the file that holds them.
+    """
+    variants = index(sets, sorted({d.character for d in decisions}))
+    faults = list(settle(sets.store, decisions, variants))
+    refused = [decision for decision, _ in faults]
+    taken = [d for d in decisions if d not in refused]
+    key = write_decisions(sets.store, taken) if taken else None
+    return taken, [text for _, text in faults], key
 
 
 def write(folder: Path, store: Store, shots: Shots, variants: Sequence[Variant]) -> dict[str, Any]:
@@ -146,4 +169,11 @@ def _strip(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path])
             # What a provider sent need not be an image; the gate has said so.
             if (image := small_picture(path.read_bytes(), STRIP_CELL)) is not None:
                 strip.paste(image, (column * STRIP_CELL, row * STRIP_CELL))
+        if variant.state in ("blocked", "failed"):
+            draw = ImageDraw.Draw(strip)
+            left, right = column * STRIP_CELL, (column + 1) * STRIP_CELL - 1
+            box = (left, STRIP_CELL, right, 2 * STRIP_CELL - 1)
+            draw.rectangle(box, outline=BLOCKED_COLOUR, width=4)
+            draw.rectangle((left, STRIP_CELL, left + 74, STRIP_CELL + 22), fill=BLOCKED_COLOUR)
+            draw.text((left + 8, STRIP_CELL + 2), variant.state, "white", font(15))
     return strip

@@ -215,7 +215,9 @@ def test_a_lying_api_costs_its_image_and_no_memory(
 ) -> None:
     simulator.faults.append(lie)
     made = make(PAID.model_copy(update={"count": 2}))
-    first, second = sorted(made, key=lambda v: v.state != "blocked")  # whichever was asked for first
+    first, second = sorted(
+        made, key=lambda v: v.state != "blocked"
+    )  # whichever was asked for first
     assert first.state == "blocked" and words in first.reasons[0]
     assert first.verdict is not None and first.verdict["severity"] == "critical"
     assert 0 < len(bytes_of(sets, first)) <= 64 * 2**20  # what was paid for is kept

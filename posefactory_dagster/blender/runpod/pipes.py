@@ -23,9 +23,11 @@ from posefactory_dagster.blender.runpod.watching import LogFollower, watch
 from posefactory_dagster.costs.estimates import cost_of
 from posefactory_dagster.settings import PodSettings
 
+#: Tags that begin so are not shown: they are of use to the factory alone.
+HIDDEN_TAG = ".dagster/posefactory_"
 INSTALLATION_KEY = "posefactory/installation"
 #: The tag of a run that says until when its pod may live; the janitor ends one that is older.
-PODS_UNTIL = "posefactory/pods_until"
+PODS_UNTIL = f"{HIDDEN_TAG}pods_until"
 #: Tags of a run that say what its rented machines cost, in US dollars: those that rendered, and those that enhanced.
 COST, ENHANCING_COST = "posefactory/cost_usd", "posefactory/variants_pods_usd"
 #: A pod may outlive its job's limit by so long, for start-up and last uploads.
@@ -35,7 +37,7 @@ WORKER = "python3.11 -m blender_scripts.worker.pod"
 #: What it runs where it is to make variants too; the image is built with DIFFUSERS=1 then.
 ENHANCING_WORKER = "python3.11 -m posefactory_dagster.diffusion.pod"
 #: The tag of a run whose renders left a pod to the variants, see ``KeptPod``; empty once it is taken.
-KEPT_POD = "posefactory/kept_pod"
+KEPT_POD = f"{HIDDEN_TAG}kept_pod"
 QUICK_S, SLOW_S = 0.3, 2.0
 MAX_CHUNK = 4 * 2**20
 

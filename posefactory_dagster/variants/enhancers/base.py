@@ -17,12 +17,15 @@ class Shot:
     """One exact render with all that enhancers are held to.
 
     ``subject`` has pixels, mask and the truth's row; ``depth`` (H, W) float32 metres, 0 where the person is not;
-    ``light`` the truth's record of what shone; ``png`` the render's file as it is.
+    ``albedo`` (H, W, 4) uint8 sRGB, the surface's own colour without light, with the person's anti-aliased straight alpha;
+    ``normals`` (H, W, 3) float32 unit vectors in the camera's frame (x right, y down, z forward), zero where nothing is;
+    ``png`` the render's file as it is.
     """
 
     subject: Subject
     depth: np.ndarray
-    light: dict[str, Any]
+    albedo: np.ndarray
+    normals: np.ndarray
     png: bytes
 
 

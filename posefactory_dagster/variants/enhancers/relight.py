@@ -1,7 +1,8 @@
 """The built-in enhancer, and honestly not AI: the person composited into places, in their light, as a camera sees it.
 
-The render is exact, so its surface is known: from the depth come normals, the light that shone is divided out and the
-light of the place multiplied in. Landmarks stay where they were, to the pixel.
+The render knows the surface's own colour and its normals, so no light of the render is in the picture: the light of the place
+falls on the person as it would there, from all around and from its key, with the shadow that limbs throw on the body and the
+body on the ground. Landmarks stay where they were, to the pixel.
 """
 
 from __future__ import annotations
@@ -23,16 +24,25 @@ from posefactory_dagster.styles import RelightOptions, Style
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, Shot
 
 #: Raised whenever the same seed gives another image.
-VERSION = "1"
+VERSION = "2"
 SHIPPED = ASSETS_DATA / "backgrounds"
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png")
 #: What a photo of unknown lens is taken for.
 PHOTO_FIELD_DEGREES = 65.0
 #: Looking further aside would leave the picture.
 MOST_YAW_DEGREES = 18.0
-#: Smoothing of the depth before normals are taken, pixels: a millimetre is a coarse step between neighbours.
-DEPTH_SMOOTHING = 2.5
-MOST_BRIGHTENING, MOST_DARKENING = 3.0, 0.25
+#: Of a photo: a spot so bright (linear light), so small a part of it, and so much brighter than the whole is a lamp or the sun.
+LAMP_LIGHT, LAMP_SHARE, LAMP_CONTRAST = 0.85, 0.03, 3.0
+#: The person's brightest parts, as linear light: above, the exposure gives way; below, it comes up. Then a soft shoulder.
+BRIGHTEST, DARKEST, SHOULDER = 0.85, 0.15, 0.7
+#: How far the whole picture follows where the person's exposure gives way.
+DARKEST_PLACE = 0.5
+#: Hollows of the body see less of the surroundings: over so many metres, by so much at most.
+HOLLOW_M, HOLLOW_DEPTH_M, HOLLOW = 0.06, 0.08, 0.6
+#: Shadows of the body on itself: how far is looked towards the light, how thick limbs are, and what is no shadow, metres.
+SHADOW_REACH_M, LIMB_M, SHADOW_BIAS_M = 0.6, 0.35, 0.02
+#: Looks towards the light: steps, and directions around it, as no lamp is a point.
+MARCH_STEPS, LAMP_SPREAD = 14, (-0.08, 0.0, 0.08)
 #: Parts of the body that throw the shadow: landmarks at both ends, and half the thickness in metres.
 BODY = (
     ("left_shoulder", "right_hip", 0.13), ("right_shoulder", "left_hip", 0.13),
@@ -45,6 +55,8 @@ BODY = (
     ("right_heel", "right_foot_index", 0.04),
 )  # fmt: skip
 SHADOW_STEPS = 10
+#: In the frame of a level camera.
+UP = np.array([0.0, -1.0, 0.0])
 _INDEX = {name: i for i, name in enumerate(LANDMARKS)}
 _CODE = np.arange(256) / 255
 #: sRGB's curve (IEC 61966-2-1) from 8 bits, and back over 4096 steps of the square root of light.
@@ -59,8 +71,12 @@ _TO_SRGB = np.where(
 
 @dataclass(frozen=True)
 class Background:
-    """A place. ``ambient`` and ``key`` are light in three colours, in the picture's own exposure; ``direction`` is
-    towards the key light, in the frame of the picture's level camera (x right, y down, z forward).
+    """A place and its light, as radiance of a white matt surface in the picture's own exposure, in three colours.
+
+    ``ambient`` (9, 3) are coefficients of real spherical harmonics up to degree 2, by surface normal (Ramamoorthi and Hanrahan,
+    "An efficient representation for irradiance environment maps", 2001; see ``harmonics``); ``key`` (3,) what faces the
+    light fully gets of it; ``direction`` is towards it. All in the frame of the picture's level camera (x right, y down, z
+    forward): a light behind the person has a positive z.
     """
 
     path: Path
@@ -118,13 +134,18 @@ class Relight:
         blur = rng.uniform(*options.background_blur) * pixel
         if blur > 0.2:
             behind = cv2.GaussianBlur(behind, (0, 0), blur)
-        direction = to_place.T @ place.direction
+        direction = to_place.T @ place.direction  # in the shot's camera's frame
         behind *= _shadow(shot, direction, place)[..., None]
 
-        person, alpha = _cut_out(shot)
-        person *= _ratio(shot, place, direction, options.relight * amount)
-        # The picture's own brightness hides how bright the place is; the person must not stand out of it.
-        picture = behind + (person - behind) * alpha[..., None]
+        alpha = shot.albedo[..., 3:].astype(np.float32) / 255
+        light = _light_on(shot, place, to_place, direction)
+        seen = alpha[..., 0] > 0.5
+        if seen.any():
+            even = light[seen].mean(axis=0)
+            light = even + (light - even) * (options.relight * amount)
+        person, gain = _exposed(_TO_LINEAR[shot.albedo[..., :3]] * light, seen)
+        behind *= gain
+        picture = behind + (person - behind) * alpha
 
         picture *= 2.0 ** (rng.uniform(*options.exposure) * amount)
         tint = 1 + rng.uniform(-1, 1, 3).astype(np.float32) * options.white_balance * amount
@@ -183,16 +204,31 @@ def backgrounds(names: Sequence[str]) -> list[Background]:
 
 
 def _photo(path: Path) -> Background:
-    """A photo of somebody's, with its light guessed: ambient from all of it, the key from where it is brightest."""
+    """A photo of somebody's, with its light guessed: from all around it as it is on average, above and below, and one key."""
     light = _TO_LINEAR[_read(path)]
-    brightness = cv2.resize(light.mean(axis=-1), (32, 16), interpolation=cv2.INTER_AREA)
-    columns = brightness.sum(axis=0)
-    across = float((columns**4 * np.linspace(-1, 1, 32)).sum() / (columns**4).sum())
-    mean = light.reshape(-1, 3).mean(axis=0)
-    direction = np.array([across, -0.8, -0.5], np.float32)
-    return Background(
-        path, PHOTO_FIELD_DEGREES, mean * 0.8, mean * 0.9, direction / np.linalg.norm(direction)
-    )
+    small = cv2.resize(light, (48, 32), interpolation=cv2.INTER_AREA)
+    mean = small.reshape(-1, 3).mean(axis=0)
+    above, below = small[:10].reshape(-1, 3).mean(axis=0), small[-10:].reshape(-1, 3).mean(axis=0)
+    ambient = np.zeros((9, 3), np.float32)
+    ambient[0] = mean * 0.8 / 0.282095
+    ambient[1] = -(above - below) * 0.25 / 0.488603  # y is down
+    return Background(path, PHOTO_FIELD_DEGREES, ambient, mean * 0.9, _photo_light(small))
+
+
+def _photo_light(small: np.ndarray) -> np.ndarray:
+    """Where the light of a photo comes from, a unit vector (3,): from a lamp or sun that is in it, else from its brighter side."""
+    bright = small.max(axis=-1)
+    lamp = bright > LAMP_LIGHT
+    if 0 < lamp.mean() <= LAMP_SHARE and bright[lamp].mean() > LAMP_CONTRAST * bright.mean():
+        row, column = (float(v.mean()) + 0.5 for v in np.nonzero(lamp))
+        focal = small.shape[1] / 2 / np.tan(np.radians(PHOTO_FIELD_DEGREES) / 2)
+        towards = (column - small.shape[1] / 2, row - small.shape[0] / 2, focal)
+    else:
+        columns = bright.mean(axis=0) ** 4
+        across = float((columns * np.linspace(-1, 1, len(columns))).sum() / columns.sum())
+        towards = (across, -0.8, -0.5)
+    direction = np.array(towards, np.float32)
+    return direction / np.linalg.norm(direction)
 
 
 @functools.lru_cache(maxsize=64)
@@ -235,61 +271,105 @@ def _view(place: Background, shot: Shot, to_place: np.ndarray) -> np.ndarray:
     )
 
 
-def _cut_out(shot: Shot) -> tuple[np.ndarray, np.ndarray]:
-    """The person in linear light (H, W, 3), carried beyond the edge without the old background, and alpha (H, W)."""
-    mask = shot.subject.mask.astype(np.uint8)
-    inside = cv2.erode(mask, np.ones((3, 3), np.uint8))
-    if not inside.any():
-        inside = mask
-    # Pixels at the edge are mixed with the old background: they take the colour of the nearest that are not.
-    _, labels = cv2.distanceTransformWithLabels(
-        1 - inside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    rows, columns = np.nonzero(inside)
-    where = np.zeros((labels.max() + 1, 2), np.int32)
-    where[labels[rows, columns]] = np.stack([rows, columns], axis=1)
-    alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
-    band = (inside == 0) & (alpha > 0)
-    pixels = shot.subject.pixels.copy()
-    source = where[labels[band]]
-    pixels[band] = pixels[source[:, 0], source[:, 1]]
-    return _TO_LINEAR[pixels], alpha
+def harmonics(directions: np.ndarray) -> np.ndarray:
+    """The nine real spherical harmonics up to degree 2 at unit vectors (..., 3): (..., 9)."""
+    x, y, z = directions[..., 0], directions[..., 1], directions[..., 2]
+    return np.stack(
+        [
+            np.full_like(x, 0.282095), 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y,
+            1.092548 * y * z, 0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y),
+        ],
+        axis=-1,
+    )  # fmt: skip
 
 
-def _normals(shot: Shot) -> np.ndarray:
-    """The surface's normals in the camera's frame (H, W, 3); towards the camera where there is no surface."""
+def _light_on(
+    shot: Shot, place: Background, to_place: np.ndarray, direction: np.ndarray
+) -> np.ndarray:
+    """The light on each pixel's surface, as radiance of a white matt one, (H, W, 3) float32.
+
+    Args:
+        direction: towards the key light, in the shot's camera's frame.
+    """
+    normals = shot.normals
+    around = harmonics(normals @ to_place.T.astype(np.float32)) @ place.ambient
+    around = np.maximum(around, 0) * (1 - HOLLOW * _hollows(shot))[..., None]
+    facing = np.maximum(normals @ direction.astype(np.float32), 0)
+    return around + (facing * _reached(shot, direction))[..., None] * place.key
+
+
+def _hollows(shot: Shot) -> np.ndarray:
+    """How deep a pixel lies behind its surroundings on the body, (H, W) 0 to 1."""
     known = (shot.depth > 0).astype(np.float32)
-    weight = cv2.GaussianBlur(known, (0, 0), DEPTH_SMOOTHING)
-    depth = cv2.GaussianBlur(shot.depth * known, (0, 0), DEPTH_SMOOTHING) / np.maximum(weight, 1e-6)
+    if not known.any():
+        return known
+    focal = float(_row(shot, "intrinsics")[0, 0])
+    sigma = max(HOLLOW_M * focal / float(shot.depth[shot.depth > 0].mean()), 0.5)
+    weight = cv2.GaussianBlur(known, (0, 0), sigma)
+    around = cv2.GaussianBlur(shot.depth, (0, 0), sigma) / np.maximum(weight, 1e-6)
+    return np.clip((shot.depth - around) / HOLLOW_DEPTH_M, 0, 1) * known
+
+
+def _reached(shot: Shot, direction: np.ndarray) -> np.ndarray:
+    """How much of the key light reaches a pixel past the rest of the body, (H, W) 0 to 1.
+
+    Looked for in the depth image, at half its size: from each point some steps towards the light, which another part of the
+    body may hide.
+    """
+    height, width = shot.depth.shape
+    depth = shot.depth[::2, ::2]
+    rows, columns = np.nonzero(depth)
+    reached = np.ones(depth.shape, np.float32)
+    if len(rows) == 0:
+        return np.ones((height, width), np.float32)
     intrinsics = _row(shot, "intrinsics")
-    height, width = depth.shape
-    x = ((np.arange(width) + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]).astype(np.float32)
-    y = ((np.arange(height) + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1]).astype(np.float32)
-    points = np.stack([depth * x, depth * y[:, None], depth], axis=-1)
-    right = cv2.Sobel(points, cv2.CV_32F, 1, 0, ksize=3)
-    down = cv2.Sobel(points, cv2.CV_32F, 0, 1, ksize=3)
-    normals = np.cross(down, right)
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    normals = np.where(
-        length > 1e-9, normals / np.maximum(length, 1e-9), np.array([0, 0, -1], np.float32)
+    focal, middle = intrinsics[[0, 1], [0, 1]] / 2, intrinsics[:2, 2] / 2
+    start = depth[rows, columns].astype(np.float64)
+    points = np.stack(
+        [
+            (columns + 0.5 - middle[0]) / focal[0] * start,
+            (rows + 0.5 - middle[1]) / focal[1] * start,
+            start,
+        ],
+        axis=-1,
     )
-    normals[known == 0] = (0, 0, -1)
-    return normals.astype(np.float32)
+    aside = np.cross(direction, (0.0, 1.0, 0.0))
+    aside /= max(float(np.linalg.norm(aside)), 1e-6)
+    share = np.zeros(len(rows), np.float32)
+    for spread in LAMP_SPREAD:
+        way = direction + spread * aside
+        hidden = np.zeros(len(rows), bool)
+        for step in np.linspace(0, 1, MARCH_STEPS + 1)[1:] ** 1.5 * SHADOW_REACH_M:
+            there = points + way * step
+            z = np.maximum(there[:, 2], 1e-3)
+            x = (there[:, 0] / z * focal[0] + middle[0]).astype(np.int32)
+            y = (there[:, 1] / z * focal[1] + middle[1]).astype(np.int32)
+            inside = (x >= 0) & (y >= 0) & (x < depth.shape[1]) & (y < depth.shape[0])
+            met = np.where(
+                inside, depth[y.clip(0, depth.shape[0] - 1), x.clip(0, depth.shape[1] - 1)], 0
+            )
+            behind = there[:, 2] - met
+            # A longer way may pass more of the own slope.
+            hidden |= (met > 0) & (behind > SHADOW_BIAS_M + 0.1 * step) & (behind < LIMB_M)
+        share += (~hidden).astype(np.float32)
+    reached[rows, columns] = share / len(LAMP_SPREAD)
+    soft = cv2.GaussianBlur(reached, (0, 0), 0.8)
+    return cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _ratio(shot: Shot, place: Background, direction: np.ndarray, amount: float) -> np.ndarray:
-    """New light over old light on each pixel, (H, W, 3); ``amount`` 0 changes colour and brightness only as a whole."""
-    normals = _normals(shot)
-    sun = _row(shot, "rotation") @ np.array(shot.light["sun_direction"])
-    facing_sun = np.maximum(normals @ sun.astype(np.float32), 0)
-    facing_key = np.maximum(normals @ direction.astype(np.float32), 0)
-    # Radiance over albedo: a Lambert surface gives back its irradiance over pi.
-    old = shot.light["ambient"] + shot.light["sun_energy"] / np.pi * facing_sun
-    new = place.ambient + place.key * facing_key[..., None]
-    mask = shot.subject.mask
-    overall = new[mask].mean(axis=0) / old[mask].mean()
-    ratio = (1 - amount) * overall + amount * new / old[..., None]
-    return np.clip(ratio, MOST_DARKENING, MOST_BRIGHTENING).astype(np.float32)
+def _exposed(person: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, float]:
+    """The person with its highlights kept, (H, W, 3), and by how much the place gets darker with it.
+
+    The picture's own brightness hides how bright the place is; a camera would expose for the person.
+    """
+    if not seen.any():
+        return person, 1.0
+    brightest = float(np.percentile(person[seen].max(axis=-1), 98))
+    gain = float(np.clip(brightest, DARKEST, BRIGHTEST)) / max(brightest, 1e-6)
+    person = person * min(gain, 3.0)
+    over = np.maximum(person - SHOULDER, 0)
+    person = np.minimum(person, SHOULDER) + (1 - SHOULDER) * (1 - np.exp(-over / (1 - SHOULDER)))
+    return person.astype(np.float32), float(np.clip(np.sqrt(gain), DARKEST_PLACE, 1.0))
 
 
 def _shadow(shot: Shot, direction: np.ndarray, place: Background) -> np.ndarray:
@@ -304,11 +384,15 @@ def _shadow(shot: Shot, direction: np.ndarray, place: Background) -> np.ndarray:
     points = (world[ends[:, 0]] * (1 - share) + world[ends[:, 1]] * share).reshape(-1, 3)
     radii = np.tile([r for *_, r in BODY], SHADOW_STEPS)
     result = np.ones((height, width), np.float32)
-    lamp = float(place.key.mean() / max(place.key.mean() + place.ambient.mean(), 1e-6))
+    # Of the light on the ground, whose normal points up, so much comes from the key.
+    around = float(np.maximum(harmonics(UP) @ place.ambient, 0).mean())
+    lamp = float(place.key.mean() * to_light[2])
+    lamp /= max(lamp + around, 1e-6)
     feet = points[:, 2] < 0.15
     for chosen, slant, dark, soft in (
         (points[:, 2] > -1, to_light, 0.75 * lamp, 0.03),
-        (feet, np.array([0, 0, 1.0]), 0.55, 0.05),
+        (feet, np.array([0, 0, 1.0]), 0.5, 0.06),
+        (points[:, 2] < 0.09, np.array([0, 0, 1.0]), 0.6, 0.012),
     ):
         above, size = points[chosen], radii[chosen]
         ground = above - slant * (np.maximum(above[:, 2:], 0) / slant[2])

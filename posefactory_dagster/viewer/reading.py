@@ -1,0 +1,174 @@
+"""What the viewer's pages show, read from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from blender_scripts.contract import LANDMARKS
+from posefactory_dagster.quality.approval import (
+    ApprovalError,
+    as_locked,
+    locks_of,
+    read_decisions,
+    state_of,
+)
+from posefactory_dagster.quality.landmarker import SKELETON, to_array
+from posefactory_dagster.quality.records import ASSET as VARIANTS
+from posefactory_dagster.quality.records import Variant, read_variants
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
+from posefactory_dagster.storage.store import DamagedObject
+from posefactory_dagster.truth import read_truth
+
+CHARACTER, RENDERS, LABELS, ACCURACY, DATASET = (
+    "character",
+    "multi_angle_renders",
+    "pose_labels",
+    "label_accuracy",
+    "pose_dataset",
+)
+_INDEX = {name: i for i, name in enumerate(LANDMARKS)}
+LIMBS = [(_INDEX[a], _INDEX[b]) for a, b in SKELETON]
+#: How a landmark of the truth is called in pages, by its visibility.
+SEEN = {0: "out of the frame", 1: "hidden", 2: "visible"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A landmark on a picture, pixels; ``visibility`` as COCO has it."""
+
+    name: str
+    x: float
+    y: float
+    visibility: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """One render with what is known of it."""
+
+    file: str
+    frame: int
+    view: str
+    width: int
+    height: int
+    truth: Sequence[Point]
+    found: Sequence[Point]
+    oks: float | None
+    facts: Mapping[str, Any]
+
+    def lines(self, points: Sequence[Point]) -> list[tuple[Point, Point]]:
+        """The limbs between some landmarks."""
+        return [(points[a], points[b]) for a, b in LIMBS] if points else []
+
+
+@dataclass(frozen=True)
+class Person:
+    """A character's sets, those that there are."""
+
+    key: str
+    character: CommittedSet | None
+    renders: CommittedSet | None
+    labels: CommittedSet | None
+    accuracy: CommittedSet | None
+    variants: CommittedSet | None
+
+    @property
+    def picture(self) -> tuple[CommittedSet, str] | None:
+        """What stands for it in a list: its first pictures, else its thumbnail."""
+        for committed, name in ((self.renders, "strip.png"), (self.character, "thumbnail.png")):
+            if committed is not None and name in committed.files:
+                return committed, name
+        return None
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What inspection found."""
+        return self.character.facts if self.character else {}
+
+
+def people(sets: CommittedSets) -> list[Person]:
+    """Every character that has a set."""
+    prefixes = (CHARACTER, RENDERS)
+    listed = (item.key for p in prefixes for item in sets.store.list(layout.current_prefix(p)))
+    found = {place[1] for key in listed if (place := layout.parse_current(key))}
+    return [person(sets, key) for key in sorted(found)]
+
+
+def person(sets: CommittedSets, key: str) -> Person:
+    """A character's present sets."""
+    assets = (CHARACTER, RENDERS, LABELS, ACCURACY, VARIANTS)
+    return Person(key, *(sets.readable(asset, key) for asset in assets))
+
+
+def looks(one: Person) -> list[Look]:
+    """A character's renders in the truth's order.
+
+    Raises:
+        DamagedObject: a file is not what it was.
+    """
+    if one.renders is None:
+        return []
+    truth = read_truth(one.renders)
+    files = [i["file"] for i in truth.images]
+    size = (truth.document["settings"]["width"], truth.document["settings"]["height"])
+    found: np.ndarray | None = None
+    if one.labels is not None and one.labels.made_from(one.renders):
+        frame = pd.read_parquet(one.labels.path("labels.parquet"))
+        found = to_array(frame, files)[..., :2] * np.array(size)
+    scores: dict[str, float] = {}
+    if one.accuracy is not None and one.labels is not None and one.accuracy.made_from(one.labels):
+        table = pd.read_parquet(one.accuracy.path("accuracy.parquet"))
+        scores = dict(zip(table["file"], table["oks"], strict=True))
+    result = []
+    for index, record in enumerate(truth.images):
+        pixels, seen = truth.arrays["pixels"][index], truth.arrays["visibility"][index]
+        guessed = [] if found is None or np.isnan(found[index]).any() else found[index].tolist()
+        result.append(
+            Look(
+                file=record["file"],
+                frame=record["frame"],
+                view=record["view"],
+                width=size[0],
+                height=size[1],
+                truth=[
+                    Point(n, x, y, int(v))
+                    for n, (x, y), v in zip(LANDMARKS, pixels.tolist(), seen, strict=True)
+                ],
+                found=[Point(n, x, y, 2) for n, (x, y) in zip(LANDMARKS, guessed, strict=False)],
+                oks=scores.get(record["file"]),
+                facts=record,
+            )
+        )
+    return result
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A variant, and how it stands now."""
+
+    variant: Variant
+    state: str
+
+
+def standings(sets: CommittedSets, made: CommittedSet | None) -> list[Standing]:
+    """The variants of a set as they stand; none where they cannot be read, as the run and `store verify` say."""
+    if made is None:
+        return []
+    decisions = read_decisions(sets.store)
+    try:
+        locks = locks_of(sets.store, made.ref.partition)
+        variants = [as_locked(v, locks.get(v.variant)) for v in read_variants(made)]
+    except (ApprovalError, DamagedObject):
+        return []
+    return [Standing(v, state_of(v, locks.get(v.variant), decisions.of(v))) for v in variants]
+
+
+def card_of(dataset: CommittedSet) -> str:
+    """A dataset's card, Markdown."""
+    return dataset.path("README.md").read_text("utf-8")
