@@ -52,7 +52,7 @@ def set_up(settings: RenderSettings) -> None:
     # All passes in one file, as linear 32-bit floats: read quickly, and nothing is dithered.
     layer = bpy.context.view_layer
     layer.use_pass_z = layer.use_pass_normal = True
-    layer.use_pass_diffuse_color = layer.use_pass_glossy_color = layer.use_pass_emit = True
+    layer.use_pass_diffuse_color = layer.use_pass_emit = True
     output = scene.render.image_settings
     output.file_format = "OPEN_EXR_MULTILAYER"
     output.color_mode = "RGBA"
@@ -171,9 +171,11 @@ def shoot(scratch: Path, box_pixels: tuple[float, float, float, float] | None) -
     linear = channels("Combined", "RGBA")
     distance = values[..., place["Depth.Z"]]
     distance = np.where(distance < NOTHING_BEYOND, distance, np.inf).astype(np.float32)
-    # Of cloth and skin the diffuse colour counts, of metal the glossy one, of what is drawn without light its own glow.
-    own = np.maximum(channels("DiffCol", "RGB"), channels("GlossCol", "RGB"))
-    own = np.concatenate([np.maximum(own, channels("Emit", "RGB")), linear[..., 3:]], axis=-1)
+    # The pass of the diffuse colour comes divided by alpha, from both engines (measured at edges), that of the glow multiplied
+    # with it. Of bare metal nothing is left, as its colour is what it mirrors.
+    alpha = linear[..., 3:]
+    own = np.maximum(channels("DiffCol", "RGB") * alpha**2, channels("Emit", "RGB"))
+    own = np.concatenate([own, alpha], axis=-1)
     normal = channels("Normal", "XYZ")
     return Picture(_to_srgb(linear), distance, _to_srgb(own), normal, left, top, width, height)
 

@@ -91,6 +91,21 @@ class Person:
         """What inspection found."""
         return self.character.facts if self.character else {}
 
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """What a person wants to know of it, by name."""
+        return _rows(self.facts)
+
+
+def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [("kind", str(facts.get("kind", "")))]
+    if facts.get("height_m"):
+        rows.append(("height", f"{facts['height_m']:.2f} m"))
+    if facts.get("frame_range"):
+        rows.append(("frames", "{} to {}".format(*facts["frame_range"])))
+    rows += [("warning", str(text)) for text in facts.get("warnings", [])]
+    return [row for row in rows if row[1]]
+
 
 def people(sets: CommittedSets) -> list[Person]:
     """Every character that has a set."""

@@ -168,6 +168,17 @@ def test_outlines_are_smooth(shots: Shots) -> None:
     assert ((alpha > 127) == mask).mean() > 0.995, "but where it is just half"
 
 
+def test_edges_have_the_colours_of_the_body(shots: Shots) -> None:
+    """No light or dark seam: a pixel that the person fills in part has the colour of one nearby that it fills."""
+    albedo = shots.read(0).albedo.astype(int)
+    full, part = albedo[..., 3] == 255, (albedo[..., 3] > 20) & (albedo[..., 3] < 255)
+    colours = np.where(full[..., None], albedo[..., :3], 0).astype(np.uint8)
+    brightest = cv2.dilate(colours, np.ones((7, 7))).astype(int)
+    known = cv2.dilate(full.astype(np.uint8), np.ones((7, 7))) > 0
+    over = (albedo[..., :3] - brightest).max(axis=-1)[part & known]
+    assert len(over) > 200 and np.percentile(over, 95) <= 16
+
+
 def test_a_limb_throws_its_shadow_on_the_body() -> None:
     """A wall with a bar half a metre before it: light from the left throws the bar's shadow to its right."""
     size = 128
