@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # What Blender and OpenCV load; the GL ones are for EEVEE.
 LIBRARIES := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 libgomp1 libxkbcommon0 libsm6 libxi6 libxrender1 libxxf86vm1 libxfixes3
 
-.PHONY: setup system-packages demo test soak dev bench bench-remote bench-variants prove-gate test-diffusers lint test-packages clean
+.PHONY: setup system-packages demo demo-remote test soak dev bench bench-remote bench-variants prove-gate test-diffusers lint test-packages clean
 
 setup: system-packages $(STAMP)
 
@@ -29,6 +29,10 @@ test-packages:
 
 demo: setup
 	@$(BIN)/posefactory demo
+
+# The same on a simulated bucket and simulated pods: nothing is rented, no key is needed.
+demo-remote: setup
+	@$(BIN)/python -m tools.rehearse_remote
 
 dev: setup
 	@$(BIN)/posefactory dev

@@ -32,6 +32,14 @@ Severity = Literal["none", "minor", "major", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("none", "minor", "major", "critical")
 
 
+#: What a verdict says in words.
+FROM_TRUTH = "the pose that MediaPipe sees is far from the truth: OKS {value:.2f}, {limit:.2f} or more is wanted"
+FROM_RENDER = (
+    "MediaPipe sees another pose than in the render: OKS {value:.2f}, {limit:.2f} or more is wanted"
+)
+LOST = "MediaPipe fits the truth less than in the render: OKS fell by {value:.2f}, {limit:.2f} at most is allowed"
+
+
 @dataclass(frozen=True)
 class Subject:
     """One exact render, and what the truth says of it.
@@ -213,22 +221,20 @@ class Gate:
             return []
         reasons = []
 
-        def note(
-            code: str, severity: Severity, what: str, value: float, limit: float, sign: str
-        ) -> None:
-            text = f"{what} {value:.2f} {sign} {limit:.2f}"
+        def note(code: str, severity: Severity, what: str, value: float, limit: float) -> None:
+            text = what.format(value=value, limit=limit)
             reasons.append(Reason(code, severity, text, value, limit))
 
         if judgeable:
-            against, score, what = "oks", enhanced.oks, "OKS against the truth"
+            against, score, what = "oks", enhanced.oks, FROM_TRUTH
         else:
-            against, score, what = "agreement", agreement, "OKS against the render's landmarks"
+            against, score, what = "agreement", agreement, FROM_RENDER
         if score < limits.critical_oks:
-            note(against, "critical", what, score, limits.critical_oks, "<")
+            note(against, "critical", what, score, limits.critical_oks)
         elif score < limits.major_oks:
-            note(against, "major", what, score, limits.major_oks, "<")
+            note(against, "major", what, score, limits.major_oks)
         if judgeable and raw.oks - enhanced.oks > limits.max_oks_loss:
-            note("oks_lost", "major", "OKS lost", raw.oks - enhanced.oks, limits.max_oks_loss, ">")
+            note("oks_lost", "major", LOST, raw.oks - enhanced.oks, limits.max_oks_loss)
         if judgeable and enhanced.swapped:
             reasons.append(Reason("swapped", "major", "left and right are exchanged"))
         furthest = limits.max_joint_shift if judgeable else limits.max_joint_shift_unjudged
@@ -246,12 +252,12 @@ class Gate:
         # Where the render says nothing, the silhouette alone has to carry the proof.
         low = limits.min_silhouette_iou if raw.people else limits.min_silhouette_iou_alone
         if enhanced.iou < low:
-            text = f"silhouette IoU {enhanced.iou:.2f} < {low:.2f}"
+            text = f"the person's outline is another than in the truth: IoU {enhanced.iou:.2f}, {low:.2f} or more is wanted"
             return [Reason("silhouette", "major", text, enhanced.iou, low)]
         if raw.people and raw.iou - enhanced.iou > limits.max_silhouette_loss:
             lost, most = raw.iou - enhanced.iou, limits.max_silhouette_loss
             return [
-                Reason("silhouette_lost", "major", f"silhouette IoU lost {lost:.2f} > {most:.2f}", lost, most)
+                Reason("silhouette_lost", "major", f"the person's outline fits the truth less than the render's does: IoU fell by {lost:.2f}, {most:.2f} at most is allowed", lost, most)
             ]  # fmt: skip
         return []
 

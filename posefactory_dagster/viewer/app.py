@@ -23,7 +23,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from posefactory_dagster.guarding import LOCAL_HOSTS, OwnPagesOnly
 from posefactory_dagster.quality.approval import ApprovalError, parse_decisions
-from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import StoreError
@@ -35,6 +34,11 @@ COOKIE = "posefactory_view"
 TOKEN = "token"
 #: Only pictures are given away as they are; whatever else a set holds is shown as text on a page of our own.
 PICTURES = {"png": "image/png", "jpg": "image/jpeg"}
+#: How a variant stands, in words.
+STATES = {
+    "locked_approved": "approved", "qa_approved": "approved, not locked yet", "qa_rejected": "rejected", "in_progress": "in progress",
+    "pending": "not made",
+}  # fmt: skip
 MOST_DECISIONS_BYTES = 4 * 2**20
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -285,4 +289,4 @@ def file_address(committed: CommittedSet, name: str) -> str:
 
 
 TEMPLATES.globals["file_address"] = file_address
-TEMPLATES.globals["VARIANTS"] = VARIANTS
+TEMPLATES.filters["words"] = lambda state: STATES.get(state, state)
