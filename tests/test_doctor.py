@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.conftest import Factory
 
 
@@ -30,3 +32,27 @@ def test_each_fault_is_found_and_named(factory: Factory) -> None:
     assert not findings["store"]["ok"] and "POSEFACTORY_STORE" in findings["store"]["says"]
     # One bad part, or a typo in the settings, does not hide the others.
     assert {"MediaPipe", "disk", "RunPod", "settings"} <= set(findings)
+
+
+@pytest.mark.parametrize("place", ["pod", "serverless"])
+def test_it_is_not_well_where_a_run_would_refuse(factory: Factory, place: str) -> None:
+    """A key alone rents nothing: a bucket that machines elsewhere reach, an image and an endpoint are needed beside it."""
+    found = {
+        f["what"]: f
+        for f in json.loads(
+            factory.cli(
+                "doctor", "--json", expect=1, POSEFACTORY_RENDER_ON=place, RUNPOD_API_KEY="rp-none",
+                RUNPOD_API_BASE_URL="http://127.0.0.1:9",
+            )
+        )
+    }  # fmt: skip
+    bucket = found["bucket for rented machines"]
+    assert (
+        bucket["needed"]
+        and not bucket["ok"]
+        and "POSEFACTORY_STORE=r2://bucket/prefix" in bucket["says"]
+    )
+    assert not found["pod image"]["ok"] and found["pod image"]["needed"] == (place == "pod")
+    assert not found["RunPod, pods"]["ok"] and not found["RunPod, endpoint"]["ok"]
+    refused = factory.cli("run", "--all", expect=0, POSEFACTORY_RENDER_ON=place)
+    assert "0 of 0" in refused

@@ -146,6 +146,7 @@ def test_ctrl_c_ends_all_of_it_and_leaves_nothing_running(factory: Factory) -> N
     os.killpg(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in text and "characters done" not in text
+    assert "what was committed is kept, run it again to go on" in text
     assert not blenders_of(factory)
     done = json.loads(factory.cli("run", "ada_walk", "bruno_squat", "--json"))
     assert done["done"] == ["ada_walk", "bruno_squat"]

@@ -172,6 +172,27 @@ def test_a_motion_is_only_inspected_and_takes_its_casts_along(sensor: Sensor, mi
     assert {r.tags[RANGE_START] for r in sensor.tick().run_requests} == {"kick", "hero__kick"}
 
 
+def test_a_cast_that_was_registered_while_nobody_looked_is_taken_up_once(
+    sensor: Sensor, tmp_path: Path
+) -> None:
+    sensor.drop("ada.fbx")
+    sensor.drop("walk.fbx", SAMPLES / "chen_jack.fbx")
+    sensor.tick(), sensor.tick()
+    sensor.instance.add_dynamic_partitions("character", ["ada__walk"])
+    (request,) = sensor.tick().run_requests
+    assert request.tags[RANGE_START] == request.tags[RANGE_END] == "ada__walk"
+    assert request.tags["posefactory/characters"] == "ada__walk"
+    assert not sensor.tick().run_requests
+    sensor.instance.add_dynamic_partitions(
+        "character", ["ada__nothing"]
+    )  # its motion may still come
+    assert not sensor.tick().run_requests
+    sensor.drop("nothing.fbx", SAMPLES / "bruno_squat.fbx")
+    sensor.tick()
+    keys = {r.tags["posefactory/characters"] for r in sensor.tick().run_requests}
+    assert any("ada__nothing" in k for k in keys)
+
+
 def test_ten_thousand_files_are_looked_at_in_parts(sensor: Sensor) -> None:
     for i in range(10_000):
         (sensor.uploads / f"f{i:05d}.fbx").write_bytes(b"x")

@@ -165,3 +165,23 @@ def test_the_command_line_says_prices_and_refuses_too_much(factory: Factory) -> 
     assert "stability" in json.loads(factory.cli("costs", "list", "--json"))
     assert json.loads(factory.cli("costs", "spent", "--json")) == []
     assert "give it as 2026-11-21" in factory.cli("costs", "spent", "--day", "tomorrow", expect=2)
+
+
+def test_renders_on_rented_machines_are_estimated_without_a_key(factory: Factory) -> None:
+    found = json.loads(factory.cli("costs", "estimate", "pod", "--images", "3600", "--json"))
+    rows = {row["gpu"]: row for row in found["machines"]}
+    # 3600 images of a second each, and 180 s to start the machine: 1.05 hours.
+    assert rows["RTX 4090"]["usd"] == pytest.approx(1.05 * 0.34, abs=1e-3)
+    assert rows["RTX 4090"]["allowed"] and not rows["H200"]["allowed"]
+    assert "over max_price_per_hour = $0.80" in rows["H200"]["message"]
+    assert found["source"] and found["date"] == "2026-03-01"
+    text = factory.cli(
+        "costs", "estimate", "serverless", "--images", "10", "--gpu", "NVIDIA GeForce RTX 4090"
+    )
+    assert "RTX 4090" in text and "A100" not in text and "docs.runpod.io/serverless/pricing" in text
+    assert "choose one of" in factory.cli("costs", "estimate", "pod", "--gpu", "TPU", expect=2)
+    assert "give a number from 1" in factory.cli(
+        "costs", "estimate", "pod", "--images", "0", expect=2
+    )
+    too_much = factory.cli("costs", "estimate", "pod", "--images", "1000000", expect=1)
+    assert "over max_cost_per_job = $5.00" in too_much

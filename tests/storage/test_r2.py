@@ -343,6 +343,11 @@ def test_addresses_and_missing_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("R2_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StoreError, match="R2_ACCESS_KEY_ID.*not set"):
         open_store("r2://pose-factory/x")
-    for address in ("r2://UPPER/x", "r2://pose-factory/../x", "r2://pose-factory/a b", "r2://a"):
-        with pytest.raises(StoreError, match="r2://bucket/prefix"):
+    for address, wrong in (
+        ("r2://UPPER/x", "'UPPER' is no bucket's name: 3 to 63 small letters"),
+        ("r2://a", "'a' is no bucket's name"),
+        ("r2://pose-factory/../x", r"'\.\.' cannot be part of a prefix"),
+        ("r2://pose-factory/good/a b", "'a b' cannot be part of a prefix: letters, digits"),
+    ):
+        with pytest.raises(StoreError, match=f"{wrong}.*r2://bucket/prefix"):
             open_store(address)

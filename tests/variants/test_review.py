@@ -217,3 +217,38 @@ def test_the_page_cannot_be_broken_out_of(factory: Factory) -> None:
     images = {i.key: i.sha256 for v in [variant] if (i := v.image)}
     text = page(shots, [nasty], open_store(str(factory.store)).local_paths(dict(images)))
     assert "</script><script>alert" not in text
+
+
+def test_many_are_decided_at_once_by_how_they_stand(factory: Factory) -> None:
+    every = json.loads(factory.cli("review", "list", "--json"))
+    style = every[0]["style"]
+    assert "choose them by --state" in factory.cli("review", "reject", expect=2)
+    assert "no variant stands so" in factory.cli(
+        "review", "reject", "--state", "failed", "--yes", expect=2
+    )
+    both = factory.cli("review", "reject", every[0]["variant"], "--style", style, expect=2)
+    assert "name variants, or choose them" in both
+    done = json.loads(
+        factory.cli(
+            "review", "reject", "--style", style, "--state", "locked_approved", "--yes", "--json"
+        )
+    )
+    wanted = {v["variant"] for v in every if (v["style"], v["state"]) == (style, "locked_approved")}
+    assert {d["variant"] for d in done["decided"]} == wanted
+    back = json.loads(
+        factory.cli(
+            "review",
+            "approve",
+            "--state",
+            "qa_rejected",
+            "--character",
+            "ada",
+            "--reason",
+            "looked at",
+            "--yes",
+            "--json",
+        )
+    )
+    assert {d["variant"] for d in back["decided"]} >= wanted
+    after = {v["variant"]: v["state"] for v in json.loads(factory.cli("review", "list", "--json"))}
+    assert all(after[v] == "locked_approved" for v in wanted)
