@@ -60,7 +60,7 @@ SCORES = label_accuracy.key.to_user_string()
 VARIANTS = enhanced_variants.key.to_user_string()
 
 factory_job = dg.define_asset_job(
-    "factory",
+    "characters_to_dataset",
     selection=[*CHAIN, DATASET],
     description="Characters through all assets to a dataset.",
 )

@@ -25,7 +25,7 @@ def test_the_store_of_the_launchpad_holds_for_assets_and_io_manager(
     render = {"num_angles": 1, "frames_per_clip": 1, "width": 64, "height": 64, "samples": 1}
     with dg.instance_for_test() as instance:
         instance.add_dynamic_partitions("character", ["hero"])
-        result = defs.resolve_job_def("factory").execute_in_process(
+        result = defs.resolve_job_def("characters_to_dataset").execute_in_process(
             instance=instance,
             partition_key="hero",
             asset_selection=[dg.AssetKey("character"), dg.AssetKey("multi_angle_renders")],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,7 @@ import pytest
 
 from posefactory_dagster.settings import PROJECT_ROOT
 from tests.conftest import Factory
+from tests.servers import free_port
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -34,12 +34,10 @@ FLAGS = [
 def server(factory: Factory) -> Iterator[str]:
     """`posefactory dev` on a free port of 127.0.0.1, with one sample registered."""
     factory.add_sample("ada_walk", "hero")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port, view_port = free_port(), free_port()
     log = (factory.root / "dev.log").open("w")
     process = subprocess.Popen(
-        factory.command("dev", "--port", str(port)),
+        factory.command("dev", "--port", str(port), "--view-port", str(view_port)),
         cwd=PROJECT_ROOT, env=factory.environment, stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
@@ -115,7 +113,7 @@ def test_a_partition_is_materialized_from_the_page(
         page.goto(f"{server}/assets/character?view=lineage&lineageScope=downstream&lineageDepth=5")
         for name in (
             "character",
-            "multi_ang…_renders",
+            "multi_angle_renders",
             "pose_labels",
             "label_accuracy",
             "enhanced_variants",
@@ -123,6 +121,12 @@ def test_a_partition_is_materialized_from_the_page(
         ):
             page.get_by_text(name, exact=True).first.wait_for()
         page.screenshot(path=shots / "graph.png")
+        # The address that `dev` prints shows the pipeline as a whole, nothing folded away.
+        page.goto(
+            f"{server}/locations/posefactory_dagster.definitions/asset-groups/pipeline/lineage"
+        )
+        for name in ("character", "multi_angle_renders", "pose_dataset"):
+            page.get_by_text(name, exact=True).first.wait_for()
 
         page.goto(f"{server}/assets/character")
         page.get_by_role("button", name="Materialize").first.click()
@@ -142,7 +146,7 @@ def test_a_partition_is_materialized_from_the_page(
         assert picture.evaluate("image => image.naturalWidth") > 100
 
         # The rest of the chain, variants included, from the job's page.
-        page.goto(f"{server}/locations/posefactory_dagster.definitions/jobs/factory")
+        page.goto(f"{server}/locations/posefactory_dagster.definitions/jobs/characters_to_dataset")
         page.get_by_role("button", name=re.compile("Materialize all")).click()
         page.get_by_role("button", name="All", exact=True).click()
         page.screenshot(path=shots / "job_dialog.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,14 @@ from typing import Annotated
 
 import typer
 
-from posefactory_dagster.cli.terminal import WORK_FAILED, dagster_home, open_sets, out, print_error
+from posefactory_dagster.cli.terminal import (
+    WORK_FAILED,
+    CommandError,
+    dagster_home,
+    open_sets,
+    out,
+    print_error,
+)
 from posefactory_dagster.cli.viewing import DEFAULT_PORT, PortOption, view_address
 from posefactory_dagster.settings import PROJECT_ROOT, project_settings
 
@@ -27,6 +35,13 @@ def dev(
     view_port: PortOption = DEFAULT_PORT,
 ) -> None:
     """Open the web UI and the viewer on 127.0.0.1, with sensors and daemon; Ctrl-C ends all."""
+    for number, option in ((port, "--port"), (view_port, "--view-port")):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", number)) == 0:
+                raise CommandError(
+                    f"port {number} of this machine is taken, perhaps by another `make dev` or `posefactory view`; end that, "
+                    f"or name another with {option}"
+                )
     open_sets()
     project_settings()  # what is wrong with them is said before anything begins
     home = dagster_home()
@@ -59,7 +74,12 @@ def dev(
         )
         for command in commands
     ]
-    out.print(f"web UI on http://127.0.0.1:{port} in a few seconds; Ctrl-C ends it", soft_wrap=True)
+    lineage = "locations/posefactory_dagster.definitions/asset-groups/pipeline/lineage"
+    out.print(
+        f"web UI on http://127.0.0.1:{port} in a few seconds; Ctrl-C ends it\n"
+        f"the pipeline at a glance: http://127.0.0.1:{port}/{lineage}",
+        soft_wrap=True,
+    )
     out.print(f"viewer on {view_address(view_port, home)}", soft_wrap=True)
     # A terminal that closes, or a supervisor, ends it as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

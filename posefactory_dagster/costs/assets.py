@@ -49,13 +49,13 @@ def gpu_prices(
             committed = sets.commit(
                 ref, scratch, inputs={"sets": []}, settings={}, facts={"gpu_types": len(rows)}
             )
-    metadata: dict[str, Any] = {
-        "chart": dg.MetadataValue.md(thumbnail_markdown(committed.path("gpu_prices.png"), 320)),
-        "prices": _table(gpus),
-        "in_stock": sum(g.availability != "NONE" for g in gpus),
-    }
-    if not asks:
-        metadata = _shipped()
+    metadata: dict[str, Any] = _shipped()
+    if asks:
+        metadata = {
+            "chart": dg.MetadataValue.md(thumbnail_markdown(committed.path("gpu_prices.png"), 320)),
+            "prices": _table(gpus),
+            "in_stock": sum(g.availability != "NONE" for g in gpus),
+        }
     return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=metadata)
 
 

@@ -130,6 +130,11 @@ def test_a_texture_outside_is_a_warning_and_never_read(outcomes: Any) -> None:
     assert result["outside_texture"].error is None
     document = json.loads((folder / "out_outside_texture" / "truth.json").read_text())
     assert any("secret.png" in w and "embedded" in w for w in document["warnings"])
+    # What is missing is mid-grey, not the pure white that a shader has behind its texture.
+    with Image.open(next((folder / "out_outside_texture" / "albedo").iterdir())) as image:
+        colours = np.asarray(image).reshape(-1, 4)
+    body = colours[colours[:, 3] == 255][:, :3]
+    assert (np.abs(body - 127.5).max(axis=1) < 6).mean() > 0.1
 
 
 def truth_of(outcomes: Any, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -145,7 +145,7 @@ def test_what_the_command_line_took_in_is_no_news(
     monkeypatch.setenv("POSEFACTORY_STORE", str(sensor.root))
     sensor.drop("hero.fbx")
     sensor.instance.add_dynamic_partitions("character", ["hero"])
-    result = defs.resolve_job_def("factory").execute_in_process(
+    result = defs.resolve_job_def("characters_to_dataset").execute_in_process(
         instance=sensor.instance, partition_key="hero", asset_selection=[dg.AssetKey("character")]
     )
     assert result.success
@@ -219,7 +219,7 @@ def test_good_characters_of_a_failed_run_are_carried_on(
     sensor.drop("c.fbx", SAMPLES / "chen_jack.fbx")
     sensor.tick()
     (request,) = sensor.tick().run_requests
-    result = defs.resolve_job_def("factory").execute_in_process(
+    result = defs.resolve_job_def("characters_to_dataset").execute_in_process(
         instance=sensor.instance, tags=request.tags, raise_on_error=False
     )
     assert not result.success
