@@ -104,6 +104,21 @@ def sideless(landmark: str) -> str:
     return "_".join(words)
 
 
+#: OKS's constants by landmark: COCO's own for its 17, COCO-WholeBody's (Jin et al., ECCV 2020, ``myeval_wholebody.py``) for
+#: the rest: the corners of eyes and mouth, the first knuckles of index and pinky, the thumb's second joint, heel and big
+#: toe; where it has one for the left and another for the right, their mean.
+_SIGMAS = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
+    "knee": 0.087, "ankle": 0.089, "eye_inner": 0.012, "eye_outer": 0.0145, "mouth": 0.009, "pinky": 0.020, "index": 0.026,
+    "thumb": 0.035, "heel": 0.080, "foot_index": 0.080,
+}  # fmt: skip
+
+
+def sigma_of(landmark: str) -> float:
+    """OKS's constant of a landmark; see ``_SIGMAS``."""
+    return _SIGMAS[sideless(landmark)]
+
+
 PRESETS = ("fit", "fixed")
 FOLLOWS = ("frame", "clip")
 ENGINES = ("auto", "cycles", "eevee")

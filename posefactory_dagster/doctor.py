@@ -146,10 +146,10 @@ def _try_runpod(settings: PodSettings) -> Iterator[Finding]:
         yield Finding("RunPod", False, pods or serverless, says)
         return
     try:
-        api = open_api()
-        count = len(api.pods())
         memory = settings.enhancer_memory_gb if enhancing else 0
-        first = placing.candidates(api.gpu_types(settings.cloud), settings, memory)[0]
+        with open_api() as api:
+            count = len(api.pods())
+            first = placing.candidates(api.gpu_types(settings.cloud), settings, memory)[0]
         price = placing.price_of(first, settings)
         check_budget(estimate_render(1, price, settings), settings)
         yield Finding(

@@ -400,10 +400,11 @@ def end_orphans(instance: dg.DagsterInstance, store: Store) -> Iterator[str]:
         EndpointClient(endpoint).cancel(endpoint_job)
 
     trouble = None
-    api = open_api()
     try:
-        installation = installation_id(instance)
-        for pod, ended, what in sweep(api, installation, active):
+        with open_api() as api:
+            installation = installation_id(instance)
+            swept = sweep(api, installation, active)
+        for pod, ended, what in swept:
             yield f"pod {pod.id} ({pod.name}): {what}"
             if ended:
                 try:
@@ -412,8 +413,6 @@ def end_orphans(instance: dg.DagsterInstance, store: Store) -> Iterator[str]:
                     yield f"pod {pod.id}: what it cost could not be entered ({error})"
     except RunPodError as error:  # a key may be for endpoints alone
         trouble = error
-    finally:
-        api.close()
     if isinstance(store, R2Store):  # nobody renders elsewhere from a folder
         runs_in_progress(instance)  # marks those whose process is gone
         yield from withdraw(store, is_over, cancel)

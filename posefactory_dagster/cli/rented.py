@@ -54,8 +54,8 @@ def pods_list(as_json: JsonOption = False) -> None:
     """Pods that this installation made; other pods of the account are nobody's business here."""
     from posefactory_dagster.blender.runpod.account import open_api
 
-    with _explained(), open_instance() as instance:
-        rows = [_pod_document(p) for p in _own_pods(open_api(), instance)]
+    with _explained(), open_instance() as instance, open_api() as api:
+        rows = [_pod_document(p) for p in _own_pods(api, instance)]
 
     def print_it() -> None:
         table = Table("pod", "name", "status", "GPU", "$/h", "created")
@@ -73,8 +73,8 @@ def pods_prices(as_json: JsonOption = False) -> None:
     from posefactory_dagster.blender.runpod.account import open_api
 
     settings = project_settings().pods
-    with _explained():
-        catalogue = open_api().gpu_types(settings.cloud)
+    with _explained(), open_api() as api:
+        catalogue = api.gpu_types(settings.cloud)
     try:
         chosen = [g.id for g in placing.candidates(catalogue, settings)]
     except placing.NotPlaced:
@@ -125,8 +125,7 @@ def _act(pod_ids: list[str] | None, action: str, as_json: bool) -> None:
     from posefactory_dagster.blender.runpod.account import open_api
     from posefactory_dagster.blender.runpod.api import checked_id
 
-    with _explained(), open_instance() as instance:
-        api = open_api()
+    with _explained(), open_instance() as instance, open_api() as api:
         own = {p.id: p for p in _own_pods(api, instance)}
         chosen = [checked_id(i) for i in pod_ids] if pod_ids else list(own)
         if strangers := [i for i in chosen if i not in own]:

@@ -351,7 +351,8 @@ def _spend(yes: bool, as_json: bool) -> None:
     settings = project_settings().pods
     try:
         bucket_of(sets.store)
-        gpu = placing.candidates(open_api().gpu_types(settings.cloud), settings)[0]
+        with open_api() as api:
+            gpu = placing.candidates(api.gpu_types(settings.cloud), settings)[0]
     except RunPodError as error:
         raise CommandError(str(error)) from error
     price = placing.price_of(gpu, settings)

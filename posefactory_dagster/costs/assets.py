@@ -34,7 +34,7 @@ def gpu_prices(
     """
     asks = environment().runpod_api_key is not None
     try:
-        catalogue = open_api().gpu_types() if asks else []
+        catalogue = _catalogue() if asks else []
     except RunPodError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     gpus = sorted(catalogue, key=lambda g: (g.price.secure, g.id))
@@ -57,6 +57,11 @@ def gpu_prices(
             "in_stock": sum(g.availability != "NONE" for g in gpus),
         }
     return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=metadata)
+
+
+def _catalogue() -> list[GpuType]:
+    with open_api() as api:
+        return api.gpu_types()
 
 
 def _shipped() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS, sideless
+from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS, sigma_of
 
 #: COCO's own limbs between its 17 keypoints, 1-based as in its files (COCO 2017 annotations).
 COCO_SKELETON = [
@@ -16,21 +16,12 @@ COCO_SKELETON = [
     [7, 9], [8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
 ]  # fmt: skip
 
-#: OKS's constants by landmark: COCO's own for its 17, COCO-WholeBody's (Jin et al., ECCV 2020, ``myeval_wholebody.py``) for
-#: the rest: the corners of eyes and mouth, the first knuckles of index and pinky, the thumb's second joint, heel and big
-#: toe; where it has one for the left and another for the right, their mean.
-SIGMAS = {
-    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
-    "knee": 0.087, "ankle": 0.089, "eye_inner": 0.012, "eye_outer": 0.0145, "mouth": 0.009, "pinky": 0.020, "index": 0.026,
-    "thumb": 0.035, "heel": 0.080, "foot_index": 0.080,
-}  # fmt: skip
-
 
 def sigmas() -> dict[str, Any]:
     """The sigmas of the 33, in the order of the 33-keypoint files; and where they come from."""
     return {
         "keypoints": list(LANDMARKS),
-        "sigmas": [SIGMAS[sideless(name)] for name in LANDMARKS],
+        "sigmas": [sigma_of(name) for name in LANDMARKS],
         "source": "COCO keypoints (17); COCO-WholeBody (the others; means of left and right)",
     }
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from scipy.spatial.transform import Rotation
 
 from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
@@ -113,3 +120,54 @@ def test_alignment_forgives_place_turn_and_size_but_no_mirror() -> None:
     assert accuracy.align(turned, points) == pytest.approx(points, abs=1e-9)
     mirrored = points * (-1, 1, 1)
     assert np.abs(accuracy.align(mirrored, points) - points).max() > 0.05
+
+
+def oks_by_pycocotools(
+    truth: np.ndarray, measured: np.ndarray, boxes: np.ndarray, areas: np.ndarray, found: np.ndarray
+) -> list[float]:
+    """The same by COCO's own evaluation."""
+    ground, guesses = [], []
+    for i in range(len(truth)):
+        seen = 2 * measured[i, accuracy.COCO_INDEX].astype(int)
+        ground.append(
+            {
+                "id": i + 1, "image_id": i, "category_id": 1, "iscrowd": 0, "bbox": boxes[i].tolist(), "area": float(areas[i]),
+                "keypoints": np.column_stack([truth[i, accuracy.COCO_INDEX], seen]).ravel().tolist(),
+                "num_keypoints": int((seen > 0).sum()),
+            }
+        )  # fmt: skip
+        guess = np.column_stack([found[i, accuracy.COCO_INDEX], np.ones(17)]).ravel().tolist()
+        guesses.append({"image_id": i, "category_id": 1, "keypoints": guess, "score": 1.0})
+    with contextlib.redirect_stdout(io.StringIO()):
+        gold = COCO()
+        gold.dataset = {"info": {}, "images": [{"id": i} for i in range(len(truth))], "categories": [{"id": 1, "name": "person"}], "annotations": ground}  # fmt: skip
+        gold.createIndex()
+        evaluation = COCOeval(gold, gold.loadRes(guesses), "keypoints")
+        evaluation.params.imgIds = list(range(len(truth)))
+        evaluation._prepare()  # noqa: SLF001
+        return [float(np.max(evaluation.computeOks(i, 1))) for i in range(len(truth))]
+
+
+def test_oks_is_what_pycocotools_says() -> None:
+    rng = np.random.default_rng(7)
+    count = 200
+    truth = rng.uniform(0, 512, (count, 33, 2))
+    found = truth + rng.normal(0, 1, (count, 33, 2)) * rng.uniform(0, 60, (count, 1, 1))
+    measured = rng.random((count, 33)) < rng.uniform(0, 1, (count, 1))
+    measured[:10] = False  # COCO then asks how far outside the box the keypoints lie
+    boxes = np.column_stack([rng.uniform(0, 300, (count, 2)), rng.uniform(20, 200, (count, 2))])
+    areas = rng.uniform(100, 60_000, count)
+    wanted = oks_by_pycocotools(truth, measured, boxes, areas, found)
+    assert accuracy.keypoint_similarity(truth, measured, boxes, areas, found) == pytest.approx(wanted, abs=1e-12)  # fmt: skip
+    found[3] = np.nan
+    assert accuracy.keypoint_similarity(truth, measured, boxes, areas, found)[3] == 0
+
+
+def test_stdout_lives_on_when_threads_measure() -> None:
+    a = scene()
+    found = a["pixels"] + 3
+    values = a["pixels"], a["measured"], a["bbox"], a["area"], found
+    before = sys.stdout
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: accuracy.keypoint_similarity(*values), range(256)))
+    assert sys.stdout is before

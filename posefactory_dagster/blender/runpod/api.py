@@ -201,8 +201,14 @@ class RunPodApi:
             follow_redirects=False,
         )
 
+    def __enter__(self) -> RunPodApi:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._http.close()
 
     def pods(self) -> list[Pod]:

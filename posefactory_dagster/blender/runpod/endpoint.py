@@ -147,9 +147,9 @@ def ask_price(limits: PodSettings) -> float:
     """
     if limits.serverless_price_per_hour is not None:
         return limits.serverless_price_per_hour
-    api = open_api()
     try:
-        return worker_price(api.endpoint(str(environment().endpoint_id)), api.gpu_types())
+        with open_api() as api:
+            return worker_price(api.endpoint(str(environment().endpoint_id)), api.gpu_types())
     except NotFound:
         raise RunPodError(NO_ENDPOINT) from None
     except AccessDenied as error:
@@ -157,8 +157,6 @@ def ask_price(limits: PodSettings) -> float:
             f"{error}. A key for running jobs alone will do, if posefactory.toml says what an hour of a worker "
             "costs: serverless_price_per_hour in [pods]"
         ) from None
-    finally:
-        api.close()
 
 
 def _code(error: BaseException) -> int | None:

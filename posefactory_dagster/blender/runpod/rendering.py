@@ -87,8 +87,7 @@ class PodRenderer:
         self._left = dict(work)
         self._take_finished(job)
         spent = 0.0
-        with_api = open_api()
-        try:
+        with open_api() as api:
             for number in range(self._settings.max_pods_per_job):
                 if not self._left:
                     return
@@ -97,15 +96,13 @@ class PodRenderer:
                         f"{self._trouble}; another pod takes {len(self._left)} characters"
                     )
                 try:
-                    spent += self._one_pod(with_api, job, image, spent)
+                    spent += self._one_pod(api, job, image, spent)
                 except (RunPodError, OverBudget) as error:
                     if not number:
                         raise
                     self._trouble = f"{self._trouble}; another pod could not be had: {error}"
                     break
                 self._take_finished(job)
-        finally:
-            with_api.close()
         for key in list(self._left):
             reason = f"{key}: {self._trouble}. What was finished is kept; run it again"
             self._end(key, Outcome(error=reason))

@@ -84,12 +84,11 @@ def end_kept_pod(instance: dg.DagsterInstance, store: Store, run_id: str) -> Non
     kept = kept_pod(instance, run_id)
     if kept is None:
         return
-    api = open_api()
     try:
-        api.delete_pod(kept.pod.id)
-        placing.end_named(api, kept.base, None)
+        with open_api() as api:
+            api.delete_pod(kept.pod.id)
+            placing.end_named(api, kept.base, None)
     finally:
-        api.close()
         _order_of(kept).clear(bucket_of(store))
     # By itself it ends after so long; it may be gone for hours.
     waited = min(kept.unpaid, project_settings().pods.enhancer_idle_s + LAST_WORDS_S)
@@ -280,11 +279,8 @@ class PodService:
         kept = self._kept()
         if kept is not None:
             return kept.price
-        api = open_api()
-        try:
+        with open_api() as api:
             return placing.price_of(self._gpus(api)[0], self._settings)
-        finally:
-            api.close()
 
     def _begin(self, kept: KeptPod | None) -> _Session:
         if self._record is None:
