@@ -4,7 +4,7 @@ import datetime
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from posefactory_dagster.labels.assets import (
     labels_identity,
     pose_labels,
 )
-from posefactory_dagster.partitions import CHARACTERS, FAILED, FAILED_KEYS
+from posefactory_dagster.partitions import CHARACTERS, FAILED_KEYS
 from posefactory_dagster.quality import model
 from posefactory_dagster.renders import render_sets
 from posefactory_dagster.renders.assets import multi_angle_renders, wanted_settings
@@ -179,41 +179,6 @@ def failures(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
             assert isinstance(reasons, dict)
             result |= reasons
     return result
-
-
-def standing_failures(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, str]:
-    """Why the last try to take a key through an asset failed, for those keys of which it did."""
-    wanted = set(keys)
-    reasons: dict[str, str] = {}
-    for asset in map(dg.AssetKey, CHAIN):
-        said: dict[str, dg.EventLogRecord] = {}
-        for record in _newest(instance.fetch_observations, asset, sorted(wanted)):
-            observed = record.asset_observation
-            if observed is not None and FAILED in observed.metadata and record.partition_key:
-                said.setdefault(record.partition_key, record)
-        for key, record in said.items():
-            made = instance.fetch_materializations(
-                dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[key]), limit=1
-            ).records
-            if not made or made[0].storage_id < record.storage_id:
-                assert record.asset_observation is not None
-                reasons.setdefault(key, str(record.asset_observation.metadata[FAILED].value))
-    return reasons
-
-
-def _newest(
-    fetch: Callable[..., dg.EventRecordsResult], asset: dg.AssetKey, keys: list[str]
-) -> Iterator[dg.EventLogRecord]:
-    """Events of an asset's partitions, newest first, page by page."""
-    cursor = None
-    while keys:
-        page = fetch(
-            dg.AssetRecordsFilter(asset_key=asset, asset_partitions=keys), limit=1000, cursor=cursor
-        )
-        yield from page.records
-        if not page.has_more:
-            return
-        cursor = page.cursor
 
 
 def failure_texts(instance: dg.DagsterInstance, run_id: str) -> list[str]:

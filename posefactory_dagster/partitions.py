@@ -1,7 +1,7 @@
 """The one partition set, and how an asset step records each character by itself."""
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,3 +118,38 @@ class CharacterLedger:
         for key, (_, metadata) in self._good.items():
             self._context.add_asset_metadata(metadata, partition_key=key)
         return dg.MaterializeResult(value={key: ref for key, (ref, _) in self._good.items()})
+
+
+def standing_failures(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, str]:
+    """Why the last try to take a key through an asset failed, for those keys of which it did."""
+    wanted = set(keys)
+    reasons: dict[str, str] = {}
+    for asset in instance.all_asset_keys():
+        said: dict[str, dg.EventLogRecord] = {}
+        for record in _newest(instance.fetch_observations, asset, sorted(wanted)):
+            observed = record.asset_observation
+            if observed is not None and FAILED in observed.metadata and record.partition_key:
+                said.setdefault(record.partition_key, record)
+        for key, record in said.items():
+            made = instance.fetch_materializations(
+                dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[key]), limit=1
+            ).records
+            if not made or made[0].storage_id < record.storage_id:
+                assert record.asset_observation is not None
+                reasons.setdefault(key, str(record.asset_observation.metadata[FAILED].value))
+    return reasons
+
+
+def _newest(
+    fetch: Callable[..., dg.EventRecordsResult], asset: dg.AssetKey, keys: list[str]
+) -> Iterator[dg.EventLogRecord]:
+    """Events of an asset's partitions, newest first, page by page."""
+    cursor = None
+    while keys:
+        page = fetch(
+            dg.AssetRecordsFilter(asset_key=asset, asset_partitions=keys), limit=1000, cursor=cursor
+        )
+        yield from page.records
+        if not page.has_more:
+            return
+        cursor = page.cursor

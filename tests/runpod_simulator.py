@@ -1,6 +1,6 @@
 """A RunPod of our own: REST v2 over HTTP, with child processes for pods, and faults on demand.
 
-Every v2 request and answer is checked against RunPod's own OpenAPI document. A pod gets nothing but the
+Every v2 request and answer is checked against RunPod's published schemas (`runpod_api.json`). A pod gets nothing but the
 environment it was created with, a workspace of its own, and a key that can act on itself alone.
 """
 
@@ -28,18 +28,14 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import jsonschema
-import pytest
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from posefactory_dagster.settings import PROJECT_ROOT
 from tests.servers import free_port, wait_until_it_answers
 
-OPENAPI = PROJECT_ROOT.parent / "shared" / "runpod" / "openapi-v2.json"
-# RunPod's document is not ours to ship, and a simulator without it would check nothing.
-needs_openapi = pytest.mark.skipif(
-    not OPENAPI.is_file(), reason="RunPod's OpenAPI document is not here (../shared/runpod)"
-)
+#: The operations and schemas that this project uses, written down from RunPod's OpenAPI document (REST v2, 2.0.0) without its texts.
+API = Path(__file__).with_name("runpod_api.json")
 ACCOUNT_KEY = "rp-test-account-key"
 BASE = "urn:runpod"
 
@@ -129,8 +125,7 @@ class RunPodSimulator:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.checked = OPENAPI.is_file()
-        self.document = json.loads(OPENAPI.read_text()) if self.checked else unchecked_document()
+        self.document = json.loads(API.read_text())
         resource = Resource(contents=self.document, specification=DRAFT202012)
         self.registry = Registry().with_resource(BASE, resource)
         self.pods: dict[str, SimulatedPod] = {}
@@ -350,16 +345,6 @@ PATHS = {
     ("GET", "/v2/catalog/gpus"): "listGpuTypes",
     ("GET", "/v2/serverless/{id}"): "getEndpoint",
 }
-
-
-def unchecked_document() -> dict[str, Any]:
-    """RunPod's paths without its schemas, for a rehearsal where its document is not at hand: nothing is checked then."""
-    anything = {"content": {"application/json": {"schema": {}}}}
-    paths: dict[str, Any] = {}
-    for (method, path), name in PATHS.items():
-        responses = {"200": anything, "201": anything, "204": {}}
-        paths.setdefault(path, {})[method.lower()] = {"operationId": name, "responses": responses}
-    return {"paths": paths, "components": {"schemas": {"ErrorResponse": {}}}}
 
 
 class _Handler(BaseHTTPRequestHandler):

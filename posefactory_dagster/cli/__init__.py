@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import os
 import sys
 import traceback
@@ -70,6 +69,8 @@ app.command()(viewing.view)
 
 def _version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         print(importlib.metadata.version("posefactory-dagster"))
         raise typer.Exit
 

@@ -127,23 +127,25 @@ def _same_content(sets: CommittedSets, upload: intake.Upload, file: Path) -> boo
 @app.command("list")
 def list_all(as_json: JsonOption = False) -> None:
     """Registered keys: what they are, and how far they have come."""
-    from posefactory_dagster.jobs import CHAIN, standing_failures
+    from posefactory_dagster.partitions import standing_failures
 
     sets = open_sets()
     with open_instance() as instance:
         keys = registered_keys(instance)
         failed = standing_failures(instance, keys)
     uploads = intake.uploads_by_key(sets.store)
+    pointed = _pointed(sets)
     rows: list[dict[str, Any]] = []
     for key in keys:
-        source = sets.readable(CHAIN[0], key)
+        source = sets.readable(intake.ASSET, key)
+        made = [s for asset in pointed.get(key, ()) if (s := sets.readable(asset, key))]
         rows.append(
             {
                 "key": key,
                 "kind": source.facts["kind"] if source else "not inspected",
                 "height_m": source.facts.get("height_m") if source else None,
                 "frames": source.facts["frame_range"] if source else None,
-                "done": [a for a in CHAIN if sets.readable(a, key)],
+                "done": [s.ref.asset for s in sorted(made, key=lambda s: s.created_at)],
                 "failed": failed.get(key),
                 "gone": [part for part in split_key(key) if part and part not in uploads],
             }
@@ -162,6 +164,15 @@ def list_all(as_json: JsonOption = False) -> None:
     show(as_json, rows, print_it)
 
 
+def _pointed(sets: CommittedSets) -> dict[str, list[str]]:
+    """The assets of which readers get a set, by key."""
+    found: dict[str, list[str]] = {}
+    for item in sorted(sets.store.list(layout.CURRENT), key=lambda i: i.key):
+        if place := layout.parse_current(item.key):
+            found.setdefault(place[1], []).append(place[0])
+    return found
+
+
 def _state(row: dict[str, Any]) -> str:
     """What a person has to know of a key, in words."""
     words = [f"upload gone: {', '.join(row['gone'])}"] if row["gone"] else []
@@ -178,7 +189,6 @@ def remove(
 
     Their sets stay until `store gc`; earlier datasets keep them.
     """
-    from posefactory_dagster.jobs import CHAIN
     from posefactory_dagster.partitions import CHARACTERS
 
     sets = open_sets()
@@ -193,8 +203,9 @@ def remove(
             if key not in keys and len(parts) == 2 and set(parts) & set(keys):
                 raise CommandError(f"{key} is made from it; remove that too, or first")
         uploads = intake.uploads_by_key(sets.store)
+        pointed = _pointed(sets)
         for key in keys:
-            pointers = [layout.current(asset, key) for asset in CHAIN]
+            pointers = [layout.current(asset, key) for asset in pointed.get(key, ())]
             files = [u.object_key for u in uploads.get(key, [])]
             sets.store.delete([*files, *pointers])
             instance.delete_dynamic_partition(str(CHARACTERS.name), key)

@@ -16,7 +16,6 @@ from posefactory_dagster.cli.terminal import (
     print_table,
     show,
 )
-from posefactory_dagster.datasets.card import split_text
 from posefactory_dagster.quality.approval import ApprovalError, locks_of, read_decisions, state_of
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.quality.records import read_variants
@@ -65,6 +64,8 @@ def dataset_summary(
 
 def print_dataset(summary: dict[str, Any]) -> None:
     """The summary for a person; the card says the same."""
+    from posefactory_dagster.datasets.card import split_text
+
     blocked = summary["variants_blocked"]
     held = (
         f", {blocked} more blocked by the gate: posefactory review list --state blocked"

@@ -25,8 +25,6 @@ from posefactory_dagster.cli.terminal import (
 )
 from posefactory_dagster.costs.ledger import read_ledger
 from posefactory_dagster.quality.approval import damaged_locks, read_decisions
-from posefactory_dagster.renders.render_sets import ASSET as RENDERS
-from posefactory_dagster.renders.validation import renders_fault
 from posefactory_dagster.settings import environment
 from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
@@ -49,6 +47,9 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every file of every committed set, every pointer, lock, ledger entry, job and decision."""
+    from posefactory_dagster.renders.render_sets import ASSET as RENDERS
+    from posefactory_dagster.renders.validation import renders_fault
+
     sets = open_sets()
     damages, count = [], 0
     with err.status("verifying") as status:

@@ -60,7 +60,7 @@ def view(
     home = dagster_home()
 
     def failures() -> Mapping[str, str]:
-        from posefactory_dagster.jobs import standing_failures
+        from posefactory_dagster.partitions import standing_failures
 
         with open_instance() as instance:
             return standing_failures(instance, registered_keys(instance))

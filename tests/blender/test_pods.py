@@ -33,10 +33,7 @@ from tests.runpod_simulator import (
     ACCOUNT_KEY,
     Behaviour,
     Fault,
-    needs_openapi,
 )
-
-pytestmark = needs_openapi
 
 
 def test_characters_are_rendered_on_one_pod_and_equal_local_ones(

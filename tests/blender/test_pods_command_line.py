@@ -32,13 +32,10 @@ from tests.runpod_simulator import (
     Fault,
     RunPodSimulator,
     SimulatedPod,
-    needs_openapi,
     simulated_runpod,
 )
 from tests.servers import S3Server
 from tests.test_whole_job import check_dataset
-
-pytestmark = needs_openapi
 
 
 @pytest.fixture

@@ -22,13 +22,10 @@ from tests.runpod_simulator import (
     GPUS,
     EndpointSimulator,
     Fault,
-    needs_openapi,
     simulated_endpoint,
     simulated_runpod,
 )
 from tests.servers import S3Server
-
-pytestmark = needs_openapi
 
 
 class Served(Rented):

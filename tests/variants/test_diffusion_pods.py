@@ -36,12 +36,10 @@ from tests.runpod_simulator import (
     ACCOUNT_KEY,
     Behaviour,
     SimulatedPod,
-    needs_openapi,
     simulated_runpod,
 )
 from tests.servers import S3Server
 
-pytestmark = needs_openapi
 # The default set-up is without torch; `make test-diffusers` has an environment with it.
 needs_diffusers = pytest.mark.skipif(
     importlib.util.find_spec("diffusers") is None,
