@@ -22,22 +22,22 @@ from posefactory_dagster.characters import intake
 from posefactory_dagster.characters.assets import character
 from posefactory_dagster.datasets.assets import pose_dataset
 from posefactory_dagster.labels.assets import (
-    accuracy_identity,
+    AccuracyPlanner,
+    LabelPlanner,
     label_accuracy,
-    labels_identity,
     pose_labels,
 )
 from posefactory_dagster.partitions import CHARACTERS, FAILED_KEYS
+from posefactory_dagster.plans import Planner, stale
 from posefactory_dagster.quality import model
-from posefactory_dagster.renders import render_sets
 from posefactory_dagster.renders.assets import multi_angle_renders, wanted_settings
+from posefactory_dagster.renders.render_sets import RenderPlanner
 from posefactory_dagster.settings import environment, project_settings
-from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.r2 import R2Store
 from posefactory_dagster.storage.sets import CommittedSets, file_sha256
 from posefactory_dagster.storage.store import Store, StoreError
-from posefactory_dagster.variants.assets import enhanced_variants, wanted_variants
+from posefactory_dagster.variants.assets import enhanced_variants, variant_planner
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -110,37 +110,15 @@ def stale_keys(
     Args:
         render: render settings that differ from the project's.
     """
-    found = intake.uploads_by_key(sets.store)
-    settings = wanted_settings(dict(render or {}))
     model_sha256 = file_sha256(model.model_path())
-    variants_identity = wanted_variants(model_sha256)
-
-    def fresh(key: str) -> bool:
-        try:
-            planned = intake.plan(
-                sets.store, found, key, environment().max_upload_mb, project_settings().takes
-            )
-        except (intake.UploadError, SlugError):
-            return False
-        source = sets.readable(CHAIN[0], key)
-        if source is None or source.ref.identity != planned.identity:
-            return False
-        if source.facts["kind"] == "motion":
-            return True
-        renders, labels, scores, variants = (sets.readable(asset, key) for asset in CHAIN[1:])
-        return bool(
-            renders
-            and renders.ref.identity == render_sets.identity(source, settings)
-            and labels
-            and labels.ref.identity
-            == labels_identity(renders, model_sha256, project_settings().labels)
-            and scores
-            and scores.ref.identity == accuracy_identity(labels)
-            and variants
-            and variants.ref.identity == variants_identity(renders)
-        )
-
-    return [key for key in keys if not fresh(key)]
+    planners: list[Planner] = [
+        intake.CharacterPlanner(sets.store),
+        RenderPlanner(wanted_settings(dict(render or {}))),
+        LabelPlanner(model_sha256, project_settings().labels),
+        AccuracyPlanner(),
+        variant_planner(model_sha256),
+    ]
+    return stale(sets, keys, planners)
 
 
 @dataclass(frozen=True)

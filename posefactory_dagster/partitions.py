@@ -7,8 +7,9 @@ from typing import Any
 
 import dagster as dg
 
+from posefactory_dagster.plans import NotPlanned, Planner
 from posefactory_dagster.settings import environment
-from posefactory_dagster.storage.sets import CommittedSets, SetRef
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import DamagedObject, StoreError
 
 CHARACTERS = dg.DynamicPartitionsDefinition(name="character")
@@ -70,6 +71,36 @@ class CharacterLedger:
             self._context.log_event(
                 dg.AssetMaterialization(self._asset, partition=key, metadata=self._good[key][1])
             )
+
+    def plan(
+        self,
+        planner: Planner,
+        inputs: Mapping[str, Mapping[str, CommittedSet]],
+        shown: Callable[[CommittedSet], Mapping[str, Any]],
+    ) -> dict[str, SetRef]:
+        """The sets that are to be made, by key; what is committed already is good, what cannot be planned is bad.
+
+        Args:
+            inputs: the sets that the asset reads, by asset and then by key.
+            shown: the metadata of a committed set.
+        """
+        todo: dict[str, SetRef] = {}
+        for key in self._keys:
+            mine = {asset: found[key] for asset, found in inputs.items() if key in found}
+            with self.failing_alone(key):
+                try:
+                    ref = planner(key, mine)
+                except NotPlanned as error:
+                    self.bad(key, str(error))
+                    continue
+                if ref is None:
+                    continue
+                if (committed := self._sets.find(ref)) is not None:
+                    self._context.log.info(f"{key}: found committed")
+                    self.good(key, ref, shown(committed))
+                else:
+                    todo[key] = ref
+        return todo
 
     def bad(self, key: str, reason: str) -> None:
         """``key`` failed; the others go on. The reason names the key, as error texts name files."""

@@ -13,8 +13,6 @@ from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.characters import intake
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
-from posefactory_dagster.settings import environment, project_settings
-from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 from posefactory_dagster.storage.store import explain_disk
@@ -33,24 +31,12 @@ def character(
     """Inspect each key's files; a file without a skin becomes a motion of the library."""
     sets = store.sets()
     ledger = CharacterLedger(context, sets)
-    found = intake.uploads_by_key(sets.store)
-    plans: dict[str, intake.CharacterPlan] = {}
-    for key in ledger.keys:
-        try:
-            plans[key] = intake.plan(
-                sets.store, found, key, environment().max_upload_mb, project_settings().takes
-            )
-        except (intake.UploadError, SlugError, SettingsError, OSError) as error:
-            ledger.bad(key, str(error))
-    todo = []
-    for key, planned in plans.items():
-        ref = SetRef(intake.ASSET, key, planned.identity)
-        with ledger.failing_alone(key):
-            if (committed := sets.find(ref)) is not None:
-                context.log.info(f"{key}: found committed")
-                ledger.good(key, ref, _metadata(committed))
-            else:
-                todo.append(planned)
+    try:
+        planner = intake.CharacterPlanner(sets.store)
+    except SettingsError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    plans = {key: planner.plans[key] for key in ledger.plan(planner, {}, _metadata)}
+    todo = list(plans.values())
     if not todo:
         return ledger.close()
 

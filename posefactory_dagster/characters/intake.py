@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from posefactory_dagster.plans import Inputs, NotPlanned
+from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.slugs import SlugError, character_slug, split_key
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.sets import file_sha256, identity_of
+from posefactory_dagster.storage.sets import SetRef, file_sha256, identity_of
 from posefactory_dagster.storage.store import Store
 
 ASSET = "character"
@@ -178,6 +180,26 @@ class CharacterPlan:
     motion: Upload | None
     inputs: dict[str, Any]
     identity: str
+
+
+class CharacterPlanner:
+    """Plans `character`: the files that a key means, by their contents. ``plans`` keeps what was planned, by key."""
+
+    asset = ASSET
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._found = uploads_by_key(store)
+        self._max_mb = environment().max_upload_mb
+        self._takes = project_settings().takes
+        self.plans: dict[str, CharacterPlan] = {}
+
+    def __call__(self, key: str, inputs: Inputs) -> SetRef:
+        try:
+            self.plans[key] = plan(self._store, self._found, key, self._max_mb, self._takes)
+        except (UploadError, SlugError, OSError) as error:
+            raise NotPlanned(str(error)) from error
+        return SetRef(ASSET, key, self.plans[key].identity)
 
 
 def plan(

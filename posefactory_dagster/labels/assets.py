@@ -15,6 +15,7 @@ from blender_scripts.contract import LANDMARKS, SettingsError
 from posefactory_dagster import progress
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
+from posefactory_dagster.plans import Inputs, NotPlanned, required
 from posefactory_dagster.quality import accuracy, landmarker, model
 from posefactory_dagster.settings import LabelSettings, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -48,6 +49,33 @@ def labels_identity(renders: CommittedSet, model_sha256: str, settings: LabelSet
 def accuracy_identity(labels: CommittedSet) -> str:
     """What an accuracy set is made from."""
     return identity_of(ACCURACY, {"labels": labels.ref.identity}, {"version": ACCURACY_VERSION})
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelPlanner:
+    """Plans `pose_labels`: renders, MediaPipe's model, and the switches."""
+
+    model_sha256: str
+    settings: LabelSettings
+    asset: str = LABELS
+
+    def __call__(self, key: str, inputs: Inputs) -> SetRef:
+        renders = required(key, inputs, "multi_angle_renders", "rendered")
+        return SetRef(LABELS, key, labels_identity(renders, self.model_sha256, self.settings))
+
+
+@dataclasses.dataclass(frozen=True)
+class AccuracyPlanner:
+    """Plans `label_accuracy`: labels, with the renders that they are of."""
+
+    asset: str = ACCURACY
+
+    def __call__(self, key: str, inputs: Inputs) -> SetRef:
+        renders = required(key, inputs, "multi_angle_renders", "rendered")
+        labels = required(key, inputs, LABELS, "labelled")
+        if not labels.made_from(renders):
+            raise NotPlanned(f"{key}: its labels are of older renders; materialize `{LABELS}`")
+        return SetRef(ACCURACY, key, accuracy_identity(labels))
 
 
 class LabelConfig(dg.Config):
@@ -91,19 +119,12 @@ def pose_labels(
         raise dg.Failure(description=str(error), allow_retries=False) from error
     sha256 = file_sha256(task)
     ledger = CharacterLedger(context, sets)
-    for key in ledger.keys:
-        renders = multi_angle_renders.get(key)
-        if renders is None:
-            ledger.bad(key, f"{key}: not rendered yet; materialize `multi_angle_renders` first")
-            continue
+    planner = LabelPlanner(sha256, settings)
+    todo = ledger.plan(planner, {"multi_angle_renders": multi_angle_renders}, _labels_metadata)
+    for key, ref in todo.items():
         with ledger.failing_alone(key):
-            ref = SetRef(LABELS, key, labels_identity(renders, sha256, settings))
-            committed = sets.find(ref)
-            if committed is None:
-                committed = _label(sets, ref, renders, task, sha256, settings)
-                context.log.info(f"{key}: labelled {committed.facts['images']} images")
-            else:
-                context.log.info(f"{key}: found committed")
+            committed = _label(sets, ref, multi_angle_renders[key], task, sha256, settings)
+            context.log.info(f"{key}: labelled {committed.facts['images']} images")
             ledger.good(key, ref, _labels_metadata(committed))
     return ledger.close()
 
@@ -197,19 +218,16 @@ def label_accuracy(
     sets = store.sets()
     ledger = CharacterLedger(context, sets)
     scores: dict[str, float] = {}
-    for key in ledger.keys:
-        renders, labels = multi_angle_renders.get(key), pose_labels.get(key)
-        if renders is None or labels is None:
-            ledger.bad(key, f"{key}: no labels yet; materialize `pose_labels` for it first")
-            continue
-        if not labels.made_from(renders):
-            ledger.bad(key, f"{key}: its labels are of older renders; materialize `pose_labels`")
-            continue
+
+    def shown(committed: CommittedSet) -> dict[str, Any]:
+        scores[committed.ref.partition] = committed.facts["all"]["pck_0.2"]
+        return _accuracy_metadata(committed)
+
+    inputs = {"multi_angle_renders": multi_angle_renders, LABELS: pose_labels}
+    for key, ref in ledger.plan(AccuracyPlanner(), inputs, shown).items():
         with ledger.failing_alone(key):
-            ref = SetRef(ACCURACY, key, accuracy_identity(labels))
-            committed = sets.find(ref) or _measure(sets, ref, renders, labels)
-            ledger.good(key, ref, _accuracy_metadata(committed))
-            scores[key] = committed.facts["all"]["pck_0.2"]
+            committed = _measure(sets, ref, multi_angle_renders[key], pose_labels[key])
+            ledger.good(key, ref, shown(committed))
     low = {key: round(score, 3) for key, score in scores.items() if not score >= PCK_WARNING}
     yield dg.AssetCheckResult(
         check_name="mediapipe_agrees",

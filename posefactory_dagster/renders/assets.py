@@ -77,22 +77,12 @@ def multi_angle_renders(
         raise dg.Failure(description=str(error), allow_retries=False) from error
     sets = store.sets()
     ledger = CharacterLedger(context, sets)
-    todo: dict[str, Work] = {}
-    for key in ledger.keys:
-        source = character.get(key)
-        if source is None:
-            ledger.bad(key, f"{key}: not inspected yet; materialize `character` for it first")
-            continue
-        with ledger.failing_alone(key):
-            if source.facts["kind"] == "motion":
-                ledger.bad(key, render_sets.motion_text(key))
-                continue
-            ref = SetRef(render_sets.ASSET, key, render_sets.identity(source, settings))
-            if (committed := sets.find(ref)) is not None:
-                context.log.info(f"{key}: found committed")
-                ledger.good(key, ref, _metadata(committed))
-            else:
-                todo[key] = Work(ref, source)
+    for key, source in character.items():
+        if source.facts.get("kind") == "motion":
+            ledger.bad(key, render_sets.motion_text(key))
+    planner = render_sets.RenderPlanner(settings)
+    planned = ledger.plan(planner, {"character": character}, _metadata)
+    todo = {key: Work(ref, character[key]) for key, ref in planned.items()}
     if not todo:
         return ledger.close()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 from blender_scripts.contract import TRUTH_VERSION, RenderSettings
 from posefactory_dagster.blender.job import rig_map
-from posefactory_dagster.storage.sets import CommittedSet, identity_of
+from posefactory_dagster.plans import Inputs, required
+from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
 
 ASSET = "multi_angle_renders"
 
@@ -18,6 +20,20 @@ def identity(character: CommittedSet, settings: RenderSettings) -> str:
         {"character": character.ref.identity, "rig_map": rig_map()},
         {"truth_version": TRUTH_VERSION, **dataclasses.asdict(settings)},
     )
+
+
+@dataclass(frozen=True)
+class RenderPlanner:
+    """Plans `multi_angle_renders`: an inspected skin, and resolved render settings."""
+
+    settings: RenderSettings
+    asset: str = ASSET
+
+    def __call__(self, key: str, inputs: Inputs) -> SetRef | None:
+        source = required(key, inputs, "character", "inspected")
+        if source.facts["kind"] == "motion":
+            return None
+        return SetRef(ASSET, key, identity(source, self.settings))
 
 
 def motion_text(key: str) -> str:

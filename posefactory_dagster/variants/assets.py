@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -96,24 +96,16 @@ def enhanced_variants(
             raise dg.Failure(description=str(error), allow_retries=False) from error
         sha256 = file_sha256(task)
         ledger = CharacterLedger(context, sets)
+        names = {s: e.name for s, e in enhancers.items()}
+        planner = variant_sets.VariantPlanner(styles, names, sha256, settings, gate_settings)
         todo: dict[str, tuple[SetRef, CommittedSet]] = {}
-        for key in ledger.keys:
-            renders = multi_angle_renders.get(key)
-            if renders is None:
-                ledger.bad(key, f"{key}: not rendered yet; materialize `multi_angle_renders` first")
-                continue
-            names = {s: e.name for s, e in enhancers.items()}
-            identity = variant_sets.identity(
-                renders, styles, names, sha256, settings, gate_settings
-            )
-            ref = SetRef(variant_sets.ASSET, key, identity)
+        planned = ledger.plan(planner, {"multi_angle_renders": multi_angle_renders}, _metadata)
+        for key, ref in planned.items():
             with ledger.failing_alone(key):
-                if (committed := sets.find(ref)) is not None:
-                    context.log.info(f"{key}: found committed")
-                    ledger.good(key, ref, _metadata(committed))
-                else:
-                    Shots.of(renders)  # damaged ones are told here, before any cost is reckoned
-                    todo[key] = (ref, renders)
+                Shots.of(
+                    multi_angle_renders[key]
+                )  # damaged ones are told before any cost is reckoned
+                todo[key] = (ref, multi_angle_renders[key])
         if not todo:
             return ledger.close()
 
@@ -157,8 +149,8 @@ def _check_reports(enhancers: Mapping[str, Enhancer], settings: GateSettings) ->
         )
 
 
-def wanted_variants(model_sha256: str) -> Callable[[CommittedSet], str]:
-    """The identity of the variants that a render set would get with the present settings.
+def variant_planner(model_sha256: str) -> variant_sets.VariantPlanner:
+    """The planner of `enhanced_variants` with the present settings.
 
     Raises:
         SettingsError: a style is none, or who makes it is not at hand.
@@ -172,11 +164,7 @@ def wanted_variants(model_sha256: str) -> Callable[[CommittedSet], str]:
                 names[style.name] = enhancer.name
         except EnhancerError as error:
             raise SettingsError(f"style {style.name}: {error}") from error
-
-    def identity(renders: CommittedSet) -> str:
-        return variant_sets.identity(renders, styles, names, model_sha256, settings, gate_settings)
-
-    return identity
+    return variant_sets.VariantPlanner(styles, names, model_sha256, settings, gate_settings)
 
 
 def _check_costs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from posefactory_dagster.pictures import font, small_picture
+from posefactory_dagster.plans import Inputs, required
 from posefactory_dagster.quality.approval import (
     Decision,
     as_locked,
@@ -23,7 +25,7 @@ from posefactory_dagster.quality.gate import GATE_VERSION
 from posefactory_dagster.quality.records import ASSET, RECORDS, Variant, read_variants
 from posefactory_dagster.settings import GateSettings, VariantSettings
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, identity_of
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
 from posefactory_dagster.storage.store import Store
 from posefactory_dagster.styles import Style
 from posefactory_dagster.variants.batch import (
@@ -63,6 +65,26 @@ def identity(
             **settings_identity(settings),
         },
     )
+
+
+@dataclass(frozen=True)
+class VariantPlanner:
+    """Plans `enhanced_variants`: renders, styles and who makes them, and how images are judged.
+
+    ``enhancers``: provider, model and version by style name; ``model_sha256``: of MediaPipe's model.
+    """
+
+    styles: Sequence[Style]
+    enhancers: Mapping[str, Mapping[str, str]]
+    model_sha256: str
+    settings: VariantSettings
+    gate: GateSettings
+    asset: str = ASSET
+
+    def __call__(self, key: str, inputs: Inputs) -> SetRef:
+        renders = required(key, inputs, "multi_angle_renders", "rendered")
+        made_from = renders, self.styles, self.enhancers, self.model_sha256
+        return SetRef(ASSET, key, identity(*made_from, self.settings, self.gate))
 
 
 def current_sets(sets: CommittedSets, characters: Sequence[str] = ()) -> Iterator[CommittedSet]:
