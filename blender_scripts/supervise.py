@@ -12,7 +12,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,17 @@ def well_formed(event: Event) -> bool:
     return kind == EVENT_START or isinstance(event.get("error"), str)
 
 
+@contextmanager
+def temporary_folder(job_path: Path) -> Iterator[dict[str, str]]:
+    """A folder for Blender's temporary files, as environment variables; it is removed however Blender ended."""
+    folder = job_path.with_suffix(".tmp")
+    folder.mkdir(exist_ok=True)
+    try:
+        yield dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def launch(
     command: Callable[[str, Path], Sequence[str]],
     environment: Mapping[str, str],
@@ -225,20 +237,13 @@ def launch(
     def work(job: Job, job_path: Path) -> Iterable[Event]:
         log_path, events_path = job_path.with_suffix(".log"), job_path.with_suffix(".events")
         events_path.write_bytes(b"")  # a folder may be used again
-        # What Blender writes by the way goes when the job does, and not only if Blender ends as it should.
-        temporary = job_path.with_suffix(".tmp")
-        temporary.mkdir(exist_ok=True)
-        variables = {
-            **environment,
-            EVENTS_FILE_VARIABLE: str(events_path),
-            **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)),
-        }
-        process = start(command(job.job_type, job_path), log_path, variables)
-        try:
-            yield from watch(process, events_in(events_path), timeout_s)
-        finally:
-            stop(process)
-            shutil.rmtree(temporary, ignore_errors=True)
+        with temporary_folder(job_path) as temporary:
+            variables = {**environment, **temporary, EVENTS_FILE_VARIABLE: str(events_path)}
+            process = start(command(job.job_type, job_path), log_path, variables)
+            try:
+                yield from watch(process, events_in(events_path), timeout_s)
+            finally:
+                stop(process)
         yield {"event": "exit", "code": process.returncode, "tail": tail(log_path)}
 
     return work

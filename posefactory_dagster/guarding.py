@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -11,6 +12,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 #: Further names by which browsers may reach the server, separated by commas: that of a proxy in front of it.
 HOSTS_VARIABLE = "POSEFACTORY_WEB_HOSTS"
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+def own_hosts() -> frozenset[str]:
+    """The names by which browsers may reach a server of this machine."""
+    more = [h.strip().lower() for h in os.environ.get(HOSTS_VARIABLE, "").split(",") if h.strip()]
+    return frozenset([*LOCAL_HOSTS, *more])
 
 
 class OwnPagesOnly:

@@ -151,10 +151,21 @@ class CharacterLedger:
         return dg.MaterializeResult(value={key: ref for key, (ref, _) in self._good.items()})
 
 
-def standing_failures(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict[str, str]:
-    """Why the last try to take a key through an asset failed, for those keys of which it did."""
+def forget_failures(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
+    """Of keys that are removed, no failure stands any more: another file may get the same key."""
+    for asset, reasons in standing_failures(instance, keys).items():
+        for key in reasons:
+            instance.report_runless_asset_event(
+                dg.AssetObservation(dg.AssetKey(asset), partition=key, metadata={FAILED: ""})
+            )
+
+
+def standing_failures(
+    instance: dg.DagsterInstance, keys: Iterable[str]
+) -> dict[str, dict[str, str]]:
+    """Why the last try to make a key failed, for those of which it did: reasons by asset, then by key."""
     wanted = set(keys)
-    reasons: dict[str, str] = {}
+    reasons: dict[str, dict[str, str]] = {}
     for asset in instance.all_asset_keys():
         said: dict[str, dg.EventLogRecord] = {}
         for record in _newest(instance.fetch_observations, asset, sorted(wanted)):
@@ -167,7 +178,8 @@ def standing_failures(instance: dg.DagsterInstance, keys: Iterable[str]) -> dict
             ).records
             if not made or made[0].storage_id < record.storage_id:
                 assert record.asset_observation is not None
-                reasons.setdefault(key, str(record.asset_observation.metadata[FAILED].value))
+                if why := str(record.asset_observation.metadata[FAILED].value):
+                    reasons.setdefault(asset.to_user_string(), {})[key] = why
     return reasons
 
 

@@ -8,14 +8,12 @@ the user's browser could start runs.
 
 from __future__ import annotations
 
-import os
-
 import dagster_webserver.cli as dagster_cli
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from posefactory_dagster.guarding import HOSTS_VARIABLE, LOCAL_HOSTS, OwnPagesOnly
+from posefactory_dagster.guarding import OwnPagesOnly, own_hosts
 
 
 class NoQueriesByAddress:
@@ -35,9 +33,8 @@ class NoQueriesByAddress:
 
 def guard(app: Starlette) -> Starlette:
     """The app, answering its own pages only."""
-    more = [h.strip().lower() for h in os.environ.get(HOSTS_VARIABLE, "").split(",") if h.strip()]
     app.add_middleware(NoQueriesByAddress)
-    app.add_middleware(OwnPagesOnly, hosts=frozenset([*LOCAL_HOSTS, *more]))
+    app.add_middleware(OwnPagesOnly, hosts=own_hosts())
     return app
 
 

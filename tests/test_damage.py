@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import dagster as dg
 import pytest
 
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
-from posefactory_dagster.storage.sets import CommittedSet
+from posefactory_dagster.storage.opening import open_store
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import DamagedObject
+from posefactory_dagster.variants.enhancers.base import CannotEnhance
+from posefactory_dagster.variants.shots import Shots
 from tests.conftest import Factory
 
 #: The tests share one factory, so they run in one process, one after the other.
@@ -126,9 +130,61 @@ def test_a_damaged_lock_or_image_of_a_variant_keeps_the_dataset_that_is_there(
     report = run(made, expect=1)
     (trouble,) = report["trouble"]
     assert "the dataset stays as it was: ada_walk" in trouble and "not a lock" in trouble
+    # Others are looked at and decided on all the same, and the lock can be taken out of the way.
+    assert {v["character"] for v in json.loads(made.cli("review", "list", "--json"))} == {
+        "bruno_squat"
+    }
+    key = f"locks/ada_walk/{lock.name}"
+    found = json.loads(made.cli("store", "verify", "--json", expect=1))
+    assert key in [row["key"] for row in found["unreadable"]]
     lock.write_bytes(kept)
     run(made, expect=0)
     assert json.loads(made.cli("datasets", "show", "--json"))["version"] == version
+
+
+def test_a_copy_takes_no_pointer_to_what_it_could_not_take_over(
+    made: Factory, tmp_path: Path
+) -> None:
+    target = str(tmp_path / "copy")
+    made.cli("store", "copy", str(made.store), target)
+    theirs = CommittedSets(open_store(target))
+    before = theirs.current("character", "ada_walk")
+    assert before is not None
+    commit = made.sets.commit
+    with made.sets.scratch() as scratch:
+        (scratch / "facts.json").write_text("{}")
+        newer = commit(
+            SetRef("character", "ada_walk", "newer"), scratch, inputs={}, settings={}, facts=dict(before.facts)
+        )  # fmt: skip
+    old = current(made, "character")
+    made.sets.publish(newer.ref)
+    spoil(newer, "facts.json")
+    text = made.cli("store", "copy", str(made.store), target, expect=1)
+    assert "character ada_walk newer" in text
+    assert theirs.current("character", "ada_walk") == before
+    made.sets.drop(newer.ref)
+    made.sets.publish(old.ref)
+
+
+def test_renders_of_an_earlier_version_say_so(made: Factory) -> None:
+    renders = current(made, "multi_angle_renders")
+    files = {n: e for n, e in renders.files.items() if not n.startswith(("albedo/", "normals/"))}
+    with pytest.raises(CannotEnhance, match="rendered by an earlier version"):
+        Shots.of(dataclasses.replace(renders, files=files))
+
+
+def test_a_removed_key_that_comes_back_has_not_failed(factory: Factory) -> None:
+    (factory.uploads / "hero.fbx").write_bytes(b"no FBX at all")
+    factory.cli("home")
+    with dg.DagsterInstance.from_config(str(factory.root / "home")) as instance:
+        instance.add_dynamic_partitions("character", ["hero", "odd.key__a__b"])
+    factory.cli("run", "hero", expect=1)
+    rows = {r["key"]: r for r in json.loads(factory.cli("characters", "list", "--json"))}
+    assert "not an FBX" in rows["hero"]["failed"] and rows["odd.key__a__b"]["gone"] == []
+    factory.cli("characters", "remove", "hero", "odd.key__a__b")
+    factory.add_sample("ada_walk", "hero")
+    (row,) = json.loads(factory.cli("characters", "list", "--json"))
+    assert row["failed"] is None
 
 
 def test_what_is_removed_while_it_is_made_stays_removed(made: Factory) -> None:

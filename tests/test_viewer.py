@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from posefactory_dagster.quality.approval import read_decisions
+from posefactory_dagster.variants.review_page import served
 from posefactory_dagster.viewer.app import COOKIE, create_app
 from tests.conftest import Factory
 from tests.servers import free_port, wait_until_it_answers
@@ -54,7 +55,7 @@ def test_nobody_is_let_in_without_the_token(made: Factory) -> None:
     assert let_in.status_code == 303 and TOKEN not in let_in.headers["location"]
     assert (
         "HttpOnly" in let_in.headers["set-cookie"]
-        and "samesite=strict" in let_in.headers["set-cookie"].lower()
+        and "samesite=lax" in let_in.headers["set-cookie"].lower()
     )
     assert stranger.get("/").status_code == 200
 
@@ -146,8 +147,24 @@ def test_decisions_are_saved_at_once_and_only_those_of_the_page(
     assert variant_of(made)["state"] == "qa_rejected"
     page = client.get("/review/ada").text
     assert f'"{variant_of(made)["variant"]}": "qa_rejected"' in page
+    again = decisions(made)
+    lock = next((made.store / "locks" / "ada").iterdir())
+    kept = lock.read_bytes()
+    lock.write_bytes(b"{}")
+    answer = client.post(address, json=again)
+    assert answer.status_code == 500 and "not a lock" in answer.json()["error"]
+    lock.write_bytes(kept)
     client.post(address, json=decisions(made, decision="approve"))
     assert variant_of(made)["state"] == "locked_approved"
+
+
+def test_pages_of_earlier_versions_are_shown_too() -> None:
+    """They escaped only `</`, and their texts hold `<`."""
+    old = '<script type="application/json" id="data">{"variants": [{"reasons": ["IoU 0.50 < 0.80"]}]}</script>'
+    page = served(old, {"x": "blocked"}, "/save")
+    assert "IoU 0.50 \\u003c 0.80" in page and '"save": "/save"' in page
+    with pytest.raises(ValueError, match="no variants"):
+        served("<html></html>", {}, "/save")
 
 
 @needs_chromium

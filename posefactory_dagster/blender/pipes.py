@@ -174,14 +174,18 @@ def _launch_with_pipes(
     context: dg.AssetExecutionContext, job: Job, job_path: Path
 ) -> Iterable[Event]:
     log_path = job_path.with_suffix(".log")
-    with dg.open_pipes_session(
-        context=context,
-        context_injector=dg.PipesTempFileContextInjector(),
-        message_reader=dg.PipesTempFileMessageReader(),  # a new one each time: it keeps its place
-        extras={"job_id": job.job_id},
-    ) as session:
+    with (
+        dg.open_pipes_session(
+            context=context,
+            context_injector=dg.PipesTempFileContextInjector(),
+            message_reader=dg.PipesTempFileMessageReader(),  # a new one each time: it keeps its place
+            extras={"job_id": job.job_id},
+        ) as session,
+        supervise.temporary_folder(job_path) as temporary,
+    ):
         environment_of_child = {
             **supervise.for_blender(os.environ),
+            **temporary,
             **session.get_bootstrap_env_vars(),
             PIPES_MODULE_VARIABLE: str(Path(dagster_pipes.__file__)),
         }

@@ -12,7 +12,7 @@ from posefactory_dagster.plans import Inputs, NotPlanned
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.slugs import SlugError, character_slug, split_key
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.sets import SetRef, file_sha256, identity_of
+from posefactory_dagster.storage.sets import CommittedSets, SetRef, file_sha256, identity_of
 from posefactory_dagster.storage.store import Store
 
 ASSET = "character"
@@ -77,6 +77,23 @@ def fetch(store: Store, upload: Upload) -> Path:
         return store.local_paths({upload.object_key: None})[upload.object_key]
     except FileNotFoundError as error:
         raise UploadError(f"{upload.file_name}: it is gone; upload it again") from error
+
+
+def failures_to_tell(
+    sets: CommittedSets, standing: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """Why keys failed. That a motion goes no further than inspection is no failure.
+
+    Args:
+        standing: reasons by asset, then by key.
+    """
+    told: dict[str, str] = {}
+    for asset, reasons in standing.items():
+        for key, why in reasons.items():
+            source = sets.readable(ASSET, key)
+            if asset == ASSET or source is None or source.facts.get("kind") != "motion":
+                told.setdefault(key, why)
+    return told
 
 
 def clash_text(uploads: list[Upload]) -> str:

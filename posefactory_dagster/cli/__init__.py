@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import traceback
 import warnings
@@ -99,19 +98,16 @@ def main() -> None:
     except KNOWN_ERRORS as fault:
         code, error = USAGE_ERROR, str(fault)
         print_error(error)
-    except OSError as fault:
-        if fault.errno not in (*DISK_ERRORS, errno.ENAMETOOLONG):
-            raise
-        code, error = USAGE_ERROR, _disk_text(fault)
-        print_error(error)
     except Exception as fault:
-        if not as_json:
+        if isinstance(fault, OSError) and fault.errno in (*DISK_ERRORS, errno.ENAMETOOLONG):
+            code, error = USAGE_ERROR, _disk_text(fault)
+            print_error(error)
+        elif not as_json:
             raise
-        traceback.print_exc()
-        code, error = (
-            WORK_FAILED,
-            f"{type(fault).__name__}: {fault} (a fault of ours; please report it)",
-        )
+        else:
+            traceback.print_exc()
+            code = WORK_FAILED
+            error = f"{type(fault).__name__}: {fault} (a fault of ours; please report it)"
     if as_json:
         print_json(code, error)
     sys.exit(code)
@@ -119,9 +115,9 @@ def main() -> None:
 
 def _disk_text(error: OSError) -> str:
     """What a disk or a name that is too long refuses, outside the store, with the next step."""
-    where = error.filename or os.environ.get("DAGSTER_HOME") or "this machine"
+    where = str(error.filename or "this machine")
     if error.errno == errno.ENAMETOOLONG:
-        return f"{str(where)[:60]}…: the name is too long for this file system; give a shorter one"
+        return f"{where[:60]}…: the name is too long for this file system; give a shorter one"
     if error.errno in FULL:
         return f"{where}: the disk is full; free space, or name another place with DAGSTER_HOME or POSEFACTORY_STORE"
-    return f"{where}: cannot be written ({error.strerror}); name another place with DAGSTER_HOME or POSEFACTORY_STORE"
+    return f"{where}: not permitted ({error.strerror}); change its rights, or name another place"

@@ -132,7 +132,7 @@ def list_all(as_json: JsonOption = False) -> None:
     sets = open_sets()
     with open_instance() as instance:
         keys = registered_keys(instance)
-        failed = standing_failures(instance, keys)
+        failed = intake.failures_to_tell(sets, standing_failures(instance, keys))
     uploads = intake.uploads_by_key(sets.store)
     pointed = _pointed(sets)
     rows: list[dict[str, Any]] = []
@@ -147,7 +147,7 @@ def list_all(as_json: JsonOption = False) -> None:
                 "frames": source.facts["frame_range"] if source else None,
                 "done": [s.ref.asset for s in sorted(made, key=lambda s: s.created_at)],
                 "failed": failed.get(key),
-                "gone": [part for part in split_key(key) if part and part not in uploads],
+                "gone": [part for part in _parts(key) if part not in uploads],
             }
         )
 
@@ -162,6 +162,14 @@ def list_all(as_json: JsonOption = False) -> None:
         print_table(table, "no characters yet: posefactory characters add FILE.fbx")
 
     show(as_json, rows, print_it)
+
+
+def _parts(key: str) -> list[str]:
+    """The uploads that a key is made from; none of a key that was registered elsewhere and is no character's."""
+    try:
+        return [part for part in split_key(key) if part]
+    except SlugError:
+        return []
 
 
 def _pointed(sets: CommittedSets) -> dict[str, list[str]]:
@@ -189,7 +197,7 @@ def remove(
 
     Their sets stay until `store gc`; earlier datasets keep them.
     """
-    from posefactory_dagster.partitions import CHARACTERS
+    from posefactory_dagster.partitions import CHARACTERS, forget_failures
 
     sets = open_sets()
     with open_instance() as instance:
@@ -199,11 +207,12 @@ def remove(
                 f"{', '.join(unknown)}: not registered; posefactory characters list shows what is"
             )
         for key in registered:
-            parts = [p for p in split_key(key) if p]
+            parts = _parts(key)
             if key not in keys and len(parts) == 2 and set(parts) & set(keys):
                 raise CommandError(f"{key} is made from it; remove that too, or first")
         uploads = intake.uploads_by_key(sets.store)
         pointed = _pointed(sets)
+        forget_failures(instance, keys)
         for key in keys:
             pointers = [layout.current(asset, key) for asset in pointed.get(key, ())]
             files = [u.object_key for u in uploads.get(key, [])]

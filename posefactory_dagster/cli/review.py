@@ -40,6 +40,7 @@ from posefactory_dagster.quality.approval import (
 from posefactory_dagster.quality.records import LEAST_LETTERS, State, Variant, read_variants
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage.sets import CommittedSets
+from posefactory_dagster.storage.store import DamagedObject
 
 #: Of decisions taken together; the rest is counted.
 SPELLED_OUT = 10
@@ -61,8 +62,13 @@ def _standings(sets: CommittedSets, characters: Sequence[str]) -> list[_Standing
         print_error(fault)
     result = []
     for committed in current_sets(sets, characters):
-        locks = locks_of(sets.store, committed.ref.partition)
-        for made in read_variants(committed):
+        try:
+            locks = locks_of(sets.store, committed.ref.partition)
+            variants = read_variants(committed)
+        except (ApprovalError, DamagedObject) as error:  # the others can be looked at
+            print_error(str(error))
+            continue
+        for made in variants:
             lock = locks.get(made.variant)
             v = as_locked(made, lock)
             result.append(_Standing(v, state_of(v, lock, decisions.of(v))))
@@ -318,7 +324,7 @@ def remake(
         with contextlib.closing(open_enhancer(style_of_record(found))) as enhancer:
             price = enhancer.price()
             asks = enhancer.paid and not yes
-            if asks and not typer.confirm(f"it costs ${price:.3f}; go on?"):
+            if asks and not typer.confirm(f"it costs ${price:.3f}; go on?", err=True):
                 raise CommandError("nothing was asked for")
             made = make_again(sets, found, enhancer, purse)
     except (EnhancerError, OverBudget) as error:

@@ -360,7 +360,7 @@ def _spend(yes: bool, as_json: bool) -> None:
     err.print(
         f"one image on a {gpu.id} at ${price:.2f} an hour: about {estimate.seconds:.0f} s, ${estimate.cost:.3f}"
     )
-    if not yes and not typer.confirm("spend it?"):
+    if not yes and not typer.confirm("spend it?", err=True):
         raise CommandError("nothing was started")
     key = "posefactory_doctor"
     sample = next(iter(sorted((ASSETS_DATA / "characters").glob("*.fbx"))))

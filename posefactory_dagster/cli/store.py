@@ -24,7 +24,7 @@ from posefactory_dagster.cli.terminal import (
     show,
 )
 from posefactory_dagster.costs.ledger import read_ledger
-from posefactory_dagster.quality.approval import damaged_locks, read_decisions
+from posefactory_dagster.quality.approval import damaged_locks, read_decisions, unreadable_locks
 from posefactory_dagster.settings import environment
 from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
@@ -113,6 +113,8 @@ def _unreadable(sets: CommittedSets) -> Iterator[Unreadable]:
         yield Unreadable(key, fault)
     for key, fault in damaged_jobs(sets.store):
         yield Unreadable(key, fault)
+    for key in unreadable_locks(sets.store):
+        yield Unreadable(key, "not a lock; without it, its variant is judged again")
     for key in read_decisions(sets.store).errors:
         yield Unreadable(key, "not a file of decisions")
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from posefactory_dagster.characters.intake import failures_to_tell
 from posefactory_dagster.cli.terminal import (
     CommandError,
     dagster_home,
@@ -63,7 +64,7 @@ def view(
         from posefactory_dagster.partitions import standing_failures
 
         with open_instance() as instance:
-            return standing_failures(instance, registered_keys(instance))
+            return failures_to_tell(sets, standing_failures(instance, registered_keys(instance)))
 
     address = view_address(port, home)
     app = create_app(sets, token_of(home), failures)

@@ -15,7 +15,7 @@ from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.settings import environment
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
-from posefactory_dagster.storage.sets import SetRef, identity_of
+from posefactory_dagster.storage.sets import CommittedSets, SetRef, identity_of
 
 ASSET = "gpu_prices"
 
@@ -30,16 +30,18 @@ def gpu_prices(
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Read the catalogue; the same prices and stock are the same set.
 
-    Without a key the catalogue is empty, so that a run of all assets works for those who rent nothing.
+    Without a key, what was read last stays; at first the prices that ship, so that a run of all assets works for everybody.
     """
-    asks = environment().runpod_api_key is not None
+    sets = store.sets()
+    if environment().runpod_api_key is None:
+        return dg.MaterializeResult(
+            value={layout.UNPARTITIONED: _without_key(sets)}, metadata=_shipped()
+        )
     try:
-        catalogue = _catalogue() if asks else []
+        gpus = sorted(_catalogue(), key=lambda g: (g.price.secure, g.id))
     except RunPodError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    gpus = sorted(catalogue, key=lambda g: (g.price.secure, g.id))
     rows = [g.model_dump() for g in gpus]
-    sets = store.sets()
     ref = SetRef(ASSET, layout.UNPARTITIONED, identity_of(ASSET, {"catalogue": rows}, {}))
     committed = sets.find(ref)
     if committed is None:
@@ -49,14 +51,26 @@ def gpu_prices(
             committed = sets.commit(
                 ref, scratch, inputs={"sets": []}, settings={}, facts={"gpu_types": len(rows)}
             )
-    metadata: dict[str, Any] = _shipped()
-    if asks:
-        metadata = {
-            "chart": dg.MetadataValue.md(thumbnail_markdown(committed.path("gpu_prices.png"), 320)),
-            "prices": _table(gpus),
-            "in_stock": sum(g.availability != "NONE" for g in gpus),
-        }
+    metadata: dict[str, Any] = {
+        "chart": dg.MetadataValue.md(thumbnail_markdown(committed.path("gpu_prices.png"), 320)),
+        "prices": _table(gpus),
+        "in_stock": sum(g.availability != "NONE" for g in gpus),
+    }
     return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=metadata)
+
+
+def _without_key(sets: CommittedSets) -> SetRef:
+    """What was read with a key before; else the prices that ship, in the same form."""
+    current = sets.readable(ASSET, layout.UNPARTITIONED)
+    if current is not None:
+        return current.ref
+    prices = price_table().rented["pod"].per_hour
+    rows = [{"id": n, "price": {"secure": p, "community": p}} for n, p in prices.items()]
+    ref = SetRef(ASSET, layout.UNPARTITIONED, identity_of(ASSET, {"shipped": rows}, {}))
+    with sets.scratch() as scratch:
+        (scratch / "gpu_prices.json").write_text(json.dumps(rows, indent=1), "utf-8")
+        facts = {"gpu_types": len(rows)}
+        return sets.commit(ref, scratch, inputs={"sets": []}, settings={}, facts=facts).ref
 
 
 def _catalogue() -> list[GpuType]:

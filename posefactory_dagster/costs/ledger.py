@@ -75,21 +75,41 @@ def _today() -> datetime.date:
 
 
 class Reservation(BaseModel):
-    """What a run in progress may still spend on its day, in US dollars, what it spent already included."""
+    """What a run in progress may still spend on calls on its day, in US dollars, what it spent on them already included.
+
+    ``at``: when it was last said; one that was not said again for ``FORGOTTEN`` is nobody's any more.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     holder: str
     usd: Dollars
+    at: AwareDatetime
+
+
+#: Longer than any call takes. The holder of a reservation may have been killed, or belong to an installation that is gone.
+FORGOTTEN = datetime.timedelta(hours=2)
+#: A reservation is said again so often while money is spent.
+SAID_AGAIN = datetime.timedelta(minutes=10)
+#: Reserved in one step beyond what is needed, so that each call over the estimate does not read the ledger anew.
+STEP = 1.1
+#: Whose entries are of rented machines, which their own limits hold; other entries are of calls, which a purse pays.
+MACHINES = "runpod"
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _reservations(store: Store, day: str) -> list[Reservation]:
     found = []
     for item in list(store.list(layout.reservations(day))):
         try:
-            found.append(Reservation.model_validate_json(store.get_bytes(item.key) or b""))
+            one = Reservation.model_validate_json(store.get_bytes(item.key) or b"")
         except ValidationError:  # nobody's; it holds nothing back
             continue
+        if _now() - one.at < FORGOTTEN:
+            found.append(one)
     return found
 
 
@@ -116,9 +136,9 @@ class Purse:
         self._store = store
         self._max_job, self._max_day = max_job, max_day
         self._holder, self._ended = holder, ended
-        self._day = _today().isoformat()
-        self._reserved = 0.0
-        self._job = self._paid = 0.0
+        self._day = _today()
+        self._reserved = self._job = 0.0
+        self._said = _now()
         self._lock = threading.Lock()
 
     @property
@@ -155,7 +175,8 @@ class Purse:
         enter(self._store, name, entry)
         with self._lock:
             self._job += entry.cost_usd - set_aside
-            self._paid += entry.cost_usd
+            if self._reserved and _now() - self._said > SAID_AGAIN:
+                self._say(self._reserved)
 
     def found(self, name: str, entry: Entry) -> None:
         """Enter what an earlier run paid, or may have, and could not enter any more."""
@@ -163,7 +184,7 @@ class Purse:
 
     def close(self) -> None:
         """Let others have what was reserved and not spent."""
-        self._store.delete([layout.reservation(self._day, self._holder)])
+        self._store.delete([layout.reservation(self._day.isoformat(), self._holder)])
 
     def _reserve(self, more: float) -> None:
         wanted = self._job + more
@@ -172,38 +193,54 @@ class Purse:
                 f"${self._job:.2f} are spent on this job and ${more:.2f} more are estimated, over max_cost_per_job = "
                 f"${self._max_job:.2f}; no call was made for it. Take fewer characters, or raise it in posefactory.toml, [variants]"
             )
+        if (
+            self._day != _today()
+        ):  # midnight has passed: the new day has its own limit, and its own reservations
+            self.close()
+            self._day, self._reserved = _today(), 0.0
         if wanted <= self._reserved:
             return
         # Said first and counted then: of two runs at the same moment at least one sees the other.
-        before, self._reserved = self._reserved, wanted
-        self._say(wanted)
-        others = self._of_others()
+        before, ample = self._reserved, min(max(wanted, STEP * self._reserved), self._max_job)
+        self._say(ample)
+        others, holders = self._of_others()
         if others + wanted > self._max_day:
-            self._reserved = before
             if before:
                 self._say(before)
             else:
                 self.close()
             raise OverBudget(
-                f"${others + self._job:.2f} are spent today (UTC) or reserved by runs in progress, and ${more:.2f} more are estimated, "
-                f"over max_cost_per_day = ${self._max_day:.2f}; no call was made for it. Go on tomorrow, or raise it in "
+                f"${others + self._job:.2f} are spent today (UTC) or reserved by runs in progress{holders}, and ${more:.2f} more are "
+                f"estimated, over max_cost_per_day = ${self._max_day:.2f}; no call was made for it. Go on tomorrow, or raise it in "
                 "posefactory.toml, [variants]"
             )
+        self._reserved = ample
+        if others + ample > self._max_day:
+            self._reserved = wanted
+            self._say(wanted)
 
     def _say(self, usd: float) -> None:
-        data = Reservation(holder=self._holder, usd=usd).model_dump_json().encode()
-        self._store.put_bytes(layout.reservation(self._day, self._holder), data)
+        self._said = _now()
+        one = Reservation(holder=self._holder, usd=usd, at=self._said)
+        key = layout.reservation(self._day.isoformat(), self._holder)
+        self._store.put_bytes(key, one.model_dump_json().encode())
 
-    def _of_others(self) -> float:
-        """What others spent today, or may still: of a run in progress the larger of what it reserved and what it paid.
+    def _of_others(self) -> tuple[float, str]:
+        """What others spent today, or may still, with the names of those that reserved; and what machines cost, this run's too.
 
-        What this run spent by other ways, as on machines that render, counts among it.
+        Of a run in progress the larger counts of what it reserved for calls and what it paid for them.
         """
-        by_run: dict[str, float] = {}
-        for entry in read_ledger(self._store, datetime.date.fromisoformat(self._day))[0]:
-            by_run[entry.run_id] = by_run.get(entry.run_id, 0.0) + entry.cost_usd
-        mine = by_run.pop(self._holder, 0.0)
-        for one in _reservations(self._store, self._day):
+        machines, by_run = 0.0, dict[str, float]()
+        for entry in read_ledger(self._store, self._day)[0]:
+            if entry.provider == MACHINES:
+                machines += entry.cost_usd
+            elif entry.run_id != self._holder:
+                by_run[entry.run_id] = by_run.get(entry.run_id, 0.0) + entry.cost_usd
+        holders = []
+        for one in _reservations(self._store, self._day.isoformat()):
             if one.holder != self._holder and not self._ended(one.holder):
                 by_run[one.holder] = max(by_run.get(one.holder, 0.0), one.usd)
-        return sum(by_run.values()) + max(mine - self._paid, 0.0)
+                holders.append(one.holder)
+        return machines + sum(
+            by_run.values()
+        ), f" ({', '.join(sorted(holders))})" if holders else ""

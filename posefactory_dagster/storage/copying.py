@@ -95,6 +95,8 @@ def copy_store(source: Store, target: Store, replace: bool = False) -> Iterator[
         mine = sets.readable(*pointer) if pointer else None
         if pointer is None or mine is None:
             continue
+        if theirs.find(mine.ref) is None:  # it is damaged here, so it did not go over
+            continue
         held = theirs.readable(*pointer)
         newer = held is not None and held.created_at > mine.created_at
         if held is not None and newer and sets.find(held.ref) is None and not replace:

@@ -496,6 +496,7 @@ class CommittedSets:
             for i in self.store.list(layout.JOBS)
             if layout.parse_job_traffic(i.key) and now - i.modified >= grace_s
         ]
+        stale += [i for i in self.store.list(layout.RESERVED) if now - i.modified >= grace_s]
         freed += sum(i.size for i in stale)
         removed += sorted({"/".join(i.key.split("/")[:3]) for i in stale})
         if not dry_run:

@@ -30,7 +30,7 @@ from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.styles import Style, read_styles
 from posefactory_dagster.variants import variant_sets
 from posefactory_dagster.variants.batch import Batch, Unfinished, plan
-from posefactory_dagster.variants.enhancers.base import Enhancer, EnhancerError
+from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhancer, EnhancerError
 from posefactory_dagster.variants.enhancers.diffusion import pinned_version
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.journal import asked_for
@@ -102,10 +102,13 @@ def enhanced_variants(
         planned = ledger.plan(planner, {"multi_angle_renders": multi_angle_renders}, _metadata)
         for key, ref in planned.items():
             with ledger.failing_alone(key):
-                Shots.of(
-                    multi_angle_renders[key]
-                )  # damaged ones are told before any cost is reckoned
-                todo[key] = (ref, multi_angle_renders[key])
+                try:
+                    Shots.of(
+                        multi_angle_renders[key]
+                    )  # damaged ones are told before any cost is reckoned
+                    todo[key] = (ref, multi_angle_renders[key])
+                except CannotEnhance as error:
+                    ledger.bad(key, str(error))
         if not todo:
             return ledger.close()
 

@@ -19,7 +19,7 @@ from posefactory_dagster.variants.shots import Shots
 TEMPLATE = Path(__file__).with_name("review_page.html")
 #: What stands in the template for the data.
 MARK, SERVED = "/*DATA*/", "/*SERVED*/"
-_DATA = re.compile(r'<script type="application/json" id="data">([^<]*)</script>')
+_DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 SIDE = 512
 #: Worst first, as that is what people are asked to look at.
 ORDER = (
@@ -89,9 +89,14 @@ def served(page: str, states: Mapping[str, str], save: str) -> str:
         page: as it was stored.
         states: by variant.
         save: the address that takes decisions.
+
+    Raises:
+        ValueError: it is no such page.
     """
     found = _DATA.search(page)
-    data = found.group(1) if found else json.dumps({"skeleton": [], "raws": {}, "variants": []})
+    if found is None:
+        raise ValueError("this page holds no variants; materialize `enhanced_variants` anew")
+    data = found.group(1).replace("<", "\\u003c")  # pages of earlier versions escaped less
     more = json.dumps({"states": dict(states), "save": save}).replace("<", "\\u003c")
     return TEMPLATE.read_text("utf-8").replace(MARK, data).replace(SERVED, more)
 

@@ -14,7 +14,7 @@ from posefactory_dagster.quality.gate import Subject
 from posefactory_dagster.quality.records import Source
 from posefactory_dagster.storage.sets import CommittedSet
 from posefactory_dagster.truth import Truth, read_truth
-from posefactory_dagster.variants.enhancers.base import Shot
+from posefactory_dagster.variants.enhancers.base import CannotEnhance, Shot
 
 #: Depth images hold whole millimetres.
 MILLIMETRE = np.float32(0.001)
@@ -31,7 +31,16 @@ class Shots:
 
     @classmethod
     def of(cls, renders: CommittedSet) -> Shots:
-        """The shots of a committed render set."""
+        """The shots of a committed render set.
+
+        Raises:
+            CannotEnhance: the set is of an earlier version.
+        """
+        if not all(any(n.startswith(f"{k}/") for n in renders.files) for k in IMAGE_FOLDERS):
+            raise CannotEnhance(
+                f"{renders.ref.partition}: rendered by an earlier version, without all that variants need; "
+                "materialize `multi_angle_renders` for it first"
+            )
         return cls(renders, read_truth(renders))
 
     @property

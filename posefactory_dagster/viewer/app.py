@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,7 +22,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from posefactory_dagster.guarding import LOCAL_HOSTS, OwnPagesOnly
+from posefactory_dagster.guarding import OwnPagesOnly, own_hosts
 from posefactory_dagster.quality.approval import ApprovalError, parse_decisions
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
@@ -65,7 +66,7 @@ class TokenOnly:
         answer: Response
         if request.method == "GET" and self._is_token(request.query_params.get(TOKEN, "")):
             answer = RedirectResponse(request.url.path, status_code=303)
-            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="lax")
         else:
             text = "Open the address that `posefactory view` printed: it holds the token that lets this browser in."
             answer = _page("message.html", 403, title="Not let in", text=text)
@@ -99,7 +100,7 @@ def create_app(
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(OwnPagesOnly, hosts=frozenset(LOCAL_HOSTS)),
+            Middleware(OwnPagesOnly, hosts=own_hosts()),
             Middleware(TokenOnly, token=token),
         ],
         exception_handlers={
@@ -211,7 +212,10 @@ class _Pages:
         states = {s.variant.variant: s.state for s in reading.standings(self._sets, one.variants)}
         page = one.variants.path(PAGE).read_text("utf-8")
         nonce = secrets.token_urlsafe(16)
-        text = served(page, states, f"/review/{one.key}/decisions")
+        try:
+            text = served(page, states, f"/review/{one.key}/decisions")
+        except ValueError as error:
+            raise HTTPException(404, str(error)) from error
         return HTMLResponse(
             text.replace("<script>", f'<script nonce="{nonce}">'), headers=_headers(nonce)
         )
@@ -232,7 +236,10 @@ class _Pages:
         key = request.path_params["key"]
         if any(d.character != key for d in decisions):
             return JSONResponse({"error": f"decisions of another character than {key}"}, 400)
-        taken, faults, _ = take(self._sets, decisions)
+        try:
+            taken, faults, _ = await run_in_threadpool(take, self._sets, decisions)
+        except (ApprovalError, StoreError) as error:
+            return JSONResponse({"error": str(error)}, 500)
         decided = [{"variant": d.variant, "decision": d.decision} for d in taken]
         return JSONResponse({"decided": decided, "refused": faults})
 
@@ -257,9 +264,13 @@ class _Pages:
         for standing in reading.standings(self._sets, one.variants):
             image = standing.variant.image
             if standing.variant.variant == request.path_params["variant"] and image is not None:
-                paths = self._sets.store.local_paths({image.key: image.sha256})
                 kind = PICTURES.get(image.key.rpartition(".")[2], "image/png")
-                return _picture(paths[image.key].read_bytes(), kind)
+                try:
+                    paths = self._sets.store.local_paths({image.key: image.sha256})
+                except FileNotFoundError:
+                    break
+                # Another run may keep another attempt of it.
+                return _picture(paths[image.key].read_bytes(), kind, "no-store")
         raise HTTPException(404, "There is no such variant.")
 
     def _person(self, request: Request) -> reading.Person:
@@ -276,9 +287,9 @@ def _count(standings: list[reading.Standing]) -> dict[str, int]:
     return counts
 
 
-def _picture(data: bytes, kind: str) -> Response:
-    # What a set holds never changes, and its address names the set.
-    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=3600"}
+def _picture(data: bytes, kind: str, cached: str = "private, max-age=3600") -> Response:
+    """A picture; what a set holds never changes, and its address names the set."""
+    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": cached}
     return Response(data, media_type=kind, headers=headers)
 
 

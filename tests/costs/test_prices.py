@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from posefactory_dagster.costs import prices
+from posefactory_dagster.costs import ledger, prices
 from posefactory_dagster.costs.estimates import OverBudget
 from posefactory_dagster.costs.ledger import Entry, Purse, enter, read_ledger
 from posefactory_dagster.storage.opening import open_store
+from posefactory_dagster.storage.sets import CommittedSets
 from tests.conftest import Factory
 
 
@@ -131,6 +132,46 @@ def test_runs_side_by_side_keep_the_limit_of_a_day_together(tmp_path: Path) -> N
     over.clear()
     first.close()
     Purse(store, max_job=1, max_day=1, holder="run-3").check(0.4)
+
+
+def test_what_machines_cost_counts_beside_what_is_reserved(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    first, second = (Purse(store, max_job=10, max_day=10, holder=h) for h in ("run-1", "run-2"))
+    first.check(5)
+    enter(store, "pod", entry(4, provider="runpod", run_id="run-1"))
+    with pytest.raises(OverBudget, match=r"run-1"):
+        second.check(2)
+    second.check(0.9)
+    with pytest.raises(OverBudget):
+        first.check(5.5)  # its own machines count too
+
+
+def test_what_nobody_holds_any_more_is_free_again(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    dead = Purse(store, max_job=1, max_day=1, holder="remake-dead")
+    dead.check(0.9)
+    mine = Purse(store, max_job=1, max_day=1, holder="run-2")
+    with pytest.raises(OverBudget, match="remake-dead"):
+        mine.check(0.5)
+    (item,) = (i for i in store.list("reserved/") if "dead" in i.key)
+    said = json.loads(store.get_bytes(item.key) or b"")
+    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=3)
+    store.put_bytes(item.key, json.dumps({**said, "at": long_ago.isoformat()}).encode())
+    mine.check(0.5)
+    CommittedSets(store).collect_garbage(-1)
+    assert not list(store.list("reserved/"))
+
+
+def test_calls_over_the_estimate_do_not_read_the_ledger_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purse = Purse(open_store(str(tmp_path)), max_job=1000, max_day=1000, holder="run-1")
+    purse.check(10)
+    reads = []
+    monkeypatch.setattr(ledger, "read_ledger", lambda *a: reads.append(a) or ([], {}))
+    for _ in range(400):
+        purse.set_aside(0.05)
+    assert purse.spent == pytest.approx(20) and 1 <= len(reads) <= 10
 
 
 @pytest.mark.parametrize(
