@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # What Blender and OpenCV load; the GL ones are for EEVEE.
 LIBRARIES := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 libgomp1 libxkbcommon0 libsm6 libxi6 libxrender1 libxxf86vm1 libxfixes3
 
-.PHONY: setup system-packages demo demo-remote test soak dev bench bench-remote bench-variants prove-gate test-diffusers lint test-packages clean
+.PHONY: setup system-packages demo demo-remote test test-fast coverage soak dev bench bench-remote bench-variants prove-gate test-diffusers lint test-packages clean
 
 setup: system-packages $(STAMP)
 
@@ -42,6 +42,14 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The habit of every change: what needs no other process, in under a minute.
+test-fast: setup lint
+	$(BIN)/pytest -n 2 -m 'unit and not soak'
+
+# What of the code the tests run, branches included; child processes and Blender's own scripts count as far as they are imported here.
+coverage: setup test-packages
+	$(BIN)/pytest -n 3 --dist loadgroup -m 'not soak' --cov --cov-report=term:skip-covered
 
 test: setup test-packages lint
 	$(BIN)/pytest -n 3 --dist loadgroup -m 'not soak'

@@ -25,12 +25,29 @@ from tests.servers import S3Server, moto_server, rclone_server
 from tests.warm import WarmCommandLine
 
 COMMAND_LINE = WarmCommandLine()
+#: A test that asks for one of these starts Blender, MediaPipe, a server, a browser or a command; the others are marked as unit tests.
+INTEGRATION_FIXTURES = frozenset(
+    {
+        "factory", "render", "blender_script", "rclone_s3", "moto_s3", "rented", "made", "outcomes", "faces", "rendered",
+        "rendered_once", "gate", "landmarkers", "server", "sensor", "postgres", "small_disk", "in_bucket", "enhancing", "models",
+        "mixamo", "opened", "served", "flaky",
+    }
+)  # fmt: skip
 SAMPLES = ASSETS_DATA / "characters"
 MIXAMO = PROJECT_ROOT.parent / "shared" / "mixamo"
 #: Small and quick: one frame, two views (front and back), 96 pixels.
 SMALL = RenderSettings(
     num_angles=2, frames_per_clip=1, width=96, height=96, samples=1, engine="cycles"
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test as `unit` or `integration`, by what it asks for."""
+    for item in items:
+        heavy = INTEGRATION_FIXTURES & set(getattr(item, "fixturenames", ()))
+        marked = any(item.iter_markers("integration"))
+        if not marked:
+            item.add_marker("integration" if heavy else "unit")
 
 
 @pytest.fixture(scope="session")
