@@ -301,6 +301,14 @@ def kill_when(factory: Factory, ready: Callable[[], bool]) -> None:
     process.wait()
 
 
+def command_line(pid: int) -> str:
+    """A process's command line; empty if it has ended meanwhile."""
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""
+
+
 def check_after_kill(factory: Factory) -> None:
     """No orphan, nothing half-read; a second run completes, and keeps what was committed."""
     deadline = time.monotonic() + 20
@@ -326,7 +334,7 @@ def test_kill_at_each_stage_loses_nothing(factory: Factory, stage: str) -> None:
 
         def ready() -> bool:
             word = "inspect" if stage == "character" else "render"
-            return any(word in " ".join(psutil.Process(p).cmdline()) for p in blenders_of(factory))
+            return any(word in command_line(p) for p in blenders_of(factory))
 
     else:
         before = {"pose_labels": "multi_angle_renders", "pose_dataset": "label_accuracy"}[stage]
