@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from blender_scripts.contract import RenderSettings, SettingsError
+from blender_scripts.contract import RENDER_HELP, RenderSettings, SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 ASSETS_DATA = PROJECT_ROOT / "assets_data"
@@ -93,179 +96,191 @@ def environment() -> Environment:
         ) from error
 
 
-def _switch(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise SettingsError(f"{name} is {value!r}: give true or false")
+#: Values of the type that they are written in, and no others: `true` is no number, "3" is none either.
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+#: TOML gives a list.
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Dollars = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Section = TypeVar("Section")
 
 
-def _fraction(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise SettingsError(f"{name} is {value!r}: give a number from 0 to 1")
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class LabelSettings:
     """What `pose_labels` writes beside its Parquet file; the switches of the original system."""
 
-    save_debug_images: bool = True
-    save_json: bool = False
-    save_numpy: bool = False
-    min_detection_confidence: float = 0.5
+    min_detection_confidence: Fraction = Field(
+        default=0.5, description="MediaPipe's least confidence that somebody is there"
+    )
+    save_debug_images: bool = Field(
+        default=True, description="draw the truth and MediaPipe's landmarks on each image"
+    )
+    save_json: bool = Field(default=False, description="write labels.json too")
+    save_numpy: bool = Field(default=False, description="write labels.npy too, (images, 33, 8)")
 
-    def __post_init__(self) -> None:
-        for name in ("save_debug_images", "save_json", "save_numpy"):
-            _switch(name, getattr(self, name))
-        _fraction("min_detection_confidence", self.min_detection_confidence)
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class GateSettings:
-    """Thresholds of the gate, set from the proof in docs/gate.md. OKS and IoU 0 to 1; joints in torso lengths.
+    """Thresholds of the gate, set from the proof in docs/gate.md."""
 
-    ``judgeable_oks``: a render with less is not judged by the truth but against MediaPipe's own opinion of it.
-    ``max_joint_shift``: how far a limb's joint may go between MediaPipe's opinions of render and image; the other one
-    is for images that are not judged by the truth, where these opinions shake more. ``min_silhouette_iou_alone`` is for
-    images whose render shows MediaPipe nobody. ``enforce`` and ``report`` name styles: what the gate refuses is blocked, or
-    is kept with the verdict beside it. By default it is enforced for enhancers that may move the pose, and reported for those
-    that cannot; for the first, `report` is refused.
-    """
+    judgeable_oks: Fraction = Field(
+        default=0.85,
+        description="a render with less OKS is judged by MediaPipe's own opinion of it, not by the truth",
+    )
+    critical_oks: Fraction = Field(
+        default=0.5, description="less OKS than this is a critical failure"
+    )
+    major_oks: Fraction = Field(default=0.75, description="less OKS than this is a major failure")
+    max_oks_loss: Fraction = Field(
+        default=0.1, description="by how much OKS may fall from the render to its variant"
+    )
+    max_joint_shift: Fraction = Field(
+        default=0.15,
+        description="how far a limb's joint may move between render and variant, torso lengths",
+    )
+    max_joint_shift_unjudged: Fraction = Field(
+        default=0.2, description="the same where the truth does not judge, torso lengths"
+    )
+    min_silhouette_iou: Fraction = Field(
+        default=0.85, description="least overlap of the person's outline with the mask"
+    )
+    min_silhouette_iou_alone: Fraction = Field(
+        default=0.9, description="the same where MediaPipe sees nobody in the render"
+    )
+    max_silhouette_loss: Fraction = Field(
+        default=0.1, description="by how much that overlap may fall from the render to its variant"
+    )
+    minor_joint_error: Fraction = Field(
+        default=0.2, description="a joint further from the truth than this is noted, torso lengths"
+    )
+    enforce: Names = Field(
+        default=(),
+        description="styles that cannot move the pose, of which what the gate refuses is blocked all the same",
+    )
+    report: Names = Field(
+        default=(),
+        description="styles of which the gate only tells: the default for `relight`, refused for others",
+    )
 
-    judgeable_oks: float = 0.85
-    critical_oks: float = 0.5
-    major_oks: float = 0.75
-    max_oks_loss: float = 0.1
-    max_joint_shift: float = 0.15
-    max_joint_shift_unjudged: float = 0.2
-    min_silhouette_iou: float = 0.85
-    min_silhouette_iou_alone: float = 0.9
-    max_silhouette_loss: float = 0.1
-    minor_joint_error: float = 0.2
-    enforce: tuple[str, ...] = ()
-    report: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name not in ("enforce", "report"):
-                _fraction(field.name, value)
-                continue
-            object.__setattr__(self, field.name, tuple(value))  # TOML gives a list
-            if isinstance(value, str) or not all(isinstance(s, str) and s for s in value):
-                raise SettingsError(f"{field.name} is a list of names of styles")
+    @model_validator(mode="after")
+    def _choose_one(self) -> GateSettings:
         if both := sorted(set(self.enforce) & set(self.report)):
-            raise SettingsError(f"{both[0]} is in enforce and in report: choose one")
+            raise ValueError(f"{both[0]} is in enforce and in report: choose one")
+        return self
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class DatasetSettings:
-    """How characters are split, and what enters; fractions add up to 1 with the train split as the rest.
+    """How characters are split, and what enters a dataset."""
 
-    ``negatives``: pictures that the person has left stay, without an annotation; else they are left out.
-    ``proportion_landmarks``: landmarks placed by proportion are labels like the others; else they are v = 0.
-    """
+    val_fraction: Fraction = Field(default=0.15, description="share of the val split")
+    test_fraction: Fraction = Field(
+        default=0.15, description="share of the test split; the rest is train"
+    )
+    split_seed: int = Field(default=0, description="of the draw")
+    negatives: bool = Field(
+        default=False, description="pictures that the person has left stay, without an annotation"
+    )
+    proportion_landmarks: bool = Field(
+        default=False,
+        description="landmarks placed by proportion are labels like the others; else they are v = 0",
+    )
 
-    val_fraction: float = 0.15
-    test_fraction: float = 0.15
-    split_seed: int = 0
-    negatives: bool = False
-    proportion_landmarks: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("negatives", "proportion_landmarks"):
-            _switch(name, getattr(self, name))
-        _fraction("val_fraction", self.val_fraction)
-        _fraction("test_fraction", self.test_fraction)
-        if not isinstance(self.split_seed, int) or isinstance(self.split_seed, bool):
-            raise SettingsError(f"split_seed is {self.split_seed!r}: give a whole number")
+    @model_validator(mode="after")
+    def _fits(self) -> DatasetSettings:
         if self.val_fraction + self.test_fraction > 1:
-            raise SettingsError("val_fraction and test_fraction together are at most 1")
+            raise ValueError("val_fraction and test_fraction together are at most 1")
+        return self
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class VariantSettings:
-    """Which variants are made, and what they may cost in US dollars.
+    """Which variants are made, and what they may cost."""
 
-    ``styles``: names of files in assets_data/styles; empty makes none. ``skip_unjudgeable``: paid enhancers leave out
-    renders that the gate could not judge by. ``retry_interrupted``: ask once more for an image whose answer
-    was lost and which may have been charged.
-    """
-
-    styles: tuple[str, ...] = ("places",)
-    max_attempts: int = 5
-    skip_unjudgeable: bool = True
-    retry_interrupted: bool = False
-    max_cost_per_job: float = 100.0
-    warn_cost: float = 50.0
-    max_cost_per_day: float = 100.0
-    max_images_per_batch: int = 1000
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "styles", tuple(self.styles))  # TOML gives a list
-        if not all(isinstance(s, str) and s for s in self.styles):
-            raise SettingsError("styles is a list of names of files in assets_data/styles")
-        for name in ("skip_unjudgeable", "retry_interrupted"):
-            _switch(name, getattr(self, name))
-        for name in ("max_attempts", "max_images_per_batch"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
-                raise SettingsError(f"{name} is {value!r}: give a whole number above zero")
-        for name in ("max_cost_per_job", "warn_cost", "max_cost_per_day"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise SettingsError(f"{name} is {value!r}: give US dollars, zero or more")
+    styles: Names = Field(
+        default=("places",),
+        description="names of files in assets_data/styles, without .yaml; [] makes none",
+    )
+    max_attempts: int = Field(
+        default=5,
+        ge=1,
+        le=1_000_000,
+        description="a lost pose is corrected and tried again, so often at most",
+    )
+    skip_unjudgeable: bool = Field(
+        default=True, description="nothing is paid for renders that the gate could not judge by"
+    )
+    retry_interrupted: bool = Field(
+        default=False, description="ask (and pay) once more where an answer was lost"
+    )
+    max_cost_per_job: Dollars = Field(
+        default=100.0, description="US dollars by estimate; above it nothing starts"
+    )
+    warn_cost: Dollars = Field(default=50.0, description="US dollars; above it there is a warning")
+    max_cost_per_day: Dollars = Field(
+        default=100.0, description="US dollars of a day in UTC, by the ledger"
+    )
+    max_images_per_batch: int = Field(
+        default=1000, ge=1, le=1_000_000, description="paid images of one run"
+    )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class PodSettings:
-    """Rented machines: which, for how much, and how long to wait. Seconds and US dollars.
+    """Rented machines: which, for how much, and how long to wait."""
 
-    ``gpu_types``: acceptable ones by RunPod's ids, in no order, as the cheapest in stock comes first;
-    empty means any NVIDIA one. ``seconds_per_image`` and ``startup_s`` are what estimates are made of.
-    ``serverless_job_s`` is what one job of an endpoint may take (RunPod's own default limit is 600 s);
-    ``serverless_jobs_at_once`` how many wait or run at a time, more than the endpoint has workers;
-    ``serverless_price_per_hour`` what an hour of a worker costs; None: RunPod is asked.
-    ``enhancer_memory_gb`` and ``enhancer_disk_gb`` are what a pod needs that makes variants, ``enhancer_answer_s`` is how
-    long an image may take, models that are fetched and others before it included, and ``enhancer_idle_s`` how
-    long such a pod waits for something to do before it ends itself.
-    """
-
-    gpu_types: tuple[str, ...] = ()
-    cloud: Literal["SECURE", "COMMUNITY"] = "SECURE"
-    max_price_per_hour: float = 0.8
-    max_cost_per_job: float = 5.0
-    seconds_per_image: float = 1.0
-    startup_s: float = 180.0
-    disk_gb: int = 20
-    max_pods_per_job: int = 2
-    serverless_job_s: float = 480.0
-    serverless_jobs_at_once: int = 10
-    serverless_price_per_hour: float | None = None
-    enhancer_memory_gb: int = 24
-    enhancer_disk_gb: int = 60
-    enhancer_answer_s: float = 1200.0
-    enhancer_idle_s: float = 600.0
-    poll_interval_s: float = 30.0
-    provision_timeout_s: float = 600.0
-    first_message_timeout_s: float = 600.0
-    silence_timeout_s: float = 300.0
-    job_timeout_s: float = 3600.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "gpu_types", tuple(self.gpu_types))  # TOML gives a list
-        if not all(isinstance(g, str) and g for g in self.gpu_types):
-            raise SettingsError(
-                "gpu_types is a list of GPU ids; posefactory pods prices shows them"
-            )
-        if self.cloud not in ("SECURE", "COMMUNITY"):
-            raise SettingsError(f"cloud is {self.cloud!r}: choose SECURE or COMMUNITY")
-        for field in dataclasses.fields(self)[2:]:
-            value = getattr(self, field.name)
-            if value is None and field.default is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise SettingsError(f"{field.name} is {value!r}: give a number above zero")
-            if field.type == "int" and not isinstance(value, int):
-                raise SettingsError(f"{field.name} is {value!r}: give a whole number")
+    gpu_types: Names = Field(
+        default=(),
+        description="ids of RunPod's catalogue, in no order, as the cheapest in stock comes first; [] means any NVIDIA one",
+    )
+    cloud: Literal["SECURE", "COMMUNITY"] = Field(
+        default="SECURE", description="RunPod's kind of cloud"
+    )
+    max_price_per_hour: float = Field(
+        default=0.8, gt=0, description="US dollars; dearer machines are not taken"
+    )
+    max_cost_per_job: float = Field(
+        default=5.0, gt=0, description="US dollars by estimate; above it nothing starts"
+    )
+    seconds_per_image: Seconds = Field(
+        default=1.0, description="what estimates are made of: measure yours, s"
+    )
+    startup_s: Seconds = Field(
+        default=180.0, description="until a machine begins, for estimates, s"
+    )
+    disk_gb: int = Field(default=20, gt=0, description="of a pod that renders, GB")
+    max_pods_per_job: int = Field(default=2, gt=0, description="one after the other")
+    serverless_job_s: Seconds = Field(
+        default=480.0, description="of one job of an endpoint (RunPod's own limit is 600 s), s"
+    )
+    serverless_jobs_at_once: int = Field(
+        default=10, gt=0, description="jobs that wait or run, more than the endpoint has workers"
+    )
+    serverless_price_per_hour: float | None = Field(
+        default=None,
+        gt=0,
+        description="of a worker, US dollars; RunPod is asked where nothing is said",
+    )
+    enhancer_memory_gb: int = Field(
+        default=24, gt=0, description="GPU memory of a pod that makes variants, GB"
+    )
+    enhancer_disk_gb: int = Field(
+        default=60, gt=0, description="disk of a pod that makes variants, for its models, GB"
+    )
+    enhancer_answer_s: Seconds = Field(
+        default=1200.0,
+        description="an image may take so long once the pod was heard of, with models that are fetched before it, s",
+    )
+    enhancer_idle_s: Seconds = Field(
+        default=600.0,
+        description="such a pod ends itself when nothing is asked of it for so long, s",
+    )
+    poll_interval_s: Seconds = Field(default=30.0, description="how often RunPod is asked, s")
+    provision_timeout_s: Seconds = Field(default=600.0, description="for a machine to be there, s")
+    first_message_timeout_s: Seconds = Field(default=600.0, description="for its first word, s")
+    silence_timeout_s: Seconds = Field(default=300.0, description="between its words, s")
+    job_timeout_s: Seconds = Field(default=3600.0, description="for a whole job, s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,12 +291,97 @@ class ProjectSettings:
     """
 
     render: RenderSettings = RenderSettings()
+    takes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     labels: LabelSettings = LabelSettings()
     variants: VariantSettings = VariantSettings()
     gate: GateSettings = GateSettings()
     dataset: DatasetSettings = DatasetSettings()
     pods: PodSettings = PodSettings()
-    takes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+#: The sections whose fields say by themselves what they allow.
+SECTIONS: dict[str, Any] = {
+    "labels": LabelSettings,
+    "variants": VariantSettings,
+    "gate": GateSettings,
+    "dataset": DatasetSettings,
+    "pods": PodSettings,
+}
+
+
+def fields_of(section: Any) -> dict[str, FieldInfo]:
+    """The fields of a section of ``SECTIONS``, with their descriptions and limits."""
+    found: dict[str, FieldInfo] = section.__pydantic_fields__
+    return found
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a setting may be, in words."""
+    kind, limits = field.annotation, {type(m).__name__: m for m in field.metadata}
+    if kind is bool:
+        return "true or false"
+    if kind is str or "tuple" in str(kind):
+        return "a list of names"
+    if choices := [c for c in get_args(kind) if isinstance(c, str)]:
+        return " or ".join(choices)
+    number = "a whole number" if kind is int else "a number"
+    low = getattr(limits.get("Ge"), "ge", None)
+    high = getattr(limits.get("Le"), "le", None)
+    if low is not None and high is not None:
+        return (
+            f"{number} from {low:g} to {high:,g}"
+            if high < 1000
+            else f"{number} from {low:g} to {high:,.0f}"
+        )
+    if low is not None:
+        return f"{number}, {low:g} or more"
+    return f"{number} above zero" if "Gt" in limits else number
+
+
+def launchpad_fields(section: Any, names: Iterable[str] = ()) -> dict[str, Any]:
+    """Fields for a form in which settings may be overridden: each optional, with its meaning, limits and default.
+
+    Args:
+        names: of the settings that a run may override; all without.
+
+    Returns:
+        Arguments for ``pydantic.create_model``.
+    """
+    fields = {}
+    for name, info in fields_of(section).items():
+        if names and name not in names:
+            continue
+        kind: Any = list[str] if "tuple" in str(info.annotation) else info.annotation
+        words = f"{str(info.description)[:1].upper()}{str(info.description)[1:]}: {allowed(info)}. Default: {info.default!r}."
+        fields[name] = (kind | None, Field(default=None, description=words))
+    return fields
+
+
+def changed(section: Section, **overrides: Any) -> Section:
+    """A section with other values.
+
+    Raises:
+        SettingsError: a value does not fit; the text names it and says what is allowed.
+    """
+    values = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)}  # type: ignore[arg-type]
+    return made(type(section), {**values, **overrides})
+
+
+def made(section: type[Section], values: Mapping[str, Any]) -> Section:
+    """A section from plain values.
+
+    Raises:
+        SettingsError: a value does not fit; the text names it and says what is allowed.
+    """
+    try:
+        return section(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        if name not in fields_of(section):
+            raise SettingsError(str(first["msg"]).removeprefix("Value error, ")) from error
+        words = allowed(fields_of(section)[name])
+        raise SettingsError(f"{name} is {values[name]!r}: give {words}") from error
 
 
 def _takes(path: Path, content: object) -> Mapping[str, str]:
@@ -296,25 +396,25 @@ def _read(path: Path, modified_ns: int) -> ProjectSettings:
         document: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path.name}: not TOML: {error}") from error
-    classes: dict[str, Any] = {
-        f.name: type(f.default) for f in dataclasses.fields(ProjectSettings) if f.name != "takes"
-    }
     values: dict[str, Any] = {}
-    if "takes" in document:
-        values["takes"] = _takes(path, document.pop("takes"))
     for section, content in document.items():
-        if section not in classes or not isinstance(content, dict):
+        if section == "takes":
+            values["takes"] = _takes(path, content)
+            continue
+        if section not in ("render", *SECTIONS) or not isinstance(content, dict):
+            names = ", ".join(f.name for f in dataclasses.fields(ProjectSettings))
             raise SettingsError(
-                f"{path.name}: unknown section [{section}]: the sections are {', '.join([*classes, 'takes'])}"
+                f"{path.name}: unknown section [{section}]: the sections are {names}"
             )
-        known = [f.name for f in dataclasses.fields(classes[section])]
+        kind = RenderSettings if section == "render" else SECTIONS[section]
+        known = [f.name for f in dataclasses.fields(kind)]
         if unknown := sorted(set(content) - set(known)):
             raise SettingsError(
                 f"{path.name}: unknown setting {', '.join(unknown)} in [{section}]: "
                 f"the settings are {', '.join(known)}"
             )
         try:
-            values[section] = classes[section](**content)
+            values[section] = kind(**content) if section == "render" else made(kind, content)
         except SettingsError as error:
             raise SettingsError(f"{path.name}: [{section}] {error}") from error
     return ProjectSettings(**values)
@@ -332,3 +432,32 @@ def project_settings() -> ProjectSettings:
             raise SettingsError(f"POSEFACTORY_SETTINGS={path}: no such file")
         return ProjectSettings()
     return _read(path, path.stat().st_mtime_ns)
+
+
+def example_file() -> str:
+    """A `posefactory.toml` that says every default, with what each setting means and allows; the README shows it."""
+    return "\n".join(_example_lines()) + "\n"
+
+
+def _example_lines() -> Iterator[str]:
+    yield "[render]"
+    for field in dataclasses.fields(RenderSettings):
+        yield _example_line(field.name, field.default, RENDER_HELP[field.name].rstrip("."))
+    yield "\n[takes]  # which animation of a file plays, by the key of a skin or a motion"
+    yield '#hero = "Walk"'
+    for name, section in SECTIONS.items():
+        words = (section.__doc__ or "").splitlines()[0].rstrip(".")
+        yield f"\n[{name}]  # {words[:1].lower()}{words[1:]}"
+        for key, info in fields_of(section).items():
+            yield _example_line(key, info.default, f"{info.description}: {allowed(info)}")
+
+
+def _example_line(name: str, value: object, words: str) -> str:
+    if value is None:
+        return f"#{name} =  # {words}"
+    shown = json.dumps(list(value) if isinstance(value, tuple) else value)
+    return f"{name} = {shown}  # {words}"
+
+
+if __name__ == "__main__":
+    print(example_file(), end="")

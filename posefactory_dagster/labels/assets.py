@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import create_model
 
 from blender_scripts.contract import LANDMARKS, SettingsError
 from posefactory_dagster import progress
@@ -17,7 +17,7 @@ from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_l
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.plans import Inputs, NotPlanned, required
 from posefactory_dagster.quality import accuracy, landmarker, model
-from posefactory_dagster.settings import LabelSettings, project_settings
+from posefactory_dagster.settings import LabelSettings, changed, launchpad_fields, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import (
     CommittedSet,
@@ -78,22 +78,12 @@ class AccuracyPlanner:
         return SetRef(ACCURACY, key, accuracy_identity(labels))
 
 
-class LabelConfig(dg.Config):
-    """What to label differently from posefactory.toml in this run."""
-
-    save_debug_images: bool | None = Field(
-        default=None,
-        description="Draw truth and MediaPipe's landmarks on each image. true or false.",
-    )
-    save_json: bool | None = Field(
-        default=None, description="Write labels.json beside the Parquet file. true or false."
-    )
-    save_numpy: bool | None = Field(
-        default=None, description="Write labels.npy, (images, 33, 8), beside it. true or false."
-    )
-    min_detection_confidence: float | None = Field(
-        default=None, description="MediaPipe's least confidence that somebody is there, 0 to 1."
-    )
+LabelConfig = create_model(  # type: ignore[call-overload]
+    "LabelConfig",
+    __base__=dg.Config,
+    __doc__="What to label differently from posefactory.toml in this run.",
+    **launchpad_fields(LabelSettings),
+)
 
 
 @dg.asset(
@@ -105,15 +95,15 @@ class LabelConfig(dg.Config):
 )
 def pose_labels(
     context: dg.AssetExecutionContext,
-    config: LabelConfig,
+    config: LabelConfig,  # type: ignore[valid-type]
     multi_angle_renders: dict[str, CommittedSet],
     store: StoreResource,
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Label what is not labelled yet."""
-    overrides = {k: v for k, v in config.model_dump().items() if v is not None}
+    overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     sets = store.sets()
     try:
-        settings = dataclasses.replace(project_settings().labels, **overrides)
+        settings = changed(project_settings().labels, **overrides)
         task = model.model_path()
     except (SettingsError, model.ModelError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error

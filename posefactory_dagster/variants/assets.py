@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import create_model
 
 from blender_scripts.contract import SettingsError
 from posefactory_dagster import progress
@@ -22,7 +22,9 @@ from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.settings import (
     GateSettings,
     VariantSettings,
+    changed,
     environment,
+    launchpad_fields,
     project_settings,
 )
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -40,23 +42,14 @@ from posefactory_dagster.variants.shots import Shots
 ESTIMATE_TAG = "posefactory/variants_estimate_usd"
 
 
-class VariantConfig(dg.Config):
-    """What to make differently from posefactory.toml in this run."""
-
-    styles: list[str] | None = Field(
-        default=None, description="Names of files in assets_data/styles, without .yaml."
-    )
-    max_attempts: int | None = Field(
-        default=None, description="How often an image is made at most, from 1."
-    )
-    skip_unjudgeable: bool | None = Field(
-        default=None,
-        description="Whether paid styles leave out renders that the gate could not judge by. true or false.",
-    )
-    retry_interrupted: bool | None = Field(
-        default=None,
-        description="Whether images are asked for again whose answer was lost and may have been charged. true or false.",
-    )
+VariantConfig = create_model(  # type: ignore[call-overload]
+    "VariantConfig",
+    __base__=dg.Config,
+    __doc__="What to make differently from posefactory.toml in this run.",
+    **launchpad_fields(
+        VariantSettings, ("styles", "max_attempts", "skip_unjudgeable", "retry_interrupted")
+    ),
+)
 
 
 @dg.asset(
@@ -69,16 +62,16 @@ class VariantConfig(dg.Config):
 )
 def enhanced_variants(
     context: dg.AssetExecutionContext,
-    config: VariantConfig,
+    config: VariantConfig,  # type: ignore[valid-type]
     multi_angle_renders: dict[str, CommittedSet],
     store: StoreResource,
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Make what is not made yet, and judge it."""
-    overrides = {k: v for k, v in config.model_dump().items() if v is not None}
+    overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     sets = store.sets()
     with contextlib.ExitStack() as stack:
         try:
-            settings = dataclasses.replace(project_settings().variants, **overrides)
+            settings = changed(project_settings().variants, **overrides)
             gate_settings = project_settings().gate
             styles = read_styles(settings.styles)
             task = model.model_path()

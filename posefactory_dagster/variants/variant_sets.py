@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def identity(
             "gate_version": GATE_VERSION,
             "styles": [{**s.content, "name": s.name, "count": s.count} for s in styles],
             "enhancers": {name: dict(e) for name, e in enhancers.items()},
-            "gate": gate_values.__dict__,
+            "gate": dataclasses.asdict(gate_values),
             **settings_identity(settings),
         },
     )

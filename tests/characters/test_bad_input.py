@@ -350,7 +350,7 @@ def test_a_removed_character_is_forgotten(factory: Factory) -> None:
         ("[dataset]\nval_fraction = 'a'\n", "[dataset] val_fraction is 'a'"),
         ("[labels]\nmin_detection_confidence = 7\n", "min_detection_confidence is 7"),
         ("[pods]\nmax_cost_per_job = 0\n", "[pods] max_cost_per_job is 0"),
-        ("[pods]\ncloud = 'MINE'\n", "choose SECURE or COMMUNITY"),
+        ("[pods]\ncloud = 'MINE'\n", "cloud is 'MINE': give SECURE or COMMUNITY"),
         ("[rendr]\n", "unknown section [rendr]"),
         ("nonsense", "not TOML"),
     ],
