@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # What Blender and OpenCV load; the GL ones are for EEVEE.
 LIBRARIES := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 libgomp1 libxkbcommon0 libsm6 libxi6 libxrender1 libxxf86vm1 libxfixes3
 
-.PHONY: setup system-packages demo demo-remote test test-fast coverage soak dev bench bench-remote bench-variants prove-gate test-diffusers lint test-packages clean
+.PHONY: setup system-packages demo demo-remote docs test test-fast coverage soak dev bench bench-remote bench-variants prove-gate test-diffusers lint test-packages clean
 
 setup: system-packages $(STAMP)
 
@@ -36,6 +36,12 @@ demo-remote: setup
 
 dev: setup
 	@$(BIN)/posefactory dev
+
+# The site in build/site, links checked.
+docs: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 lint: setup
 	$(BIN)/ruff check .

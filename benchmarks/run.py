@@ -1,4 +1,4 @@
-"""The figures in the README: cold start to dataset, the cost of one more image, stages and memory.
+"""The figures in docs/speed.md: cold start to dataset, the cost of one more image, stages and memory.
 
     make bench
 

@@ -435,7 +435,7 @@ def project_settings() -> ProjectSettings:
 
 
 def example_file() -> str:
-    """A `posefactory.toml` that says every default, with what each setting means and allows; the README shows it."""
+    """A `posefactory.toml` that says every default, with what each setting means and allows; `docs/settings.md` shows it."""
     return "\n".join(_example_lines()) + "\n"
 
 

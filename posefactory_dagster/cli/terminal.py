@@ -101,7 +101,7 @@ def show(as_json: bool, document: Any, print_it: Callable[[], None]) -> None:
 
 
 def print_json(code: int, error: str | None) -> None:
-    """The one JSON object that a verb prints under --json; the README explains it."""
+    """The one JSON object that a verb prints under --json; `docs/commands.md` explains it."""
     document = {
         "ok": code == 0,
         "exit_code": code,
