@@ -20,6 +20,7 @@ from posefactory_dagster.blender.runpod.pipes import HIDDEN_TAG, PODS_UNTIL, ins
 from posefactory_dagster.blender.runpod.service import end_kept_pod
 from posefactory_dagster.characters import intake
 from posefactory_dagster.characters.assets import character
+from posefactory_dagster.characters.documents import known_facts
 from posefactory_dagster.datasets.assets import pose_dataset
 from posefactory_dagster.labels.assets import (
     AccuracyPlanner,
@@ -92,8 +93,8 @@ def range_tags(group: Sequence[str]) -> dict[str, str]:
 def is_motion(sets: CommittedSets, key: str) -> bool:
     """Whether a key is a motion of the library, by inspection or else by a look at its bytes."""
     committed = sets.readable(intake.ASSET, key)
-    if committed is not None:
-        return committed.facts["kind"] == "motion"
+    if (facts := known_facts(committed)) is not None:
+        return facts.is_motion
     if "__" in key:
         return False
     uploads = intake.uploads_by_key(sets.store).get(key, [])

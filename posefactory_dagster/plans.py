@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
+from posefactory_dagster.storage.store import DamagedObject
 
 #: Committed sets of one key, by the name of the asset that made them.
 Inputs = Mapping[str, CommittedSet]
@@ -64,7 +65,7 @@ def _fresh(sets: CommittedSets, key: str, planners: Sequence[Planner]) -> bool:
     for planner in planners:
         try:
             planned = planner(key, current)
-        except NotPlanned:
+        except (NotPlanned, DamagedObject):
             return False
         if planned is None:
             return True

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from posefactory_dagster.characters.documents import facts_of
 from posefactory_dagster.quality.approval import as_locked, read_decisions, read_lock, state_of
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.quality.records import LEAST_LETTERS, RECORDS, Variant, read_variants
@@ -179,7 +180,7 @@ def _render_links(sets: CommittedSets, ref: SetRef, file: str) -> list[dict[str,
             {
                 "link": "character",
                 "set": list(source),
-                "height_m": character.facts.get("height_m"),
+                "height_m": facts_of(character).height_m,
                 "made": character.created_at,
             }
         )

@@ -98,6 +98,20 @@ def test_pointers_and_manifests_that_cannot_be_read_stop_no_run(made: Factory) -
     repair(made)
 
 
+def test_malformed_facts_stop_nobody_else_and_are_found(made: Factory) -> None:
+    source = current(made, "character")
+    manifest = Path(source.address()).parent / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["facts"]["frame_range"] = "all of them"
+    manifest.write_text(json.dumps(document))
+    rows = {r["key"]: r for r in json.loads(made.cli("characters", "list", "--json"))}
+    assert rows["ada_walk"]["kind"] == "not inspected" and rows["bruno_squat"]["kind"] == "skin"
+    report = run(made, expect=1)
+    assert list(report["failed"]) == ["ada_walk"] and report["done"] == ["bruno_squat"]
+    assert "its facts are malformed (frame_range" in report["failed"]["ada_walk"]
+    repair(made)
+
+
 def test_names_that_are_none_of_ours_are_told_and_moved_out_of_the_way(made: Factory) -> None:
     strange = [
         "current/character/a b.json",

@@ -18,6 +18,13 @@ from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 SETTINGS = RenderSettings(num_angles=2).resolved(False)
 
 
+#: What inspection says of a file, as far as others need it.
+FACTS = {
+    "kind": "skin", "meshes": 1, "vertices": 8, "bones": 22, "rig_prefix": "", "textures_found": [], "textures_missing": [],
+    "warnings": [], "frame_range": [1, 10], "fps": 30.0, "has_motion": True, "scale_found": 1.0,
+}  # fmt: skip
+
+
 class Upload:
     """Plans `character` from a text that a test sets, in a file's place."""
 
@@ -53,7 +60,7 @@ def make_all(sets: CommittedSets, planners: list[Planner], kind: str = "skin") -
         ref = planner("ada", made)
         if ref is None:
             return
-        made[planner.asset] = commit(sets, ref, *made.values(), kind=kind)
+        made[planner.asset] = commit(sets, ref, *made.values(), **{**FACTS, "kind": kind})
 
 
 def test_what_is_made_as_planned_is_fresh_until_an_input_or_a_setting_changes(
@@ -95,7 +102,7 @@ def test_a_missing_input_names_the_key_and_the_next_step(sets: CommittedSets) ->
         NotPlanned, match="ada: not rendered yet; materialize `multi_angle_renders`"
     ):
         required("ada", {}, "multi_angle_renders", "rendered")
-    source = commit(sets, SetRef("character", "ada", "x"), kind="skin")
+    source = commit(sets, SetRef("character", "ada", "x"), **FACTS)
     old = commit(sets, SetRef("multi_angle_renders", "ada", "old"), source)
     new = commit(sets, SetRef("multi_angle_renders", "ada", "new"), source)
     labels = commit(sets, SetRef("pose_labels", "ada", "x"), old)

@@ -86,7 +86,9 @@ def test_every_setting_says_what_it_means_and_what_it_allows() -> None:
 def test_the_docs_show_the_settings_as_they_are() -> None:
     text = (PROJECT_ROOT / "docs" / "settings.md").read_text("utf-8")
     (shown,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    assert shown == example_file(), "put into docs/settings.md what python -m posefactory_dagster.settings prints"
+    assert shown == example_file(), (
+        "put into docs/settings.md what python -m posefactory_dagster.settings prints"
+    )
 
 
 def test_the_example_is_a_settings_file_of_all_defaults(

@@ -14,10 +14,15 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class Work:
-    """One character to render: the set to make, and the committed character it is made from."""
+    """One character to render: the set to make, and the committed character it is made from.
+
+    ``frame_range``: first and last frame of its animation; ``moves``: whether its pose changes over them.
+    """
 
     ref: SetRef
     source: CommittedSet
+    frame_range: tuple[int, int]
+    moves: bool
 
     def key(self, attempt: str, name: str) -> str:
         """The object key of a file of the set."""
@@ -51,6 +56,4 @@ class Work:
 
     def frames(self, settings: RenderSettings) -> list[int]:
         """The frames that are rendered."""
-        facts = self.source.facts
-        start, end = facts["frame_range"]
-        return sample_frames((start, end), facts["has_motion"], settings.frames_per_clip)
+        return sample_frames(self.frame_range, self.moves, settings.frames_per_clip)

@@ -12,6 +12,7 @@ from posefactory_dagster import pictures
 from posefactory_dagster.blender.job import new_job
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.characters import intake
+from posefactory_dagster.characters.documents import THUMBNAIL, facts_of
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
@@ -100,7 +101,7 @@ def _commit(
     facts = json.loads((folder / "facts.json").read_text("utf-8"))
     skeleton = folder / "skeleton.npz"
     if skeleton.exists():
-        pictures.draw_motion_strip(skeleton, folder / "thumbnail.png")
+        pictures.draw_motion_strip(skeleton, folder / THUMBNAIL)
     return sets.commit(
         SetRef(intake.ASSET, planned.key, planned.identity),
         folder,
@@ -111,25 +112,24 @@ def _commit(
 
 
 def _metadata(committed: CommittedSet) -> dict[str, object]:
-    facts = committed.facts
+    facts = facts_of(committed)
+    start, end = facts.frame_range
     shown = {
         "viewer": viewer_link(committed.ref.partition),
-        "kind": facts["kind"],
-        "preview": dg.MetadataValue.md(
-            pictures.thumbnail_markdown(committed.path("thumbnail.png"))
-        ),
-        "height_m": facts.get("height_m"),
-        "meshes": facts["meshes"],
-        "vertices": facts["vertices"],
-        "bones": facts["bones"],
-        "rig_prefix": facts["rig_prefix"] or "(none)",
-        "scale_found": facts["scale_found"],
-        "facing": str(facts.get("facing", "")),
-        "frames": f"{facts['frame_range'][0]} to {facts['frame_range'][1]} at {facts['fps']:g} fps",
-        "has_motion": facts["has_motion"],
-        "textures_found": len(facts["textures_found"]),
-        "textures_missing": ", ".join(facts["textures_missing"]) or "none",
-        "warnings": "\n".join(facts["warnings"]) or "none",
+        "kind": facts.kind,
+        "preview": dg.MetadataValue.md(pictures.thumbnail_markdown(committed.path(THUMBNAIL))),
+        "height_m": facts.height_m,
+        "meshes": facts.meshes,
+        "vertices": facts.vertices,
+        "bones": facts.bones,
+        "rig_prefix": facts.rig_prefix or "(none)",
+        "scale_found": facts.scale_found,
+        "facing": str(list(facts.facing or ())),
+        "frames": f"{start} to {end} at {facts.fps:g} fps",
+        "has_motion": facts.has_motion,
+        "textures_found": len(facts.textures_found),
+        "textures_missing": ", ".join(facts.textures_missing) or "none",
+        "warnings": "\n".join(facts.warnings) or "none",
         "size_mb": round(committed.inputs["skin"]["size"] / 1e6, 3),
         "sha256": committed.inputs["skin"]["sha256"],
         "identity": committed.ref.identity,

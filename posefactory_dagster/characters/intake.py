@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from posefactory_dagster.characters.documents import ASSET, known_facts
 from posefactory_dagster.plans import Inputs, NotPlanned
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.slugs import SlugError, character_slug, split_key
@@ -15,7 +16,6 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSets, SetRef, file_sha256, identity_of
 from posefactory_dagster.storage.store import Store
 
-ASSET = "character"
 #: Raised when inspection means something else, so that all characters are inspected again.
 INSPECTION_VERSION = 3
 BINARY_MAGIC = b"Kaydara FBX Binary  \x00"
@@ -90,8 +90,8 @@ def failures_to_tell(
     told: dict[str, str] = {}
     for asset, reasons in standing.items():
         for key, why in reasons.items():
-            source = sets.readable(ASSET, key)
-            if asset == ASSET or source is None or source.facts.get("kind") != "motion":
+            facts = known_facts(sets.readable(ASSET, key))
+            if asset == ASSET or facts is None or not facts.is_motion:
                 told.setdefault(key, why)
     return told
 

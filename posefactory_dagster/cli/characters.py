@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from posefactory_dagster.characters import intake
+from posefactory_dagster.characters.documents import known_facts
 from posefactory_dagster.cli.terminal import (
     CommandError,
     JsonOption,
@@ -137,14 +138,14 @@ def list_all(as_json: JsonOption = False) -> None:
     pointed = _pointed(sets)
     rows: list[dict[str, Any]] = []
     for key in keys:
-        source = sets.readable(intake.ASSET, key)
+        facts = known_facts(sets.readable(intake.ASSET, key))
         made = [s for asset in pointed.get(key, ()) if (s := sets.readable(asset, key))]
         rows.append(
             {
                 "key": key,
-                "kind": source.facts["kind"] if source else "not inspected",
-                "height_m": source.facts.get("height_m") if source else None,
-                "frames": source.facts["frame_range"] if source else None,
+                "kind": facts.kind if facts else "not inspected",
+                "height_m": facts.height_m if facts else None,
+                "frames": list(facts.frame_range) if facts else None,
                 "done": [s.ref.asset for s in sorted(made, key=lambda s: s.created_at)],
                 "failed": failed.get(key),
                 "gone": [part for part in _parts(key) if part not in uploads],

@@ -47,13 +47,15 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every file of every committed set, every pointer, lock, ledger entry, job and decision."""
+    from posefactory_dagster.characters.documents import ASSET as CHARACTER
+    from posefactory_dagster.characters.documents import facts_fault
     from posefactory_dagster.renders.render_sets import ASSET as RENDERS
     from posefactory_dagster.renders.validation import renders_fault
 
     sets = open_sets()
     damages, count = [], 0
     with err.status("verifying") as status:
-        for ref, found in sets.verify({RENDERS: renders_fault}):
+        for ref, found in sets.verify({CHARACTER: facts_fault, RENDERS: renders_fault}):
             count += 1
             status.update(f"verifying {count}: {ref.asset} {ref.partition}")
             damages += found

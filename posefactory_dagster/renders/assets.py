@@ -14,6 +14,7 @@ from blender_scripts.supervise import Outcome
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.blender.process import gpu_at_hand
 from posefactory_dagster.blender.work import RESULT, Work
+from posefactory_dagster.characters.documents import facts_of
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.quality.records import ASSET as VARIANTS
@@ -78,11 +79,12 @@ def multi_angle_renders(
     sets = store.sets()
     ledger = CharacterLedger(context, sets)
     for key, source in character.items():
-        if source.facts.get("kind") == "motion":
-            ledger.bad(key, render_sets.motion_text(key))
+        with ledger.failing_alone(key):
+            if facts_of(source).is_motion:
+                ledger.bad(key, render_sets.motion_text(key))
     planner = render_sets.RenderPlanner(settings)
     planned = ledger.plan(planner, {"character": character}, _metadata)
-    todo = {key: Work(ref, character[key]) for key, ref in planned.items()}
+    todo = {key: _work(ref, character[key]) for key, ref in planned.items()}
     if not todo:
         return ledger.close()
 
@@ -112,6 +114,11 @@ def multi_angle_renders(
         then = dg.AssetKey(VARIANTS) if _pods_enhance() and not ledger.failed else None
         blender.render(context, settings, todo, sets, scratch, on_outcome, then)
         return ledger.close()
+
+
+def _work(ref: SetRef, source: CommittedSet) -> Work:
+    facts = facts_of(source)
+    return Work(ref, source, facts.frame_range, facts.has_motion)
 
 
 def _pods_enhance() -> bool:

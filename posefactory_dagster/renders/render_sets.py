@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from blender_scripts.contract import TRUTH_VERSION, RenderSettings
 from posefactory_dagster.blender.job import rig_map
+from posefactory_dagster.characters.documents import ASSET as CHARACTER
+from posefactory_dagster.characters.documents import facts_of
 from posefactory_dagster.plans import Inputs, required
 from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
 
@@ -30,8 +32,8 @@ class RenderPlanner:
     asset: str = ASSET
 
     def __call__(self, key: str, inputs: Inputs) -> SetRef | None:
-        source = required(key, inputs, "character", "inspected")
-        if source.facts["kind"] == "motion":
+        source = required(key, inputs, CHARACTER, "inspected")
+        if facts_of(source).is_motion:
             return None
         return SetRef(ASSET, key, identity(source, self.settings))
 

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from blender_scripts.contract import LANDMARKS
+from posefactory_dagster.characters.documents import ASSET as CHARACTER
+from posefactory_dagster.characters.documents import THUMBNAIL, CharacterFacts, known_facts
 from posefactory_dagster.quality.approval import (
     ApprovalError,
     as_locked,
@@ -25,8 +27,7 @@ from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
 from posefactory_dagster.storage.store import DamagedObject
 from posefactory_dagster.truth import read_truth
 
-CHARACTER, RENDERS, LABELS, ACCURACY, DATASET = (
-    "character",
+RENDERS, LABELS, ACCURACY, DATASET = (
     "multi_angle_renders",
     "pose_labels",
     "label_accuracy",
@@ -81,30 +82,26 @@ class Person:
     @property
     def picture(self) -> tuple[CommittedSet, str] | None:
         """What stands for it in a list: its first pictures, else its thumbnail."""
-        for committed, name in ((self.renders, "strip.png"), (self.character, "thumbnail.png")):
+        for committed, name in ((self.renders, "strip.png"), (self.character, THUMBNAIL)):
             if committed is not None and name in committed.files:
                 return committed, name
         return None
 
     @property
-    def facts(self) -> Mapping[str, Any]:
-        """What inspection found."""
-        return self.character.facts if self.character else {}
+    def facts(self) -> CharacterFacts | None:
+        """What inspection found; None where nothing was inspected, or its set is damaged."""
+        return known_facts(self.character)
 
     @property
     def rows(self) -> list[tuple[str, str]]:
         """What a person wants to know of it, by name."""
-        return _rows(self.facts)
-
-
-def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = [("kind", str(facts.get("kind", "")))]
-    if facts.get("height_m"):
-        rows.append(("height", f"{facts['height_m']:.2f} m"))
-    if facts.get("frame_range"):
-        rows.append(("frames", "{} to {}".format(*facts["frame_range"])))
-    rows += [("warning", str(text)) for text in facts.get("warnings", [])]
-    return [row for row in rows if row[1]]
+        facts = self.facts
+        if facts is None:
+            return []
+        height = [("height", f"{facts.height_m:.2f} m")] if facts.height_m else []
+        start, end = facts.frame_range
+        told = [("warning", text) for text in facts.warnings]
+        return [("kind", facts.kind), *height, ("frames", f"{start} to {end}"), *told]
 
 
 def people(sets: CommittedSets) -> list[Person]:

@@ -1,0 +1,94 @@
+"""What the room `characters` says to others: the facts of an inspected file, and the names of its set's files."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from posefactory_dagster.storage.sets import REPAIR, CommittedSet
+from posefactory_dagster.storage.store import DamagedObject
+
+#: The asset whose sets hold inspected characters and motions, and files of these sets.
+ASSET = "character"
+THUMBNAIL = "thumbnail.png"
+
+
+class TakeFacts(BaseModel):
+    """One animation of a file. ``frames``: first and last, both included."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    frames: tuple[int, int]
+    moves: bool
+
+
+class CharacterFacts(BaseModel):
+    """What Blender found in a file, as ``inspect_character.py`` writes it.
+
+    ``kind``: a skin can be rendered, a motion can be cast on one. ``frame_range``: first and last frame of the animation
+    that plays. ``scale_found``: the file's own scale. Of skins only: ``height_m``, metres in the rest pose, hats and hair
+    included; ``facing``, a horizontal unit vector (x, y, z), z up; ``rest_landmarks``, metres;
+    ``landmarks_by_proportion``, names of landmarks that geometry does not show.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["skin", "motion"]
+    meshes: int
+    vertices: int
+    bones: int
+    rig_prefix: str
+    textures_found: list[str]
+    textures_missing: list[str]
+    warnings: list[str]
+    frame_range: tuple[int, int]
+    fps: float
+    has_motion: bool
+    scale_found: float
+    take: str | None = None
+    takes: list[TakeFacts] = []
+    props: list[str] = []
+    height_m: float | None = None
+    facing: tuple[float, float, float] | None = None
+    landmarks_by_proportion: list[str] = []
+    rest_landmarks: dict[str, tuple[float, float, float]] = {}
+
+    @property
+    def is_motion(self) -> bool:
+        """Whether it has no skin, so that it cannot be rendered by itself."""
+        return self.kind == "motion"
+
+
+def facts_of(committed: CommittedSet) -> CharacterFacts:
+    """The facts of a committed set.
+
+    Raises:
+        DamagedObject: the manifest says something else.
+    """
+    try:
+        return CharacterFacts.model_validate(dict(committed.facts))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DamagedObject(
+            f"{committed.address()}: its facts are malformed ({place}: {first['msg']}); {REPAIR}"
+        ) from error
+
+
+def known_facts(committed: CommittedSet | None) -> CharacterFacts | None:
+    """The facts of a set; None where there is no set, or where its facts are malformed (`store verify` tells of it)."""
+    try:
+        return facts_of(committed) if committed is not None else None
+    except DamagedObject:
+        return None
+
+
+def facts_fault(committed: CommittedSet) -> str | None:
+    """What is wrong with the facts of a set; None if nothing is."""
+    try:
+        facts_of(committed)
+    except DamagedObject as error:
+        return str(error)
+    return None
