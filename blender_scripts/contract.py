@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+#: Depth images hold whole millimetres in 16 bits: up to 65 m. 0: the person is not there, or is not met.
+DEPTH_UNITS_PER_METRE = 1000
+#: Of 255: a mask is brighter where the person fills most of a pixel.
+MASK_LEVEL = 127
 #: Raised whenever the meaning of a set's files changes, so that older sets are made again.
 TRUTH_VERSION = 5
 

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from blender_scripts.contract import TRUTH_DOCUMENT
 from posefactory_dagster.characters.documents import facts_of
+from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.quality.approval import as_locked, read_decisions, read_lock, state_of
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.quality.records import LEAST_LETTERS, RECORDS, Variant, read_variants
+from posefactory_dagster.renders.documents import ASSET as RENDERS
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
-
-DATASET, RENDERS = "pose_dataset", "multi_angle_renders"
 
 
 class Untraceable(ValueError):
@@ -157,7 +158,7 @@ def _render_links(sets: CommittedSets, ref: SetRef, file: str) -> list[dict[str,
                 "gone": True,
             }
         ]
-    document = json.loads(renders.path("truth.json").read_text("utf-8"))
+    document = json.loads(renders.path(TRUTH_DOCUMENT).read_text("utf-8"))
     image: dict[str, Any] = next((i for i in document["images"] if i["file"] == file), {})
     links: list[dict[str, Any]] = [
         {

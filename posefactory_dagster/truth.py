@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from blender_scripts.contract import (
+    DEPTH_UNITS_PER_METRE,
+    MASK_LEVEL,
+    TRUTH_ARRAYS,
+    TRUTH_DOCUMENT,
+)
 from posefactory_dagster.storage.sets import CommittedSet
 
 
@@ -34,11 +42,23 @@ class Truth:
 
 def read_truth(renders: CommittedSet) -> Truth:
     """The truth of a committed render set."""
-    files = renders.paths(["truth.json", "truth.npz"])
-    document = json.loads(files["truth.json"].read_text("utf-8"))
-    with np.load(files["truth.npz"], allow_pickle=False) as stored:
+    files = renders.paths([TRUTH_DOCUMENT, TRUTH_ARRAYS])
+    document = json.loads(files[TRUTH_DOCUMENT].read_text("utf-8"))
+    with np.load(files[TRUTH_ARRAYS], allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return Truth(document, {**arrays, "measured": measured(arrays)})
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask image of a render set: (H, W) bool, true where the person fills most of a pixel."""
+    with Image.open(path) as opened:
+        return np.asarray(opened.convert("L")) > MASK_LEVEL
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """A depth image of a render set: (H, W) float32, metres along the camera's axis; 0 where the person is not."""
+    with Image.open(path) as opened:
+        return np.asarray(opened).astype(np.float32) / DEPTH_UNITS_PER_METRE
 
 
 def measured(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

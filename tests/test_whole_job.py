@@ -182,7 +182,7 @@ def test_x_bot_and_a_cast_kick(factory: Factory, mixamo: Path) -> None:
     rows = {r["key"]: r for r in json.loads(factory.cli("characters", "list", "--json"))}
     assert rows["kick"]["kind"] == "motion" and rows["kick"]["done"] == ["character"]
     assert rows["xbot"]["height_m"] == pytest.approx(1.81, abs=0.02)
-    assert all(rows[k]["done"] == list(CHAIN) for k in ("xbot", "ybot", "ybot__kick"))
+    assert all(set(rows[k]["done"]) == set(CHAIN) for k in ("xbot", "ybot", "ybot__kick"))
     assert factory.sets.current("multi_angle_renders", "ybot").facts["frames"] == [1]
     check_dataset(dataset_of(factory), 6)
     text = factory.cli("run", "kick", "--until", "multi_angle_renders", expect=1)

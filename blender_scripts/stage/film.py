@@ -13,7 +13,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from blender_scripts.contract import RenderSettings
+from blender_scripts.contract import DEPTH_UNITS_PER_METRE, RenderSettings
 from blender_scripts.stage.fbx import image_library
 from blender_scripts.stage.light import PLAIN_COLOUR
 
@@ -22,8 +22,6 @@ BORDER_PIXELS = 3
 MASK_THRESHOLD = 0.5
 #: Metres. Where a ray meets nothing, engines write a huge depth.
 NOTHING_BEYOND = 1e6
-#: Depth images hold whole millimetres in 16 bits: up to 65 m.
-DEPTH_UNITS_PER_METRE = 1000
 #: zlib's 1 to 9: higher is a tenth smaller and half as slow again.
 PNG_COMPRESSION = 3
 

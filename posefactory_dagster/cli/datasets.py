@@ -16,6 +16,8 @@ from posefactory_dagster.cli.terminal import (
     print_table,
     show,
 )
+from posefactory_dagster.datasets.documents import ASSET as DATASET
+from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.quality.approval import ApprovalError, locks_of, read_decisions, state_of
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.quality.records import read_variants
@@ -24,7 +26,6 @@ from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
 from posefactory_dagster.storage.store import DamagedObject
 
 app = typer.Typer(no_args_is_help=True, help="The finished datasets.")
-DATASET = "pose_dataset"
 VersionArgument = Annotated[
     str | None, typer.Argument(help="A version or its beginning; the current one by default.")
 ]
@@ -56,7 +57,7 @@ def dataset_summary(
         "version": dataset.ref.identity,
         "made": dataset.created_at,
         "variants_blocked": blocked,
-        "contact_sheet": dataset.address("contact_sheet.jpg"),
+        "contact_sheet": dataset.address(CONTACT_SHEET),
         "dataset": dataset.address(),
         "next": f"yolo pose train data={dataset.address('data.yaml')} model=yolo11n-pose.pt",
     }

@@ -137,7 +137,7 @@ class Purse:
         self._max_job, self._max_day = max_job, max_day
         self._holder, self._ended = holder, ended
         self._day = _today()
-        self._reserved = self._job = 0.0
+        self._reserved = self._job = self._paid = 0.0
         self._said = _now()
         self._lock = threading.Lock()
 
@@ -175,6 +175,7 @@ class Purse:
         enter(self._store, name, entry)
         with self._lock:
             self._job += entry.cost_usd - set_aside
+            self._paid += entry.cost_usd
             if self._reserved and _now() - self._said > SAID_AGAIN:
                 self._say(self._reserved)
 
@@ -234,13 +235,15 @@ class Purse:
         for entry in read_ledger(self._store, self._day)[0]:
             if entry.provider == MACHINES:
                 machines += entry.cost_usd
-            elif entry.run_id != self._holder:
+            else:
                 by_run[entry.run_id] = by_run.get(entry.run_id, 0.0) + entry.cost_usd
+        # Of this run's calls those count that another purse paid, as of a run that was tried again.
+        mine = max(by_run.pop(self._holder, 0.0) - self._paid, 0.0)
         holders = []
         for one in _reservations(self._store, self._day.isoformat()):
             if one.holder != self._holder and not self._ended(one.holder):
                 by_run[one.holder] = max(by_run.get(one.holder, 0.0), one.usd)
                 holders.append(one.holder)
-        return machines + sum(
+        return machines + mine + sum(
             by_run.values()
         ), f" ({', '.join(sorted(holders))})" if holders else ""

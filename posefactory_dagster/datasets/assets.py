@@ -9,6 +9,8 @@ import dagster as dg
 from posefactory_dagster import progress
 from posefactory_dagster.datasets import splits
 from posefactory_dagster.datasets.admission import admitted
+from posefactory_dagster.datasets.documents import ASSET as DATASET
+from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.datasets.export import export
 from posefactory_dagster.datasets.members import MALFORMED, Member, UnusableMember
 from posefactory_dagster.partitions import CHARACTERS, rounded, viewer_link
@@ -20,7 +22,6 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
 from posefactory_dagster.storage.store import DamagedObject
 
-DATASET = "pose_dataset"
 DATASET_VERSION = 4
 
 
@@ -189,9 +190,7 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
     facts = committed.facts
     return {
         "viewer": viewer_link(committed.ref.identity, "datasets"),
-        "preview": dg.MetadataValue.md(
-            thumbnail_markdown(committed.path("contact_sheet.jpg"), 480)
-        ),
+        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(CONTACT_SHEET), 480)),
         **rounded({k: v for k, v in facts.items() if k != "splits"}),
         "splits": dg.MetadataValue.json(facts["splits"]),
         "folder": committed.address(),

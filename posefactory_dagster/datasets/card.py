@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.datasets.members import Member, Picture
 from posefactory_dagster.datasets.splits import SPLITS, Splits
 from posefactory_dagster.slugs import split_key
@@ -50,7 +51,7 @@ def card(
 {figures["characters"]} characters, {figures["images"]} images ({figures["variants"]} of them variants), {figures["labels"]} landmark labels.
 Splits, {split_text(figures)}.
 {_twins(members)}
-![contact sheet](contact_sheet.jpg)
+![contact sheet]({CONTACT_SHEET})
 
 ## How it was made
 

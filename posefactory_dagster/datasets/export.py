@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
 from posefactory_dagster.datasets import coco, yolo
 from posefactory_dagster.datasets.admission import locked_images
 from posefactory_dagster.datasets.card import card
+from posefactory_dagster.datasets.documents import CARD, CONTACT_SHEET
 from posefactory_dagster.datasets.members import (
     MALFORMED,
     Member,
@@ -30,7 +30,7 @@ from posefactory_dagster.quality.records import RECORDS
 from posefactory_dagster.settings import DatasetSettings
 from posefactory_dagster.storage.sets import REPAIR
 from posefactory_dagster.storage.store import DamagedObject, Store
-from posefactory_dagster.truth import Truth, read_truth
+from posefactory_dagster.truth import Truth, read_mask, read_truth
 
 #: Keypoints and the middle of the file names of the two kinds of COCO files.
 #: What of a render set goes into a dataset.
@@ -84,9 +84,9 @@ def export(
         if p.variant is not None
     }
     (folder / RECORDS).write_text(json.dumps(records), "utf-8")
-    contact_sheet(members, pictures, folder, folder / "contact_sheet.jpg")
+    contact_sheet(members, pictures, folder, folder / CONTACT_SHEET)
     figures = _figures(members, pictures, splits)
-    (folder / "README.md").write_text(card(members, pictures, splits, figures), "utf-8")
+    (folder / CARD).write_text(card(members, pictures, splits, figures), "utf-8")
     return figures
 
 
@@ -127,8 +127,7 @@ class _Labels:
         if not self._settings.proportion_landmarks:
             visibility = np.where(arrays["origin"] == "proportion", 0, visibility)
         bbox = arrays["bbox"][index]
-        with Image.open(folder / "masks" / picture.render) as opened:
-            mask = np.asarray(opened.convert("L")) > 127
+        mask = read_mask(folder / "masks" / picture.render)
         found = {
             kind: coco.keypoints_of(names, arrays["pixels"][index], visibility)
             for kind, names in COCO_KINDS.items()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from blender_scripts.contract import LANDMARKS
 from posefactory_dagster.datasets.members import Member, Picture
+from posefactory_dagster.labels.documents import LABEL_TABLE
 from posefactory_dagster.truth import Truth
 
 
@@ -72,7 +73,7 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
         for i, axis in enumerate("xyz"):
             columns[f"{frame}_{axis}_m"] = arrays[frame][..., i].ravel()
     table = pd.DataFrame(columns)
-    labels = pd.read_parquet(member.labels.path("labels.parquet"))
+    labels = pd.read_parquet(member.labels.path(LABEL_TABLE))
     labels = labels[labels["detected"]].drop(columns=["frame", "view", "name", "detected"])
     labels = labels.rename(
         columns={c: f"mediapipe_{c}" for c in labels.columns if c not in ("file", "landmark")}

@@ -13,10 +13,19 @@ from pydantic import create_model
 
 from blender_scripts.contract import LANDMARKS, SettingsError
 from posefactory_dagster import progress
+from posefactory_dagster.labels.documents import (
+    ACCURACY,
+    ACCURACY_TABLE,
+    CHART,
+    LABEL_TABLE,
+    LABELS,
+    OVERLAYS,
+)
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.plans import Inputs, NotPlanned, required
 from posefactory_dagster.quality import accuracy, landmarker, model
+from posefactory_dagster.renders.documents import ASSET as RENDERS
 from posefactory_dagster.settings import LabelSettings, changed, launchpad_fields, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import (
@@ -30,7 +39,6 @@ from posefactory_dagster.truth import read_truth
 
 #: Of the overlays in a preview.
 STRIP_IMAGES = 8
-LABELS, ACCURACY = "pose_labels", "label_accuracy"
 LABELS_VERSION = ACCURACY_VERSION = 1
 #: The check warns below this. Published for BlazePose Full on real people: 95.5-96.3 (yoga, dance,
 #: HIIT; Google's model card); rendered people are harder, and back views more so.
@@ -60,7 +68,7 @@ class LabelPlanner:
     asset: str = LABELS
 
     def __call__(self, key: str, inputs: Inputs) -> SetRef:
-        renders = required(key, inputs, "multi_angle_renders", "rendered")
+        renders = required(key, inputs, RENDERS, "rendered")
         return SetRef(LABELS, key, labels_identity(renders, self.model_sha256, self.settings))
 
 
@@ -71,7 +79,7 @@ class AccuracyPlanner:
     asset: str = ACCURACY
 
     def __call__(self, key: str, inputs: Inputs) -> SetRef:
-        renders = required(key, inputs, "multi_angle_renders", "rendered")
+        renders = required(key, inputs, RENDERS, "rendered")
         labels = required(key, inputs, LABELS, "labelled")
         if not labels.made_from(renders):
             raise NotPlanned(f"{key}: its labels are of older renders; materialize `{LABELS}`")
@@ -110,7 +118,7 @@ def pose_labels(
     sha256 = file_sha256(task)
     ledger = CharacterLedger(context, sets)
     planner = LabelPlanner(sha256, settings)
-    todo = ledger.plan(planner, {"multi_angle_renders": multi_angle_renders}, _labels_metadata)
+    todo = ledger.plan(planner, {RENDERS: multi_angle_renders}, _labels_metadata)
     for key, ref in todo.items():
         with ledger.failing_alone(key):
             committed = _label(sets, ref, multi_angle_renders[key], task, sha256, settings)
@@ -134,7 +142,7 @@ def _label(
     results = []
     with sets.scratch() as scratch:
         if settings.save_debug_images:
-            (scratch / "overlays").mkdir()
+            (scratch / OVERLAYS).mkdir()
         for done, (path, values) in enumerate(
             landmarker.detect(task, paths, settings.min_detection_confidence)
         ):
@@ -145,10 +153,10 @@ def _label(
                     path,
                     truth.arrays["pixels"][done],
                     None if values is None else values[:, :2] * size,
-                    scratch / "overlays" / f"{path.stem}.jpg",
+                    scratch / OVERLAYS / f"{path.stem}.jpg",
                 )
         frame = landmarker.to_frame(results)
-        frame.to_parquet(scratch / "labels.parquet", index=False)
+        frame.to_parquet(scratch / LABEL_TABLE, index=False)
         if settings.save_json:
             rows = json.loads(frame.to_json(orient="records"))
             (scratch / "labels.json").write_text(json.dumps(rows), "utf-8")
@@ -177,7 +185,7 @@ def _labels_metadata(committed: CommittedSet) -> dict[str, Any]:
         "landmarks": len(LANDMARKS),
         "identity": committed.ref.identity,
     }
-    overlays = sorted(n for n in committed.files if n.startswith("overlays/"))
+    overlays = sorted(n for n in committed.files if n.startswith(f"{OVERLAYS}/"))
     if overlays:
         strip = contact_strip([committed.path(n) for n in overlays[:STRIP_IMAGES]])
         shown["preview"] = dg.MetadataValue.md(thumbnail_markdown(strip, 416))
@@ -213,7 +221,7 @@ def label_accuracy(
         scores[committed.ref.partition] = committed.facts["all"]["pck_0.2"]
         return _accuracy_metadata(committed)
 
-    inputs = {"multi_angle_renders": multi_angle_renders, LABELS: pose_labels}
+    inputs = {RENDERS: multi_angle_renders, LABELS: pose_labels}
     for key, ref in ledger.plan(AccuracyPlanner(), inputs, shown).items():
         with ledger.failing_alone(key):
             committed = _measure(sets, ref, multi_angle_renders[key], pose_labels[key])
@@ -237,7 +245,7 @@ def _measure(
 ) -> CommittedSet:
     truth = read_truth(renders)
     files = [i["file"] for i in truth.images]
-    found = landmarker.to_array(pd.read_parquet(labels.path("labels.parquet")), files)
+    found = landmarker.to_array(pd.read_parquet(labels.path(LABEL_TABLE)), files)
     size = (truth.document["settings"]["width"], truth.document["settings"]["height"])
     agreement = accuracy.compare(truth.arrays, found, size)
     view_names = np.array([i["view"] for i in truth.images])
@@ -255,8 +263,8 @@ def _measure(
         }
     )
     with sets.scratch() as scratch:
-        per_image.to_parquet(scratch / "accuracy.parquet", index=False)
-        accuracy.draw_chart(views, landmarks, scratch / "chart.png")
+        per_image.to_parquet(scratch / ACCURACY_TABLE, index=False)
+        accuracy.draw_chart(views, landmarks, scratch / CHART)
         return sets.commit(
             ref,
             scratch,
@@ -271,6 +279,6 @@ def _accuracy_metadata(committed: CommittedSet) -> dict[str, Any]:
     return {
         "viewer": viewer_link(committed.ref.partition),
         **figures,
-        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path("chart.png"), 336)),
+        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(CHART), 336)),
         "identity": committed.ref.identity,
     }

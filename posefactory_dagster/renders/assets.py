@@ -19,6 +19,7 @@ from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_l
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.renders import render_sets
+from posefactory_dagster.renders.documents import STRIP
 from posefactory_dagster.renders.validation import InvalidRenders, check_renders, size_limit
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -145,7 +146,7 @@ def _commit(
     if attempt is None or uploaded is None:
         paths = {name: folder / name for name in wanted}
         document = check_renders(paths, work.ref.partition, frames, settings, decode=False)
-        _strip(paths, document).save(folder / "strip.png")
+        _strip(paths, document).save(folder / STRIP)
         made = _made_from(work, settings, document, outcome)
         return sets.commit(work.ref, folder, **made)
 
@@ -157,13 +158,13 @@ def _commit(
     paths = {name: found[key] for name, key in keys.items()}
     document = check_renders(paths, work.ref.partition, frames, settings, decode=True)
     folder.mkdir()
-    strip = folder / "strip.png"
+    strip = folder / STRIP
     _strip(paths, document).save(strip)
     files = {
         **uploaded,
-        "strip.png": {"sha256": file_sha256(strip), "size": strip.stat().st_size},
+        STRIP: {"sha256": file_sha256(strip), "size": strip.stat().st_size},
     }
-    sets.store.put_files({work.key(attempt, "strip.png"): strip})
+    sets.store.put_files({work.key(attempt, STRIP): strip})
     made = _made_from(work, settings, document, outcome)
     return sets.commit_uploaded(work.ref, attempt, files, **made)
 
@@ -201,7 +202,7 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
     spent = sum(facts["seconds"].values())
     return {
         "viewer": viewer_link(committed.ref.partition),
-        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path("strip.png"), 416)),
+        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(STRIP), 416)),
         "images": facts["images"],
         "views": facts["views"],
         "frames": ", ".join(str(f) for f in facts["frames"]),

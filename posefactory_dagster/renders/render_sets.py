@@ -10,9 +10,8 @@ from posefactory_dagster.blender.job import rig_map
 from posefactory_dagster.characters.documents import ASSET as CHARACTER
 from posefactory_dagster.characters.documents import facts_of
 from posefactory_dagster.plans import Inputs, required
+from posefactory_dagster.renders.documents import ASSET
 from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
-
-ASSET = "multi_angle_renders"
 
 
 def identity(character: CommittedSet, settings: RenderSettings) -> str:

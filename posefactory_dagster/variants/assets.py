@@ -19,6 +19,7 @@ from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.approval import ApprovalError
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
+from posefactory_dagster.renders.documents import ASSET as RENDERS
 from posefactory_dagster.settings import (
     GateSettings,
     VariantSettings,
@@ -92,7 +93,7 @@ def enhanced_variants(
         names = {s: e.name for s, e in enhancers.items()}
         planner = variant_sets.VariantPlanner(styles, names, sha256, settings, gate_settings)
         todo: dict[str, tuple[SetRef, CommittedSet]] = {}
-        planned = ledger.plan(planner, {"multi_angle_renders": multi_angle_renders}, _metadata)
+        planned = ledger.plan(planner, {RENDERS: multi_angle_renders}, _metadata)
         for key, ref in planned.items():
             with ledger.failing_alone(key):
                 try:

@@ -13,11 +13,9 @@ from blender_scripts.contract import IMAGE_FOLDERS
 from posefactory_dagster.quality.gate import Subject
 from posefactory_dagster.quality.records import Source
 from posefactory_dagster.storage.sets import CommittedSet
-from posefactory_dagster.truth import Truth, read_truth
+from posefactory_dagster.truth import Truth, read_depth, read_mask, read_truth
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Shot
 
-#: Depth images hold whole millimetres.
-MILLIMETRE = np.float32(0.001)
 #: Shorter ones are no normals but the middle grey of where nothing is.
 LEAST_NORMAL = 0.5
 
@@ -74,11 +72,10 @@ class Shots:
         """The shot with that place in the truth's order."""
         name = self.truth.images[index]["file"]
         png = self.paths[f"images/{name}"]
-        with Image.open(png) as image, Image.open(self.paths[f"masks/{name}"]) as mask:
+        with Image.open(png) as image:
             pixels = np.asarray(image.convert("RGB"))
-            person = np.asarray(mask.convert("L")) > 127
-        with Image.open(self.paths[f"depth/{name}"]) as image:
-            depth = np.asarray(image).astype(np.float32) * MILLIMETRE
+        person = read_mask(self.paths[f"masks/{name}"])
+        depth = read_depth(self.paths[f"depth/{name}"])
         with Image.open(self.paths[f"albedo/{name}"]) as image:
             albedo = np.asarray(image.convert("RGBA"))
         with Image.open(self.paths[f"normals/{name}"]) as image:

@@ -24,6 +24,7 @@ from posefactory_dagster.quality.approval import (
 )
 from posefactory_dagster.quality.gate import GATE_VERSION
 from posefactory_dagster.quality.records import ASSET, RECORDS, Variant, read_variants
+from posefactory_dagster.renders.documents import ASSET as RENDERS
 from posefactory_dagster.settings import GateSettings, VariantSettings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
@@ -83,7 +84,7 @@ class VariantPlanner:
     asset: str = ASSET
 
     def __call__(self, key: str, inputs: Inputs) -> SetRef:
-        renders = required(key, inputs, "multi_angle_renders", "rendered")
+        renders = required(key, inputs, RENDERS, "rendered")
         made_from = renders, self.styles, self.enhancers, self.model_sha256
         return SetRef(ASSET, key, identity(*made_from, self.settings, self.gate))
 

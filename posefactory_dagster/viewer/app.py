@@ -22,6 +22,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from posefactory_dagster.datasets.documents import ASSET as DATASET
+from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.guarding import OwnPagesOnly, own_hosts
 from posefactory_dagster.quality.approval import ApprovalError, parse_decisions
 from posefactory_dagster.storage import layout
@@ -158,13 +160,13 @@ class _Pages:
             }
             for one in reading.people(self._sets)
         ]
-        current = self._sets.readable(reading.DATASET, layout.UNPARTITIONED)
+        current = self._sets.readable(DATASET, layout.UNPARTITIONED)
         return _page(
             "home.html",
             store=self._sets.store.address(),
             people=people,
             failures=self._failures(),
-            datasets=self._sets.of_asset(reading.DATASET),
+            datasets=self._sets.of_asset(DATASET),
             current=current.ref.identity if current else "",
         )
 
@@ -244,7 +246,7 @@ class _Pages:
         return JSONResponse({"decided": decided, "refused": faults})
 
     def dataset(self, request: Request) -> Response:
-        ref = SetRef(reading.DATASET, layout.UNPARTITIONED, request.path_params["version"])
+        ref = SetRef(DATASET, layout.UNPARTITIONED, request.path_params["version"])
         dataset = self._sets.find(ref)
         if dataset is None:
             raise HTTPException(404, "There is no dataset of that version.")
@@ -300,4 +302,5 @@ def file_address(committed: CommittedSet, name: str) -> str:
 
 
 TEMPLATES.globals["file_address"] = file_address
+TEMPLATES.globals["CONTACT_SHEET"] = CONTACT_SHEET
 TEMPLATES.filters["words"] = lambda state: STATES.get(state, state)

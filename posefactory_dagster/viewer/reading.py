@@ -12,6 +12,8 @@ import pandas as pd
 from blender_scripts.contract import LANDMARKS
 from posefactory_dagster.characters.documents import ASSET as CHARACTER
 from posefactory_dagster.characters.documents import THUMBNAIL, CharacterFacts, known_facts
+from posefactory_dagster.datasets.documents import CARD
+from posefactory_dagster.labels.documents import ACCURACY, ACCURACY_TABLE, LABEL_TABLE, LABELS
 from posefactory_dagster.quality.approval import (
     ApprovalError,
     as_locked,
@@ -22,17 +24,13 @@ from posefactory_dagster.quality.approval import (
 from posefactory_dagster.quality.landmarker import SKELETON, to_array
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.quality.records import Variant, read_variants
+from posefactory_dagster.renders.documents import ASSET as RENDERS
+from posefactory_dagster.renders.documents import STRIP
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
 from posefactory_dagster.storage.store import DamagedObject
 from posefactory_dagster.truth import read_truth
 
-RENDERS, LABELS, ACCURACY, DATASET = (
-    "multi_angle_renders",
-    "pose_labels",
-    "label_accuracy",
-    "pose_dataset",
-)
 _INDEX = {name: i for i, name in enumerate(LANDMARKS)}
 LIMBS = [(_INDEX[a], _INDEX[b]) for a, b in SKELETON]
 #: How a landmark of the truth is called in pages, by its visibility.
@@ -82,7 +80,7 @@ class Person:
     @property
     def picture(self) -> tuple[CommittedSet, str] | None:
         """What stands for it in a list: its first pictures, else its thumbnail."""
-        for committed, name in ((self.renders, "strip.png"), (self.character, THUMBNAIL)):
+        for committed, name in ((self.renders, STRIP), (self.character, THUMBNAIL)):
             if committed is not None and name in committed.files:
                 return committed, name
         return None
@@ -131,11 +129,11 @@ def looks(one: Person) -> list[Look]:
     size = (truth.document["settings"]["width"], truth.document["settings"]["height"])
     found: np.ndarray | None = None
     if one.labels is not None and one.labels.made_from(one.renders):
-        frame = pd.read_parquet(one.labels.path("labels.parquet"))
+        frame = pd.read_parquet(one.labels.path(LABEL_TABLE))
         found = to_array(frame, files)[..., :2] * np.array(size)
     scores: dict[str, float] = {}
     if one.accuracy is not None and one.labels is not None and one.accuracy.made_from(one.labels):
-        table = pd.read_parquet(one.accuracy.path("accuracy.parquet"))
+        table = pd.read_parquet(one.accuracy.path(ACCURACY_TABLE))
         scores = dict(zip(table["file"], table["oks"], strict=True))
     result = []
     for index, record in enumerate(truth.images):
@@ -183,4 +181,4 @@ def standings(sets: CommittedSets, made: CommittedSet | None) -> list[Standing]:
 
 def card_of(dataset: CommittedSet) -> str:
     """A dataset's card, Markdown."""
-    return dataset.path("README.md").read_text("utf-8")
+    return dataset.path(CARD).read_text("utf-8")

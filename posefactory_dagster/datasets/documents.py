@@ -1,0 +1,7 @@
+"""What the room `datasets` says to others: its asset, and the names of its set's files."""
+
+from __future__ import annotations
+
+ASSET = "pose_dataset"
+CONTACT_SHEET = "contact_sheet.jpg"
+CARD = "README.md"
