@@ -26,7 +26,7 @@ import pandas as pd
 from PIL import Image
 from rich.progress import track
 
-from blender_scripts.contract import CharacterTask, RenderSettings
+from blender_scripts.contract import IMAGE_FOLDERS, CharacterTask, RenderSettings
 from posefactory_dagster.blender.job import new_job, rig_map
 from posefactory_dagster.blender.process import run_job
 from posefactory_dagster.quality import accuracy, model
@@ -38,6 +38,7 @@ from posefactory_dagster.styles import Style, read_style
 from posefactory_dagster.truth import measured
 from posefactory_dagster.variants.enhancers.base import Shot
 from posefactory_dagster.variants.enhancers.relight import Relight
+from posefactory_dagster.variants.shots import read_shot
 
 HERE = Path(__file__).parent
 SAMPLES = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
@@ -120,16 +121,8 @@ class Person:
 
     def shot(self, folder: str, name: str, index: int) -> Shot:
         """A render, plain or turned, with the truth of the plain one."""
-        place = self.folder / folder
-        with (
-            Image.open(place / "images" / name) as image,
-            Image.open(place / "masks" / name) as mask,
-        ):
-            pixels, person = np.asarray(image.convert("RGB")), np.asarray(mask) > 127
-        with Image.open(place / "depth" / name) as image:
-            depth = np.asarray(image).astype(np.float32) / 1000
-        subject = Subject.of(self.arrays, index, pixels, person)
-        return Shot(subject, depth, self.document["light"], b"")
+        paths = {kind: self.folder / folder / kind / name for kind in IMAGE_FOLDERS}
+        return read_shot(paths, self.arrays, index)
 
 
 def distance(subject: Subject, moved: np.ndarray) -> float:

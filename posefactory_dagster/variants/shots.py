@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,16 +72,30 @@ class Shots:
     def read(self, index: int) -> Shot:
         """The shot with that place in the truth's order."""
         name = self.truth.images[index]["file"]
-        png = self.paths[f"images/{name}"]
-        with Image.open(png) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        person = read_mask(self.paths[f"masks/{name}"])
-        depth = read_depth(self.paths[f"depth/{name}"])
-        with Image.open(self.paths[f"albedo/{name}"]) as image:
-            albedo = np.asarray(image.convert("RGBA"))
-        with Image.open(self.paths[f"normals/{name}"]) as image:
-            normals = np.asarray(image.convert("RGB")).astype(np.float32) / 127.5 - 1
-        length = np.linalg.norm(normals, axis=-1, keepdims=True)
-        normals = np.where(length > LEAST_NORMAL, normals / np.maximum(length, LEAST_NORMAL), 0)
-        subject = Subject.of(self.truth.arrays, index, pixels, person)
-        return Shot(subject, depth, albedo, normals.astype(np.float32), png.read_bytes())
+        paths = {kind: self.paths[f"{kind}/{name}"] for kind in IMAGE_FOLDERS}
+        return read_shot(paths, self.truth.arrays, index)
+
+
+def read_shot(paths: Mapping[str, Path], arrays: Mapping[str, np.ndarray], index: int) -> Shot:
+    """One render with all that belongs to it.
+
+    Args:
+        paths: its files, by the folders of a render set.
+        arrays: the truth of its set; see ``truth.Truth``.
+        index: its place in the truth's order.
+    """
+    with Image.open(paths["images"]) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    with Image.open(paths["albedo"]) as image:
+        albedo = np.asarray(image.convert("RGBA"))
+    with Image.open(paths["normals"]) as image:
+        normals = np.asarray(image.convert("RGB")).astype(np.float32) / 127.5 - 1
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    normals = np.where(length > LEAST_NORMAL, normals / np.maximum(length, LEAST_NORMAL), 0)
+    return Shot(
+        subject=Subject.of(arrays, index, pixels, read_mask(paths["masks"])),
+        depth=read_depth(paths["depth"]),
+        albedo=albedo,
+        normals=normals.astype(np.float32),
+        png=paths["images"].read_bytes(),
+    )
