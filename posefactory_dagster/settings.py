@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -442,21 +443,21 @@ def example_file() -> str:
 def _example_lines() -> Iterator[str]:
     yield "[render]"
     for field in dataclasses.fields(RenderSettings):
-        yield _example_line(field.name, field.default, RENDER_HELP[field.name].rstrip("."))
-    yield "\n[takes]  # which animation of a file plays, by the key of a skin or a motion"
-    yield '#hero = "Walk"'
+        yield from _example_of(field.name, field.default, RENDER_HELP[field.name].rstrip("."))
+    yield "\n# Which animation of a file plays, by the key of a skin or a motion."
+    yield '[takes]\n#hero = "Walk"'
     for name, section in SECTIONS.items():
-        words = (section.__doc__ or "").splitlines()[0].rstrip(".")
-        yield f"\n[{name}]  # {words[:1].lower()}{words[1:]}"
+        yield f"\n# {(section.__doc__ or '').splitlines()[0]}\n[{name}]"
         for key, info in fields_of(section).items():
-            yield _example_line(key, info.default, f"{info.description}: {allowed(info)}")
+            yield from _example_of(key, info.default, f"{info.description}: {allowed(info)}")
 
 
-def _example_line(name: str, value: object, words: str) -> str:
-    if value is None:
-        return f"#{name} =  # {words}"
+def _example_of(name: str, value: object, words: str) -> Iterator[str]:
+    yield from textwrap.wrap(
+        f"{words[:1].upper()}{words[1:]}", 86, initial_indent="# ", subsequent_indent="# "
+    )
     shown = json.dumps(list(value) if isinstance(value, tuple) else value)
-    return f"{name} = {shown}  # {words}"
+    yield f"#{name} =" if value is None else f"{name} = {shown}"
 
 
 if __name__ == "__main__":
