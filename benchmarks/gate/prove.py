@@ -373,6 +373,7 @@ def document(rows: pd.DataFrame, start: pd.DataFrame, seed: int) -> str:
     settings = "\n".join(
         f"| `{f.name}` | {getattr(START, f.name)} | {getattr(GateSettings(), f.name)} |"
         for f in dataclasses.fields(GateSettings)
+        if f.name not in ("enforce", "report")
     )
     people = rows[["person", "view"]].drop_duplicates()
     return f"""# What the gate catches, and what it refuses wrongly
