@@ -322,6 +322,8 @@ def check_after_kill(factory: Factory) -> None:
     assert all(factory.sets.find(r).created_at == t for r, t in before.items())
     check_dataset(dataset_of(factory), 4)
     assert json.loads(factory.cli("store", "verify", "--json"))["damaged"] == []
+    left = [p.name for p in (factory.store / "scratch").iterdir() if p.is_dir()]
+    assert left == [], "what the killed run was making, and Blender's temporary files, are gone"
 
 
 @pytest.mark.parametrize(

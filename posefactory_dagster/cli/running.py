@@ -90,6 +90,7 @@ def run(
         with _alone(wait):
             _wait_for_others(instance, wait)
             _end_orphans(instance, sets)
+            sets.store.sweep_dead()
             document = _run(instance, sets, chosen, until, quiet=as_json)
         if keys and until != jobs.CHAIN[0]:  # named one by one, so they were meant to be rendered
             for key in chosen:

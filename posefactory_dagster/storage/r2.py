@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,9 @@ from posefactory_dagster.storage.store import (
     StoredObject,
     StoreError,
     explain_disk,
+    new_scratch,
     sweep,
+    sweep_dead,
 )
 
 T = TypeVar("T")
@@ -287,11 +288,13 @@ class R2Store:
         self._all(remove, keys[1:])
 
     def scratch(self) -> Path:
-        root = self._scratch_root()
-        return Path(tempfile.mkdtemp(dir=root, prefix=f"{os.getpid()}-"))
+        return new_scratch(self._scratch_root())
 
     def sweep_scratch(self, older_than: float) -> int:
         return sweep(self._scratch_root(), older_than) + self._sweep_cache(older_than)
+
+    def sweep_dead(self) -> int:
+        return sweep_dead(self._scratch_root())
 
     def _sweep_cache(self, older_than: float) -> int:
         swept = 0

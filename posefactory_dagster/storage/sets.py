@@ -502,4 +502,5 @@ class CommittedSets:
         if not dry_run:
             self.store.delete([i.key for i in stale])
             self.store.sweep_scratch(now - grace_s)
+            self.store.sweep_dead()
         return removed, freed

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import psutil
 
 #: What a full disk answers (a quota too), and what one that may not be written does.
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -93,6 +97,9 @@ class Store(Protocol):
 
     def sweep_scratch(self, older_than: float) -> int:
         """Remove scratch last touched before ``older_than`` (seconds since 1970); how many went."""
+
+    def sweep_dead(self) -> int:
+        """Remove scratch of processes of this machine that have ended, as a kill leaves it; how many went."""
 
     def address(self, key: str = "") -> str:
         """How a person finds the object, or the store itself."""
@@ -199,10 +206,13 @@ class LocalStore:
 
     def scratch(self) -> Path:
         with self._explained():
-            return Path(tempfile.mkdtemp(dir=self._scratch_root(), prefix=f"{os.getpid()}-"))
+            return new_scratch(self._scratch_root())
 
     def sweep_scratch(self, older_than: float) -> int:
         return sweep(self._scratch_root(), older_than)
+
+    def sweep_dead(self) -> int:
+        return sweep_dead(self._scratch_root())
 
     def address(self, key: str = "") -> str:
         return str(self._path(key) if key else self.root)
@@ -291,6 +301,35 @@ def explain_disk(error: OSError, place: str) -> StoreError:
     if error.errno in FORBIDDEN:
         return StoreError(f"{place}: the store cannot be written ({error.strerror}); {advice}")
     return StoreError(f"{place}: {error}; {advice}")
+
+
+@functools.cache
+def _processes() -> str:
+    """The machine, and the container on it, whose process numbers this process sees."""
+    parts = [socket.gethostname()]
+    for path in (Path("/etc/machine-id"), Path("/proc/self/ns/pid")):
+        try:
+            parts.append(str(path.readlink()) if path.is_symlink() else path.read_text())
+        except OSError:  # another system, or nothing to read
+            continue
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def new_scratch(root: Path) -> Path:
+    """An empty folder under ``root``, whose name says which process it belongs to."""
+    return Path(tempfile.mkdtemp(dir=root, prefix=f"{_processes()}-{os.getpid()}-"))
+
+
+def sweep_dead(root: Path) -> int:
+    """Remove folders of ``new_scratch`` whose process has ended; those of other machines and containers stay."""
+    swept = 0
+    for entry in list(os.scandir(root)):
+        where, _, rest = entry.name.partition("-")
+        number = rest.partition("-")[0]
+        if where == _processes() and number.isdecimal() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(entry.path, ignore_errors=True)
+            swept += 1
+    return swept
 
 
 def sweep(folder: Path, older_than: float) -> int:

@@ -202,3 +202,16 @@ def test_a_copy_takes_variants_with_their_locks_and_changes_none(tmp_path: Path)
     assert there.get_bytes(keys[0]) == b"mine" and there.get_bytes(keys[1]) == b"theirs, and locked"
     *_, (_, again) = copy_store(here, there)
     assert again.variants == 0 and again.bytes == 0
+
+
+def test_scratch_of_ended_processes_goes_and_that_of_others_stays(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    mine = store.scratch()
+    machine = mine.name.split("-")[0]
+    dead = mine.with_name(f"{machine}-{2**22 + 1}-x")
+    elsewhere = mine.with_name(f"00000000-{2**22 + 1}-x")
+    for folder in (dead, elsewhere):
+        folder.mkdir()
+        (folder / "half.png").write_bytes(b"half")
+    assert store.sweep_dead() == 1
+    assert mine.is_dir() and elsewhere.is_dir() and not dead.exists()
