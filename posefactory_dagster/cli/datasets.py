@@ -83,6 +83,7 @@ def print_dataset(summary: dict[str, Any]) -> None:
         ("contact sheet", summary["contact_sheet"]),
         ("dataset folder", summary["dataset"]),
         ("train on it", summary["next"]),
+        ("look at it", "posefactory view --open"),
         ("web UI", "make dev, then http://127.0.0.1:3000"),
     ]
     for name, text in lines:
