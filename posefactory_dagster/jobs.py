@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import psutil
 
+from posefactory_dagster.assets import ASSETS, chain
 from posefactory_dagster.blender.runpod.account import open_api
 from posefactory_dagster.blender.runpod.api import RunPodError
 from posefactory_dagster.blender.runpod.endpoint import EndpointClient
@@ -19,26 +20,22 @@ from posefactory_dagster.blender.runpod.janitor import enter_ended, sweep, withd
 from posefactory_dagster.blender.runpod.pipes import HIDDEN_TAG, PODS_UNTIL, installation_id
 from posefactory_dagster.blender.runpod.service import end_kept_pod
 from posefactory_dagster.characters import intake
-from posefactory_dagster.characters.assets import character
 from posefactory_dagster.characters.documents import known_facts
-from posefactory_dagster.datasets.assets import pose_dataset
-from posefactory_dagster.labels.assets import (
-    AccuracyPlanner,
-    LabelPlanner,
-    label_accuracy,
-    pose_labels,
-)
+from posefactory_dagster.datasets.documents import ASSET as DATASET
+from posefactory_dagster.labels.assets import AccuracyPlanner, LabelPlanner
+from posefactory_dagster.labels.documents import ACCURACY
 from posefactory_dagster.partitions import CHARACTERS, FAILED_KEYS
 from posefactory_dagster.plans import Planner, stale
 from posefactory_dagster.quality import model
-from posefactory_dagster.renders.assets import multi_angle_renders, wanted_settings
+from posefactory_dagster.quality.records import ASSET as VARIANT_ASSET
+from posefactory_dagster.renders.assets import wanted_settings
 from posefactory_dagster.renders.render_sets import RenderPlanner
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.r2 import R2Store
 from posefactory_dagster.storage.sets import CommittedSets, file_sha256
 from posefactory_dagster.storage.store import Store, StoreError
-from posefactory_dagster.variants.assets import enhanced_variants, variant_planner
+from posefactory_dagster.variants.assets import variant_planner
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -50,15 +47,10 @@ CLOCK_SLACK_S = 600.0
 #: On a run's page: its characters, so many by name.
 CHARACTERS_TAG, TAG_NAMES = "posefactory/characters", 10
 
-#: The partitioned assets, each after what it needs; the dataset comes last.
-CHAIN = [
-    a.key.to_user_string()
-    for a in (character, multi_angle_renders, pose_labels, label_accuracy, enhanced_variants)
-]
-DATASET = pose_dataset.key.to_user_string()
-#: All that a dataset cannot do without; variants are a gain.
-SCORES = label_accuracy.key.to_user_string()
-VARIANTS = enhanced_variants.key.to_user_string()
+#: The assets of a character, each after what it needs; the dataset comes last.
+CHAIN = chain(ASSETS)
+#: A dataset cannot do without accuracy; variants are a gain.
+SCORES, VARIANTS = ACCURACY, VARIANT_ASSET
 
 factory_job = dg.define_asset_job(
     "characters_to_dataset",

@@ -8,6 +8,9 @@ import dagster as dg
 import pytest
 
 from posefactory_dagster import jobs
+from posefactory_dagster.assets import ASSETS, chain
+from posefactory_dagster.definitions import defs
+from posefactory_dagster.partitions import CHARACTERS
 
 OURS = jobs._process_tag()  # noqa: SLF001
 HERE = jobs._machine()  # noqa: SLF001
@@ -43,3 +46,23 @@ def test_a_run_goes_on_while_its_process_does(
 @dg.job
 def nothing() -> None:
     """Has no ops."""
+
+
+def test_the_way_of_a_character_follows_the_asset_graph() -> None:
+    order = jobs.CHAIN
+    assert order[:2] == ["character", "multi_angle_renders"] and "pose_dataset" not in order
+    graph = defs.resolve_asset_graph()
+    for asset in order:
+        needs = {k.to_user_string() for k in graph.get(dg.AssetKey(asset)).parent_keys}
+        assert needs <= set(order[: order.index(asset)])
+    # Whatever the order in which rooms are listed.
+    assert set(chain(ASSETS[::-1])) == set(order) and chain(ASSETS[::-1])[0] == "character"
+
+
+def test_a_new_asset_of_characters_joins_the_way_without_another_edit() -> None:
+    @dg.asset(partitions_def=CHARACTERS)
+    def silhouettes(multi_angle_renders: object) -> None:
+        """Reads the renders."""
+
+    order = chain([silhouettes, *ASSETS])
+    assert order.index("silhouettes") > order.index("multi_angle_renders")
