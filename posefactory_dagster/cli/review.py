@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import getpass
 import hashlib
 import secrets
@@ -32,7 +33,6 @@ from posefactory_dagster.quality.approval import (
     Decision,
     as_locked,
     locks_of,
-    now,
     parse_decisions,
     read_decisions,
     state_of,
@@ -169,7 +169,8 @@ def _decide(
             sha256=v.image.sha256 if v.image else None,
             reviewer=reviewer or getpass.getuser(),
             reason=reason,
-            at=now(),
+            # To the microsecond: of two decisions within a second the later one holds.
+            at=datetime.datetime.now(datetime.UTC),
         )
         for v in chosen
     ]

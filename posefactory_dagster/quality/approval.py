@@ -209,7 +209,8 @@ def read_decisions(store: Store) -> Decisions:
 
 def write_decisions(store: Store, decisions: Sequence[Decision]) -> str:
     """Keep decisions in a file of their own; its key."""
-    key = layout.decision(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}")
+    written = datetime.datetime.now(datetime.UTC)
+    key = layout.decision(f"{written:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}")
     store.create_bytes(
         key, DecisionFile(decisions=list(decisions)).model_dump_json(indent=1).encode()
     )
