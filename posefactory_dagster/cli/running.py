@@ -17,7 +17,9 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -105,6 +107,14 @@ def run(
         raise typer.Exit(WORK_FAILED)
 
 
+class RateColumn(ProgressColumn):
+    """How many of what is counted are done a second."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing until a rate is known."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
 @contextlib.contextmanager
 def _alone(wait: bool) -> Iterator[None]:
     """Hold the place of the one run on this machine: two that start together would both rent, and both spend."""
@@ -164,7 +174,7 @@ def _run(
     started = time.monotonic()
     columns = (
         SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        RateColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with (
         own_console() as console,
