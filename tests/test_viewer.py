@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from posefactory_dagster.quality.approval import read_decisions
+from posefactory_dagster.truth import read_mask
 from posefactory_dagster.variants.review_page import served
 from posefactory_dagster.viewer.app import COOKIE, create_app
 from tests.conftest import Factory
@@ -113,6 +117,15 @@ def test_pages_show_what_there_is_and_run_no_strange_script(
     for file in files:
         picture = client.get(file)
         assert picture.status_code == 200 and picture.headers["content-type"].startswith("image/")
+    # Depth is shown so that people see it; the file holds millimetres, of which a browser shows next to nothing.
+    renders = made.sets.current("multi_angle_renders", "ada")
+    assert renders is not None
+    name = next(n for n in renders.files if n.startswith("depth/"))
+    shown = client.get(f"/files/multi_angle_renders/ada/{renders.ref.identity}/{name}")
+    with Image.open(io.BytesIO(shown.content)) as image:
+        greys = np.asarray(image)
+    person = read_mask(renders.path(name.replace("depth/", "masks/")))
+    assert greys[person].min() >= 60 and greys[person].max() == 255 and not greys[~person].any()
     dataset = made.sets.current("pose_dataset", "all")
     assert dataset is not None
     assert "Pose" in client.get(f"/datasets/{dataset.ref.identity}").text

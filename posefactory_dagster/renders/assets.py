@@ -14,6 +14,7 @@ from blender_scripts.supervise import Outcome
 from posefactory_dagster.blender.pipes import BlenderResource
 from posefactory_dagster.blender.process import gpu_at_hand
 from posefactory_dagster.blender.work import RESULT, Work
+from posefactory_dagster.characters.documents import ASSET as CHARACTER
 from posefactory_dagster.characters.documents import facts_of
 from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
@@ -84,7 +85,7 @@ def multi_angle_renders(
             if facts_of(source).is_motion:
                 ledger.bad(key, render_sets.motion_text(key))
     planner = render_sets.RenderPlanner(settings)
-    planned = ledger.plan(planner, {"character": character}, _metadata)
+    planned = ledger.plan(planner, {CHARACTER: character}, _metadata)
     todo = {key: _work(ref, character[key]) for key, ref in planned.items()}
     if not todo:
         return ledger.close()

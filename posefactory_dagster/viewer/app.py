@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.guarding import OwnPagesOnly, own_hosts
-from posefactory_dagster.quality.approval import ApprovalError, parse_decisions
+from posefactory_dagster.quality.approval import ApprovalError, parse_decisions, read_decisions
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import StoreError
@@ -153,10 +153,11 @@ class _Pages:
         self._sets, self._failures = sets, failures
 
     def home(self, request: Request) -> Response:
+        decisions = read_decisions(self._sets.store)
         people = [
             {
                 "person": one,
-                "states": _count(reading.standings(self._sets, one.variants)),
+                "states": _count(reading.standings(self._sets, one.variants, decisions)),
             }
             for one in reading.people(self._sets)
         ]
@@ -172,7 +173,7 @@ class _Pages:
 
     def character(self, request: Request) -> Response:
         one = self._person(request)
-        standings = reading.standings(self._sets, one.variants)
+        standings = self._standings(one)
         return _page(
             "character.html",
             person=one,
@@ -191,11 +192,7 @@ class _Pages:
         )
         if place is None:
             raise HTTPException(404, "There is no such image in the present renders.")
-        mine = [
-            s
-            for s in reading.standings(self._sets, one.variants)
-            if s.variant.source.file == looks[place].file
-        ]
+        mine = [s for s in self._standings(one) if s.variant.source.file == looks[place].file]
         return _page(
             "image.html",
             person=one,
@@ -211,7 +208,7 @@ class _Pages:
         one = self._person(request)
         if one.variants is None or PAGE not in one.variants.files:
             raise HTTPException(404, "There are no variants of this character yet.")
-        states = {s.variant.variant: s.state for s in reading.standings(self._sets, one.variants)}
+        states = {s.variant.variant: s.state for s in self._standings(one)}
         page = one.variants.path(PAGE).read_text("utf-8")
         nonce = secrets.token_urlsafe(16)
         try:
@@ -259,11 +256,13 @@ class _Pages:
         kind = PICTURES.get(names["name"].rpartition(".")[2])
         if committed is None or names["name"] not in committed.files or kind is None:
             raise HTTPException(404, "There is no such picture.")
-        return _picture(committed.path(names["name"]).read_bytes(), kind)
+        path = committed.path(names["name"])
+        is_depth = names["name"].startswith("depth/")
+        return _picture(reading.depth_picture(path) if is_depth else path.read_bytes(), kind)
 
     def variant(self, request: Request) -> Response:
         one = self._person(request)
-        for standing in reading.standings(self._sets, one.variants):
+        for standing in self._standings(one):
             image = standing.variant.image
             if standing.variant.variant == request.path_params["variant"] and image is not None:
                 kind = PICTURES.get(image.key.rpartition(".")[2], "image/png")
@@ -274,6 +273,9 @@ class _Pages:
                 # Another run may keep another attempt of it.
                 return _picture(paths[image.key].read_bytes(), kind, "no-store")
         raise HTTPException(404, "There is no such variant.")
+
+    def _standings(self, one: reading.Person) -> list[reading.Standing]:
+        return reading.standings(self._sets, one.variants, read_decisions(self._sets.store))
 
     def _person(self, request: Request) -> reading.Person:
         one = reading.person(self._sets, request.path_params["key"])

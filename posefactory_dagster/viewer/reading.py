@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from blender_scripts.contract import LANDMARKS
 from posefactory_dagster.characters.documents import ASSET as CHARACTER
@@ -16,9 +18,9 @@ from posefactory_dagster.datasets.documents import CARD
 from posefactory_dagster.labels.documents import ACCURACY, ACCURACY_TABLE, LABEL_TABLE, LABELS
 from posefactory_dagster.quality.approval import (
     ApprovalError,
+    Decisions,
     as_locked,
     locks_of,
-    read_decisions,
     state_of,
 )
 from posefactory_dagster.quality.landmarker import SKELETON, to_array
@@ -29,7 +31,7 @@ from posefactory_dagster.renders.documents import STRIP
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
 from posefactory_dagster.storage.store import DamagedObject
-from posefactory_dagster.truth import read_truth
+from posefactory_dagster.truth import read_depth, read_truth
 
 _INDEX = {name: i for i, name in enumerate(LANDMARKS)}
 LIMBS = [(_INDEX[a], _INDEX[b]) for a, b in SKELETON]
@@ -59,7 +61,6 @@ class Look:
     truth: Sequence[Point]
     found: Sequence[Point]
     oks: float | None
-    facts: Mapping[str, Any]
 
     def lines(self, points: Sequence[Point]) -> list[tuple[Point, Point]]:
         """The limbs between some landmarks."""
@@ -152,7 +153,6 @@ def looks(one: Person) -> list[Look]:
                 ],
                 found=[Point(n, x, y, 2) for n, (x, y) in zip(LANDMARKS, guessed, strict=False)],
                 oks=scores.get(record["file"]),
-                facts=record,
             )
         )
     return result
@@ -166,17 +166,35 @@ class Standing:
     state: str
 
 
-def standings(sets: CommittedSets, made: CommittedSet | None) -> list[Standing]:
+def standings(
+    sets: CommittedSets, made: CommittedSet | None, decisions: Decisions
+) -> list[Standing]:
     """The variants of a set as they stand; none where they cannot be read, as the run and `store verify` say."""
     if made is None:
         return []
-    decisions = read_decisions(sets.store)
     try:
         locks = locks_of(sets.store, made.ref.partition)
         variants = [as_locked(v, locks.get(v.variant)) for v in read_variants(made)]
     except (ApprovalError, DamagedObject):
         return []
     return [Standing(v, state_of(v, locks.get(v.variant), decisions.of(v))) for v in variants]
+
+
+def depth_picture(path: Path) -> bytes:
+    """A depth image as people can see it, PNG: near is bright, and the person's own depth spans all greys.
+
+    The file itself holds millimetres in 16 bits, of which a browser shows next to nothing.
+    """
+    depth = read_depth(path)
+    there = depth > 0
+    shown = np.zeros(depth.shape, np.uint8)
+    if there.any():
+        near, far = float(depth[there].min()), float(depth[there].max())
+        share = (depth[there] - near) / max(far - near, 1e-6)
+        shown[there] = (255 - 195 * share).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(shown).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def card_of(dataset: CommittedSet) -> str:
