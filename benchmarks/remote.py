@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dagster as dg
 import pytest
 
-from posefactory_dagster.characters.watching import Memory, look
+from posefactory_dagster.intake.watching import Memory, look
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import file_sha256

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from blender_scripts.contract import CharacterTask, RenderSettings
-from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.process import run_job
+from posefactory_dagster.compute.job import new_job
+from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA
 

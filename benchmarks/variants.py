@@ -22,17 +22,17 @@ from typing import Any
 from PIL import Image
 
 from blender_scripts.contract import CharacterTask, RenderSettings
-from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.process import run_job
-from posefactory_dagster.costs.ledger import Purse
+from posefactory_dagster.budget.ledger import Purse
+from posefactory_dagster.compute.job import new_job
+from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.settings import ASSETS_DATA, GateSettings, VariantSettings
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
-from posefactory_dagster.styles import read_style
 from posefactory_dagster.variants import variant_sets
 from posefactory_dagster.variants.batch import Batch, plan, states
+from posefactory_dagster.variants.documents import read_style
 from posefactory_dagster.variants.enhancers.relight import Relight
 from posefactory_dagster.variants.enhancers.stability import PARALLEL, Stability
 from posefactory_dagster.variants.shots import Shots

@@ -278,6 +278,10 @@ def render_files(frames: Sequence[int], settings: RenderSettings) -> list[str]:
     ]
 
 
+#: What inspection writes: what was found, a picture, and of a motion the bones over time.
+FACTS, THUMBNAIL, SKELETON = "facts.json", "thumbnail.png", "skeleton.npz"
+
+
 @dataclass(frozen=True)
 class CharacterTask:
     """One character's part of a job. Paths are absolute on the machine that renders.
@@ -297,9 +301,8 @@ class CharacterTask:
     motion_take: str | None = None
 
     def __post_init__(self) -> None:
-        skin, _, motion = self.key.partition("__")
-        object.__setattr__(self, "skin_name", self.skin_name or skin)
-        object.__setattr__(self, "motion_name", self.motion_name or motion)
+        object.__setattr__(self, "skin_name", self.skin_name or self.key)
+        object.__setattr__(self, "motion_name", self.motion_name or f"the motion of {self.key}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from blender_scripts.contract import LANDMARKS, CharacterTask, Job, RenderSettings
+from blender_scripts.contract import (
+    FACTS,
+    LANDMARKS,
+    SKELETON,
+    THUMBNAIL,
+    CharacterTask,
+    Job,
+    RenderSettings,
+)
 from blender_scripts.session import Stopwatch, TaskReport, run
 from blender_scripts.stage import camera, fbx, film, light, truth
 from blender_scripts.stage.character import Character
@@ -88,7 +96,7 @@ def inspect(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport)
         ],
         "warnings": imported.warnings,
     }
-    (output / "facts.json").write_text(json.dumps(facts, indent=1), "utf-8")
+    (output / FACTS).write_text(json.dumps(facts, indent=1), "utf-8")
 
 
 def _portrait(character: Character, output: Path, frame: int) -> None:
@@ -102,7 +110,7 @@ def _portrait(character: Character, output: Path, frame: int) -> None:
     light.light(PORTRAIT, front)
     camera.film(pinhole)
     picture = film.shoot(output, None)
-    film.save_png(output / "thumbnail.png", picture.over(film.plain_backdrop()))
+    film.save_png(output / THUMBNAIL, picture.over(film.plain_backdrop()))
 
 
 def _skeleton(imported: fbx.Imported, rig, output: Path, start: int, end: int) -> None:
@@ -119,7 +127,7 @@ def _skeleton(imported: fbx.Imported, rig, output: Path, start: int, end: int) -
         bpy.context.scene.frame_set(int(frame))
         matrix = armature.matrix_world
         segments.append([[matrix @ b.parent.head, matrix @ b.head] for b in bones])
-    with (output / "skeleton.npz").open("wb") as file:
+    with (output / SKELETON).open("wb") as file:
         np.savez(file, segments=np.array(segments, dtype=np.float64))
 
 

@@ -1,25 +1,51 @@
-"""The whole graph, wired on one screen."""
+"""The code location: what all rooms define, merged; see ``rooms.py``."""
+
+import functools
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 
-from posefactory_dagster.assets import ASSETS
-from posefactory_dagster.blender.pipes import BlenderResource
-from posefactory_dagster.jobs import factory_job
-from posefactory_dagster.sensors import carry_on_sensor, pod_janitor, review_sensor, upload_sensor
-from posefactory_dagster.storage.io_manager import CommittedSetIOManager, StoreResource
+from posefactory_dagster.pipeline.jobs import House, Preparation
+from posefactory_dagster.pipeline.plans import PlannerFactory
+from posefactory_dagster.rooms import modules
+from posefactory_dagster.terminal import Summary
 
-# Set in the launchpad or here, the address holds for the assets and for the IO manager alike.
-store = StoreResource.configure_at_launch()
-
-defs = dg.Definitions(
-    assets=ASSETS,
-    jobs=[factory_job],
-    sensors=[upload_sensor, carry_on_sensor, review_sensor, pod_janitor],
-    resources={
-        "store": store,
-        "io_manager": CommittedSetIOManager(store=store),
-        "blender": BlenderResource(),
-    },
+defs = dg.Definitions.merge(
+    *(module.defs for module in modules("definitions")),
     # One process per run: a step costs seconds to start, and Blender is a process of its own anyway.
-    executor=dg.in_process_executor,
+    dg.Definitions(executor=dg.in_process_executor),
 )
+
+
+@functools.cache
+def house() -> House:
+    """What runs need to know of all rooms together."""
+    planners: dict[str, PlannerFactory] = {}
+    preparations: dict[str, Preparation] = {}
+    checks: list[Callable[[], object]] = []
+    before_runs: list[Callable[..., object]] = []
+    hints: dict[str, str] = {}
+    for module in modules("definitions"):
+        planners |= getattr(module, "PLANNERS", {})
+        preparations |= getattr(module, "PREPARATIONS", {})
+        checks += getattr(module, "CHECKS", ())
+        before_runs += getattr(module, "BEFORE_RUNS", ())
+        hints |= getattr(module, "HINTS", {})
+    return House(
+        jobs=tuple(defs.resolve_all_job_defs()),
+        graph=defs.resolve_asset_graph(),
+        planners=planners,
+        preparations=preparations,
+        checks=checks,
+        before_runs=before_runs,
+        hints=hints,
+        summaries=summaries,
+    )
+
+
+def summaries() -> Mapping[str, Summary]:
+    """How the command line tells of what was made in the end, by its name in JSON."""
+    found: dict[str, Summary] = {}
+    for module in modules("cli"):
+        found |= getattr(module, "SUMMARIES", {})
+    return found

@@ -15,13 +15,13 @@ from PIL import Image
 
 from blender_scripts.contract import CharacterTask, RenderSettings
 from blender_scripts.supervise import BlenderError
-from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.process import gpu_at_hand, run_job
-from posefactory_dagster.blender.runpod import placing
-from posefactory_dagster.blender.runpod.account import bucket_of, open_api
-from posefactory_dagster.blender.runpod.api import RunPodError
-from posefactory_dagster.blender.runpod.endpoint import ask_price
-from posefactory_dagster.costs.estimates import OverBudget, check_budget, estimate_render
+from posefactory_dagster.budget.estimates import OverBudget, check_budget, estimate_render
+from posefactory_dagster.compute.job import new_job
+from posefactory_dagster.compute.process import gpu_at_hand, run_job
+from posefactory_dagster.compute.runpod import placing
+from posefactory_dagster.compute.runpod.account import bucket_of, open_api
+from posefactory_dagster.compute.runpod.api import RunPodError
+from posefactory_dagster.compute.runpod.endpoint import ask_price
 from posefactory_dagster.quality import landmarker, model
 from posefactory_dagster.settings import ASSETS_DATA, PodSettings, environment, project_settings
 from posefactory_dagster.storage import layout
@@ -102,7 +102,7 @@ def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -
 
 def _try_styles() -> Iterator[Finding]:
     """Whether each chosen style has what it needs; costs nothing."""
-    from posefactory_dagster.styles import read_style
+    from posefactory_dagster.variants.documents import read_style
     from posefactory_dagster.variants.enhancers.base import EnhancerError
     from posefactory_dagster.variants.enhancers.opening import open_enhancer
 

@@ -6,7 +6,7 @@ import re
 
 from anyascii import anyascii
 
-#: Between a skin's and a motion's slug. Slugs never hold it, so a joined key reads one way only.
+#: Between a skin's and a motion's slug in a cast's key, for people; code reads a cast's recipe. Slugs never hold it.
 CAST_SEPARATOR = "__"
 
 
@@ -51,19 +51,3 @@ def character_slug(value: str) -> str:
 def cast_key(skin: str, motion: str) -> str:
     """The key of ``motion`` cast on ``skin``; both are slugs."""
     return f"{skin}{CAST_SEPARATOR}{motion}"
-
-
-def split_key(key: str) -> tuple[str, str | None]:
-    """Skin and motion (or None) of a partition key.
-
-    Raises:
-        SlugError: the key was not built from slugs.
-    """
-    skin, separator, motion = key.partition(CAST_SEPARATOR)
-    parts = [skin, motion] if separator else [skin]
-    for part in parts:
-        if not part or safe_slug(part) != part:
-            raise SlugError(
-                f"{key!r} is no character key; `posefactory characters list` shows them"
-            )
-    return skin, motion or None

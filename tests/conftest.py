@@ -16,8 +16,8 @@ import pytest
 
 from blender_scripts.contract import CharacterTask, RenderSettings
 from blender_scripts.supervise import Outcome
-from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.process import run_job
+from posefactory_dagster.compute.job import new_job
+from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-
-from posefactory_dagster import jobs
-from posefactory_dagster.blender.runpod import api as runpod_api
-from posefactory_dagster.blender.runpod import placing, watching
-from posefactory_dagster.definitions import defs
 from posefactory_dagster.sensors import pod_janitor
+
+from posefactory_dagster.compute.runpod import api as runpod_api
+from posefactory_dagster.compute.runpod import placing, watching
+from posefactory_dagster.definitions import defs
+from posefactory_dagster.pipeline import jobs
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.opening import open_store

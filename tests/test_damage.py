@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from posefactory_dagster.partitions import CHARACTERS, CharacterLedger
+from posefactory_dagster.pipeline.partitions import CHARACTERS, PartitionLedger
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import DamagedObject
@@ -208,7 +208,7 @@ def test_what_is_removed_while_it_is_made_stays_removed(made: Factory) -> None:
 
         @dg.asset(name="character", partitions_def=CHARACTERS)
         def step(context):  # type: ignore[no-untyped-def]
-            ledger = CharacterLedger(context, made.sets)
+            ledger = PartitionLedger(context, made.sets)
             instance.delete_dynamic_partition(str(CHARACTERS.name), "bruno_squat")
             made.sets.store.delete(["current/character/bruno_squat.json"])
             ledger.good("bruno_squat", ref, {})

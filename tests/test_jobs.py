@@ -6,11 +6,11 @@ import os
 
 import dagster as dg
 import pytest
-
-from posefactory_dagster import jobs
 from posefactory_dagster.assets import ASSETS, chain
+
 from posefactory_dagster.definitions import defs
-from posefactory_dagster.partitions import CHARACTERS
+from posefactory_dagster.pipeline import jobs
+from posefactory_dagster.pipeline.partitions import CHARACTERS
 
 OURS = jobs._process_tag()  # noqa: SLF001
 HERE = jobs._machine()  # noqa: SLF001

@@ -9,7 +9,7 @@ import pytest
 
 from blender_scripts.contract import RenderSettings
 from posefactory_dagster.labels.assets import AccuracyPlanner, LabelPlanner
-from posefactory_dagster.plans import NotPlanned, Planner, required, stale
+from posefactory_dagster.pipeline.plans import NotPlanned, Planner, required, stale
 from posefactory_dagster.renders.render_sets import RenderPlanner
 from posefactory_dagster.settings import LabelSettings
 from posefactory_dagster.storage.opening import open_store

@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from posefactory_dagster.quality.approval import read_decisions
-from posefactory_dagster.truth import read_mask
+from posefactory_dagster.renders.documents import read_mask
 from posefactory_dagster.variants.review_page import served
 from posefactory_dagster.viewer.app import COOKIE, create_app
 from tests.conftest import Factory

@@ -26,9 +26,9 @@ import pytest
 from pycocotools.coco import COCO
 
 from blender_scripts.contract import CharacterTask
-from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.process import run_job
-from posefactory_dagster.blender.record import read_jobs
+from posefactory_dagster.compute.job import new_job
+from posefactory_dagster.compute.process import run_job
+from posefactory_dagster.compute.record import read_jobs
 from posefactory_dagster.settings import PROJECT_ROOT
 from posefactory_dagster.storage import layout
 from tests.conftest import SAMPLES, SMALL, Factory

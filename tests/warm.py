@@ -61,7 +61,7 @@ def serve() -> None:
     """Answer requests until stdin ends."""
     import importlib
 
-    from posefactory_dagster.cli import main
+    from posefactory_dagster.cli.app import main
 
     for name in IMPORTED:
         importlib.import_module(name)

@@ -27,15 +27,15 @@ from PIL import Image
 from rich.progress import track
 
 from blender_scripts.contract import IMAGE_FOLDERS, CharacterTask, RenderSettings
-from posefactory_dagster.blender.job import new_job, rig_map
-from posefactory_dagster.blender.process import run_job
+from posefactory_dagster.compute.job import new_job, rig_map
+from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import accuracy, model
 from posefactory_dagster.quality.gate import Gate, Measurement, Subject, measure, open_landmarkers
 from posefactory_dagster.quality.landmarker import Landmarkers
 from posefactory_dagster.quality.records import Parameters
+from posefactory_dagster.renders.documents import measured
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, GateSettings
-from posefactory_dagster.styles import Style, read_style
-from posefactory_dagster.truth import measured
+from posefactory_dagster.variants.documents import Style, read_style
 from posefactory_dagster.variants.enhancers.base import Shot
 from posefactory_dagster.variants.enhancers.relight import Relight
 from posefactory_dagster.variants.shots import read_shot

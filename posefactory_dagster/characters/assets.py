@@ -1,122 +1,67 @@
-"""The asset `character`: an upload, checked and measured."""
-
-import json
-import shutil
-from pathlib import Path
+"""The asset `character`: somebody who can be rendered, checked and measured."""
 
 import dagster as dg
 
-from blender_scripts.contract import CharacterTask, SettingsError
-from blender_scripts.supervise import Outcome
+from blender_scripts.contract import THUMBNAIL, SettingsError
 from posefactory_dagster import pictures
-from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.pipes import BlenderResource
-from posefactory_dagster.characters import intake
-from posefactory_dagster.characters.documents import THUMBNAIL, facts_of
-from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
+from posefactory_dagster.characters.documents import ASSET, PARTITIONS, facts_of
+from posefactory_dagster.characters.planning import CharacterPlanner
+from posefactory_dagster.compute.pipes import BlenderResource
+from posefactory_dagster.intake.inspection import inspect
+from posefactory_dagster.motions.documents import CAST, MOTION
+from posefactory_dagster.pipeline.jobs import GROUP
+from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
+from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
-from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
-from posefactory_dagster.storage.store import explain_disk
+from posefactory_dagster.storage.sets import CommittedSet, SetRef
 
 
 @dg.asset(
-    partitions_def=CHARACTERS,
+    name=ASSET,
+    partitions_def=partition_set(PARTITIONS),
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="pipeline",
+    deps=[dg.AssetDep(CAST, partition_mapping=dg.IdentityPartitionMapping())],
+    group_name=GROUP,
     kinds={"blender", "fbx"},
-    description="An uploaded FBX (and the motion cast on it), checked and measured inside Blender.",
+    description="An uploaded FBX with a skin, or a cast of one with a motion, checked and measured inside Blender.",
 )
 def character(
     context: dg.AssetExecutionContext, store: StoreResource, blender: BlenderResource
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
-    """Inspect each key's files; a file without a skin becomes a motion of the library."""
+    """Inspect each key's files. A file without a skin is a motion, and goes to these."""
     sets = store.sets()
-    ledger = CharacterLedger(context, sets)
+    ledger = PartitionLedger(context, sets)
     try:
-        planner = intake.CharacterPlanner(sets.store)
+        planner = CharacterPlanner(sets)
+        todo = [planner.plans[key] for key in ledger.plan(planner, {}, _metadata)]
     except SettingsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    plans = {key: planner.plans[key] for key in ledger.plan(planner, {}, _metadata)}
-    todo = list(plans.values())
-    if not todo:
-        return ledger.close()
 
-    with sets.scratch() as scratch:
-        tasks = []
-        for planned in todo:
-            folder = scratch / planned.key
-            folder.mkdir()
-            try:
-                for role, upload in (("skin", planned.skin), ("motion", planned.motion)):
-                    if upload is not None:
-                        _copy(sets, upload, planned.inputs[role]["sha256"], folder / f"{role}.fbx")
-            except intake.UploadError as error:
-                ledger.bad(planned.key, str(error))
-                continue
-            except OSError as error:
-                ledger.bad(planned.key, str(explain_disk(error, sets.store.address())))
-                continue
-            tasks.append(
-                CharacterTask(
-                    key=planned.key,
-                    skin=str(folder / "skin.fbx"),
-                    motion=str(folder / "motion.fbx") if planned.motion else None,
-                    output=str(folder),
-                    skin_name=planned.skin.file_name,
-                    motion_name=planned.motion.file_name if planned.motion else "",
-                    take=planned.inputs["skin"].get("take"),
-                    motion_take=planned.inputs.get("motion", {}).get("take"),
-                )
-            )
+    def take(committed: CommittedSet) -> None:
+        key = committed.ref.partition
+        if not facts_of(committed).is_motion:
+            ledger.good(key, committed.ref, _metadata(committed))
+            return
+        # Its bytes looked like a character's; Blender knows better.
+        sets.store.delete([layout.current(ASSET, key)])
+        context.instance.add_dynamic_partitions(MOTION, [key])
+        context.instance.delete_dynamic_partition(PARTITIONS, key)
+        ledger.bad(
+            key, f"{key}: no skin is in it, so it is a motion now: posefactory run {key}, then posefactory cast SKIN --motion {key}"
+        )  # fmt: skip
 
-        def on_outcome(key: str, outcome: Outcome) -> None:
-            if outcome.error:
-                ledger.bad(key, outcome.error)
-                return
-            with ledger.failing_alone(key):
-                committed = _commit(sets, plans[key], scratch / key, outcome)
-                ledger.good(key, committed.ref, _metadata(committed))
-
-        if tasks:
-            blender.run_here(context, new_job("character", tasks), scratch, on_outcome)
-        return ledger.close()
-
-
-def _copy(sets: CommittedSets, upload: intake.Upload, sha256: str, target: Path) -> None:
-    """Copy an upload that is what it was when its identity was taken.
-
-    Raises:
-        UploadError: it was replaced in between; kept under the old identity, it would be somebody else.
-    """
-    shutil.copyfile(intake.fetch(sets.store, upload), target)
-    if file_sha256(target) != sha256:
-        raise intake.UploadError(
-            f"{upload.file_name}: it was replaced while it was read; run it again"
-        )
-
-
-def _commit(
-    sets: CommittedSets, planned: intake.CharacterPlan, folder: Path, outcome: Outcome
-) -> CommittedSet:
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
-    skeleton = folder / "skeleton.npz"
-    if skeleton.exists():
-        pictures.draw_motion_strip(skeleton, folder / THUMBNAIL)
-    return sets.commit(
-        SetRef(intake.ASSET, planned.key, planned.identity),
-        folder,
-        inputs=planned.inputs,
-        settings={"inspection_version": intake.INSPECTION_VERSION},
-        facts=facts,
-    )
+    inspect(
+        sets, ledger, todo,
+        lambda job, scratch, on_outcome: blender.run_here(context, job, scratch, on_outcome), take,
+    )  # fmt: skip
+    return ledger.close()
 
 
 def _metadata(committed: CommittedSet) -> dict[str, object]:
     facts = facts_of(committed)
     start, end = facts.frame_range
     shown = {
-        "viewer": viewer_link(committed.ref.partition),
-        "kind": facts.kind,
+        "viewer": viewer_link(committed.ref.partition, "characters"),
         "preview": dg.MetadataValue.md(pictures.thumbnail_markdown(committed.path(THUMBNAIL))),
         "height_m": facts.height_m,
         "meshes": facts.meshes,

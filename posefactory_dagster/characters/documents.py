@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from posefactory_dagster.storage.sets import REPAIR, CommittedSet
 from posefactory_dagster.storage.store import DamagedObject
 
-#: The asset whose sets hold inspected characters and motions, and files of these sets.
-ASSET = "character"
-THUMBNAIL = "thumbnail.png"
+#: The asset whose sets hold inspected characters, and the partition set of the same name.
+ASSET = PARTITIONS = "character"
 
 
 class TakeFacts(BaseModel):
@@ -25,7 +24,7 @@ class TakeFacts(BaseModel):
 
 
 class CharacterFacts(BaseModel):
-    """What Blender found in a file, as ``inspect_character.py`` writes it.
+    """What Blender found in a file, a character's or a motion's, as ``inspect_character.py`` writes it.
 
     ``kind``: a skin can be rendered, a motion can be cast on one. ``frame_range``: first and last frame of the animation
     that plays. ``scale_found``: the file's own scale. Of skins only: ``height_m``, metres in the rest pose, hats and hair

@@ -14,7 +14,9 @@ from typing import Annotated
 
 import typer
 
-from posefactory_dagster.cli.terminal import (
+from posefactory_dagster.cli.viewing import DEFAULT_PORT, PortOption, view_address
+from posefactory_dagster.settings import PROJECT_ROOT, project_settings
+from posefactory_dagster.terminal import (
     WORK_FAILED,
     CommandError,
     dagster_home,
@@ -22,8 +24,6 @@ from posefactory_dagster.cli.terminal import (
     out,
     print_error,
 )
-from posefactory_dagster.cli.viewing import DEFAULT_PORT, PortOption, view_address
-from posefactory_dagster.settings import PROJECT_ROOT, project_settings
 
 GRACE_S = 20.0
 #: linux/prctl.h
@@ -110,3 +110,8 @@ def _end(parts: list[subprocess.Popen[bytes]]) -> None:
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline and any(p.poll() is None for p in parts):
             time.sleep(0.1)
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """This part of the command line."""
+    app.command()(dev)

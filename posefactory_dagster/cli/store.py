@@ -10,9 +10,17 @@ from typing import Annotated
 
 import typer
 
-from posefactory_dagster.blender.record import damaged_jobs
-from posefactory_dagster.characters import intake
-from posefactory_dagster.cli.terminal import (
+from posefactory_dagster.budget.ledger import read_ledger
+from posefactory_dagster.compute.record import damaged_jobs
+from posefactory_dagster.intake import uploads as intake
+from posefactory_dagster.quality.approval import damaged_locks, read_decisions, unreadable_locks
+from posefactory_dagster.settings import environment
+from posefactory_dagster.slugs import safe_slug
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.opening import open_store
+from posefactory_dagster.storage.sets import CommittedSets, Unreadable
+from posefactory_dagster.storage.store import LocalStore
+from posefactory_dagster.terminal import (
     WORK_FAILED,
     CommandError,
     JsonOption,
@@ -23,19 +31,11 @@ from posefactory_dagster.cli.terminal import (
     print_error,
     show,
 )
-from posefactory_dagster.costs.ledger import read_ledger
-from posefactory_dagster.quality.approval import damaged_locks, read_decisions, unreadable_locks
-from posefactory_dagster.settings import environment
-from posefactory_dagster.slugs import safe_slug
-from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.opening import open_store
-from posefactory_dagster.storage.sets import CommittedSets, Unreadable
-from posefactory_dagster.storage.store import LocalStore
 
-app = typer.Typer(no_args_is_help=True, help="The store of committed sets.")
+verbs = typer.Typer(no_args_is_help=True, help="The store of committed sets.")
 
 
-@app.command("verify")
+@verbs.command("verify")
 def verify(
     repair: Annotated[
         bool,
@@ -121,14 +121,14 @@ def _unreadable(sets: CommittedSets) -> Iterator[Unreadable]:
         yield Unreadable(key, "not a file of decisions")
 
 
-@app.command("gc")
+@verbs.command("gc")
 def gc(
     grace_hours: Annotated[float, typer.Option(help="Spare what was touched since.", min=0)] = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove sets that nothing points to, and what killed runs left behind; what a run in progress may use stays."""
-    from posefactory_dagster.jobs import seconds_of_oldest_run
+    from posefactory_dagster.pipeline.runs import seconds_of_oldest_run
 
     with open_instance() as instance:
         busy = seconds_of_oldest_run(instance)
@@ -147,7 +147,7 @@ def gc(
     show(as_json, {"removed": removed, "bytes": freed, "dry_run": dry_run}, print_it)
 
 
-@app.command("copy")
+@verbs.command("copy")
 def copy(
     source: Annotated[str, typer.Argument(help="A folder, or r2://bucket/prefix.")],
     target: Annotated[str, typer.Argument(help="A folder, or r2://bucket/prefix.")],
@@ -216,3 +216,9 @@ def upload_url(
         )
 
     show(as_json, document, print_it)
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """This part of the command line."""
+    app.add_typer(verbs, name="store")
+    app.command("upload-url")(upload_url)

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from posefactory_dagster.characters.intake import failures_to_tell
-from posefactory_dagster.cli.terminal import (
+from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
+from posefactory_dagster.pipeline.plans import failures_by_key
+from posefactory_dagster.terminal import (
     CommandError,
     dagster_home,
     err,
@@ -61,10 +62,11 @@ def view(
     home = dagster_home()
 
     def failures() -> Mapping[str, str]:
-        from posefactory_dagster.partitions import standing_failures
+        from posefactory_dagster.pipeline.partitions import standing_failures
 
         with open_instance() as instance:
-            return failures_to_tell(sets, standing_failures(instance, registered_keys(instance)))
+            keys = registered_keys(instance, CHARACTERS)
+            return failures_by_key(standing_failures(instance, keys))
 
     address = view_address(port, home)
     app = create_app(sets, token_of(home), failures)
@@ -73,3 +75,8 @@ def view(
     if browser and not webbrowser.open(address):
         err.print("no browser could be opened; open the address yourself")
     uvicorn.Server(config).run()
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """This part of the command line."""
+    app.command()(view)

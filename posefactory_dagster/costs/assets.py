@@ -6,11 +6,11 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from posefactory_dagster.blender.runpod.account import open_api
-from posefactory_dagster.blender.runpod.api import GpuType, RunPodError
-from posefactory_dagster.costs import ledger
+from posefactory_dagster.budget import ledger
+from posefactory_dagster.budget.prices import price_table
+from posefactory_dagster.compute.runpod.account import open_api
+from posefactory_dagster.compute.runpod.api import GpuType, RunPodError
 from posefactory_dagster.costs.charts import draw_prices, draw_spending
-from posefactory_dagster.costs.prices import price_table
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.settings import environment
 from posefactory_dagster.storage import layout

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from posefactory_dagster.blender.runpod.api import GpuType
+from posefactory_dagster.compute.runpod.api import GpuType
 
 STOCK_COLOURS = {"NONE": "#cccccc", "LOW": "#e0a030", "MEDIUM": "#7fb069", "HIGH": "#2f7d4f"}
 

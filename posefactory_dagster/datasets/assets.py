@@ -7,14 +7,17 @@ from typing import Any
 import dagster as dg
 
 from posefactory_dagster import progress
+from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.datasets import splits
 from posefactory_dagster.datasets.admission import admitted
 from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.datasets.export import export
 from posefactory_dagster.datasets.members import MALFORMED, Member, UnusableMember
-from posefactory_dagster.partitions import CHARACTERS, rounded, viewer_link
+from posefactory_dagster.motions.documents import RecipeError, read_recipe
 from posefactory_dagster.pictures import thumbnail_markdown
+from posefactory_dagster.pipeline.jobs import GROUP, OPTIONAL_INPUTS
+from posefactory_dagster.pipeline.partitions import rounded, viewer_link
 from posefactory_dagster.quality.approval import ApprovalError, Decisions, read_decisions
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage import layout
@@ -36,7 +39,8 @@ def _all() -> dg.AssetIn:
         "label_accuracy": _all(),
         "enhanced_variants": _all(),
     },
-    group_name="pipeline",
+    group_name=GROUP,
+    metadata={OPTIONAL_INPUTS: ["enhanced_variants"]},  # a gain, and no condition
     kinds={"coco", "parquet"},
     description="Images, COCO keypoints (17 and 33), one Parquet, splits by character, contact sheet, card.",
 )
@@ -50,7 +54,7 @@ def pose_dataset(
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Export every character whose renders, labels and accuracy belong together, with its locked variants."""
     sets = store.sets()
-    registered = context.instance.get_dynamic_partitions(str(CHARACTERS.name))
+    registered = context.instance.get_dynamic_partitions(CHARACTERS)
     decisions = read_decisions(sets.store)
     for error in decisions.errors.values():
         context.log.error(error)
@@ -106,13 +110,18 @@ def _member(
         raise UnusableMember(key, "left out, it is not labelled and measured yet")
     if not (labels.made_from(renders) and scores.made_from(labels) and scores.made_from(renders)):
         raise UnusableMember(key, "left out, its labels are not of its present renders")
+    try:
+        recipe = read_recipe(sets.store, key)
+    except RecipeError as error:
+        raise UnusableMember(key, f"left out ({error})") from error
+    skin, motion = (key, None) if recipe is None else (recipe.skin, recipe.motion)
     if made is None or not made.made_from(renders):
-        return Member(key, renders, labels, scores, varied=False)
+        return Member(key, skin, motion, renders, labels, scores, varied=False)
     try:
         variants = admitted(sets.store, made, decisions)
     except (ApprovalError, DamagedObject, *MALFORMED) as error:
         raise UnusableMember(key, f"left out, its variants cannot be read ({error})") from error
-    return Member(key, renders, labels, scores, tuple(variants))
+    return Member(key, skin, motion, renders, labels, scores, tuple(variants))
 
 
 def _committed(
@@ -126,7 +135,7 @@ def _committed(
     settings = project_settings().dataset
     members = [chosen[key] for key in sorted(chosen)]
     split = splits.assign(
-        {m.key: m.renders.inputs["skin_sha256"] for m in members},
+        {m.key: (m.skin, m.renders.inputs["skin_sha256"]) for m in members},
         {m.key: m.renders.facts["frames"] for m in members},
         settings,
     )

@@ -10,7 +10,6 @@ import yaml
 from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.datasets.members import Member, Picture
 from posefactory_dagster.datasets.splits import SPLITS, Splits
-from posefactory_dagster.slugs import split_key
 
 #: What Hugging Face calls the splits.
 HUGGING_FACE = {"train": "train", "val": "validation", "test": "test"}
@@ -146,7 +145,7 @@ def _style_lines(pictures: Mapping[str, Sequence[Picture]]) -> str:
 def _twins(members: Sequence[Member]) -> str:
     by_file: dict[str, list[str]] = {}
     for m in members:
-        content = f"{m.renders.inputs['skin_sha256']} {split_key(m.key)[1]}"
+        content = f"{m.renders.inputs['skin_sha256']} {m.motion}"
         by_file.setdefault(content, []).append(m.key)
     same = [", ".join(keys) for keys in by_file.values() if len(keys) > 1]
     return f"\n**The same file under several keys: {'; '.join(same)}.**\n" if same else ""

@@ -27,10 +27,10 @@ from posefactory_dagster.datasets.sheet import contact_sheet
 from posefactory_dagster.datasets.splits import SPLITS, Splits
 from posefactory_dagster.datasets.tables import landmark_table
 from posefactory_dagster.quality.records import RECORDS
+from posefactory_dagster.renders.documents import Truth, read_mask, read_truth
 from posefactory_dagster.settings import DatasetSettings
 from posefactory_dagster.storage.sets import REPAIR
 from posefactory_dagster.storage.store import DamagedObject, Store
-from posefactory_dagster.truth import Truth, read_mask, read_truth
 
 #: Keypoints and the middle of the file names of the two kinds of COCO files.
 #: What of a render set goes into a dataset.

@@ -9,18 +9,21 @@ import numpy as np
 
 from posefactory_dagster.datasets.splits import Splits
 from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.renders.documents import Truth
 from posefactory_dagster.storage.sets import CommittedSet
-from posefactory_dagster.truth import Truth
 
 
 @dataclass(frozen=True)
 class Member:
     """One character: its three committed sets, all made from each other, and its locked variants.
 
-    ``varied``: whether its present renders have been through the variants.
+    ``skin``: the key whose file gives its body, ``motion`` the key of the motion that is cast on it, if one is. ``varied``:
+    whether its present renders have been through the variants.
     """
 
     key: str
+    skin: str
+    motion: str | None
     renders: CommittedSet
     labels: CommittedSet
     accuracy: CommittedSet

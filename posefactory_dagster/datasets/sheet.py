@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from posefactory_dagster.datasets.members import Member, Picture
 from posefactory_dagster.pictures import font, landmark_colour
-from posefactory_dagster.truth import Truth, read_truth
+from posefactory_dagster.renders.documents import Truth, read_truth
 
 CELL = 240
 COLUMNS = 8

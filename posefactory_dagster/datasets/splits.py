@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from posefactory_dagster.settings import DatasetSettings
-from posefactory_dagster.slugs import split_key
 
 SPLITS = ("train", "val", "test")
 #: How far a draw may weigh against the shares, in persons; below a half, so that no share is missed by one.
@@ -49,24 +48,25 @@ class Splits:
 
 
 def assign(
-    skin_sha256: Mapping[str, str], frames: Mapping[str, Sequence[int]], settings: DatasetSettings
+    skins: Mapping[str, tuple[str, str]],
+    frames: Mapping[str, Sequence[int]],
+    settings: DatasetSettings,
 ) -> Splits:
     """The split of every picture.
 
     All motions of a skin share its split, and so do keys whose skins are the same file.
 
     Args:
-        skin_sha256: digest of each key's skin file, in the order of registration.
+        skins: of each key, in the order of registration, the key of its skin and the digest of that file.
         frames: the frames of each key.
     """
     person: dict[str, str] = {}  # of each digest, the skin that was registered first
-    skins: dict[
-        str, str
-    ] = {}  # of each skin's name, that person: its file may have been replaced in one key
-    who = {}
-    for key, digest in skin_sha256.items():
-        skin, _ = split_key(key)
-        who[key] = skins.setdefault(skin, person.setdefault(digest, skin))
+    # Of each skin's key, that person: its file may have been replaced in one key.
+    people: dict[str, str] = {}
+    who = {
+        key: people.setdefault(skin, person.setdefault(digest, skin))
+        for key, (skin, digest) in skins.items()
+    }
     persons = list(dict.fromkeys(who.values()))
     if len(persons) == 1:
         by_frame = {key: _frames(frames[key], settings) for key in who}

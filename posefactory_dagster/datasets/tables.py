@@ -11,7 +11,7 @@ import pandas as pd
 from blender_scripts.contract import LANDMARKS
 from posefactory_dagster.datasets.members import Member, Picture
 from posefactory_dagster.labels.documents import LABEL_TABLE
-from posefactory_dagster.truth import Truth
+from posefactory_dagster.renders.documents import Truth
 
 
 def landmark_table(member: Member, truth: Truth, pictures: Sequence[Picture]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from pydantic import create_model
 
 from blender_scripts.contract import LANDMARKS, SettingsError
 from posefactory_dagster import progress
+from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.labels.documents import (
     ACCURACY,
     ACCURACY_TABLE,
@@ -21,11 +22,13 @@ from posefactory_dagster.labels.documents import (
     LABELS,
     OVERLAYS,
 )
-from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
-from posefactory_dagster.plans import Inputs, NotPlanned, required
+from posefactory_dagster.pipeline.jobs import GROUP
+from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
+from posefactory_dagster.pipeline.plans import Inputs, NotPlanned, required
 from posefactory_dagster.quality import accuracy, landmarker, model
 from posefactory_dagster.renders.documents import ASSET as RENDERS
+from posefactory_dagster.renders.documents import read_truth
 from posefactory_dagster.settings import LabelSettings, changed, launchpad_fields, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import (
@@ -35,7 +38,6 @@ from posefactory_dagster.storage.sets import (
     file_sha256,
     identity_of,
 )
-from posefactory_dagster.truth import read_truth
 
 #: Of the overlays in a preview.
 STRIP_IMAGES = 8
@@ -95,9 +97,9 @@ LabelConfig = create_model(  # type: ignore[call-overload]
 
 
 @dg.asset(
-    partitions_def=CHARACTERS,
+    partitions_def=partition_set(CHARACTERS),
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="pipeline",
+    group_name=GROUP,
     kinds={"mediapipe", "parquet"},
     description="MediaPipe's 33 landmarks for each image; no person found is a row, not an error.",
 )
@@ -116,7 +118,7 @@ def pose_labels(
     except (SettingsError, model.ModelError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     sha256 = file_sha256(task)
-    ledger = CharacterLedger(context, sets)
+    ledger = PartitionLedger(context, sets)
     planner = LabelPlanner(sha256, settings)
     todo = ledger.plan(planner, {RENDERS: multi_angle_renders}, _labels_metadata)
     for key, ref in todo.items():
@@ -178,7 +180,7 @@ def _label(
 def _labels_metadata(committed: CommittedSet) -> dict[str, Any]:
     facts = committed.facts
     shown = {
-        "viewer": viewer_link(committed.ref.partition),
+        "viewer": viewer_link(committed.ref.partition, "characters"),
         "images": facts["images"],
         "detected": facts["detected"],
         "detection_rate": facts["detected"] / facts["images"],
@@ -193,9 +195,9 @@ def _labels_metadata(committed: CommittedSet) -> dict[str, Any]:
 
 
 @dg.asset(
-    partitions_def=CHARACTERS,
+    partitions_def=partition_set(CHARACTERS),
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="pipeline",
+    group_name=GROUP,
     kinds={"python", "parquet"},
     description="MediaPipe measured against the exact truth: detection, PCK, OKS, centimetres, swaps.",
     check_specs=[
@@ -214,7 +216,7 @@ def label_accuracy(
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[dict[str, SetRef]]]:
     """Compare each character's labels with its truth; the check covers those that could be compared, whatever others do."""
     sets = store.sets()
-    ledger = CharacterLedger(context, sets)
+    ledger = PartitionLedger(context, sets)
     scores: dict[str, float] = {}
 
     def shown(committed: CommittedSet) -> dict[str, Any]:
@@ -277,7 +279,7 @@ def _measure(
 def _accuracy_metadata(committed: CommittedSet) -> dict[str, Any]:
     figures = {k: v for k, v in committed.facts["all"].items() if v == v}  # no NaN in the log
     return {
-        "viewer": viewer_link(committed.ref.partition),
+        "viewer": viewer_link(committed.ref.partition, "characters"),
         **figures,
         "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(CHART), 336)),
         "identity": committed.ref.identity,

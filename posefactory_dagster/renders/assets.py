@@ -11,13 +11,15 @@ from pydantic import Field, create_model
 
 from blender_scripts.contract import RENDER_HELP, RenderSettings, SettingsError
 from blender_scripts.supervise import Outcome
-from posefactory_dagster.blender.pipes import BlenderResource
-from posefactory_dagster.blender.process import gpu_at_hand
-from posefactory_dagster.blender.work import RESULT, Work
 from posefactory_dagster.characters.documents import ASSET as CHARACTER
+from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.characters.documents import facts_of
-from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
+from posefactory_dagster.compute.pipes import BlenderResource
+from posefactory_dagster.compute.process import gpu_at_hand
+from posefactory_dagster.compute.work import RESULT, Work
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
+from posefactory_dagster.pipeline.jobs import GROUP
+from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.renders import render_sets
 from posefactory_dagster.renders.documents import STRIP
@@ -26,7 +28,7 @@ from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 from posefactory_dagster.storage.store import DamagedObject
-from posefactory_dagster.styles import read_styles
+from posefactory_dagster.variants.documents import read_styles
 
 _TYPES = get_type_hints(RenderSettings)
 STRIP_IMAGES = 8
@@ -58,9 +60,9 @@ def wanted_settings(overrides: dict[str, Any], place: str = "") -> RenderSetting
 
 
 @dg.asset(
-    partitions_def=CHARACTERS,
+    partitions_def=partition_set(CHARACTERS),
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="pipeline",
+    group_name=GROUP,
     kinds={"blender", "png"},
     pool="renders",  # a team's instance limits it: as many pods at a time
     description="Views x frames of a character as PNG, with the exact truth of each image.",
@@ -79,11 +81,7 @@ def multi_angle_renders(
     except SettingsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     sets = store.sets()
-    ledger = CharacterLedger(context, sets)
-    for key, source in character.items():
-        with ledger.failing_alone(key):
-            if facts_of(source).is_motion:
-                ledger.bad(key, render_sets.motion_text(key))
+    ledger = PartitionLedger(context, sets)
     planner = render_sets.RenderPlanner(settings)
     planned = ledger.plan(planner, {CHARACTER: character}, _metadata)
     todo = {key: _work(ref, character[key]) for key, ref in planned.items()}
@@ -202,7 +200,7 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
     facts = committed.facts
     spent = sum(facts["seconds"].values())
     return {
-        "viewer": viewer_link(committed.ref.partition),
+        "viewer": viewer_link(committed.ref.partition, "characters"),
         "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(STRIP), 416)),
         "images": facts["images"],
         "views": facts["views"],

@@ -1,7 +1,70 @@
-"""What the room `renders` says to others: its asset, and the names of its set's files beside those of the contract."""
+"""What the room `renders` says to others: its asset, the names of its set's files beside those of the contract, and the exact truth."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from blender_scripts.contract import (
+    DEPTH_UNITS_PER_METRE,
+    MASK_LEVEL,
+    TRUTH_ARRAYS,
+    TRUTH_DOCUMENT,
+)
+from posefactory_dagster.storage.sets import CommittedSet
 
 ASSET = "multi_angle_renders"
 #: Some of the images in rows, for previews.
 STRIP = "strip.png"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A render set's truth. N images, 33 landmarks; see ``arrays`` for what there is.
+
+    ``arrays``: pixels (N, 33, 2) px, origin at the top-left corner; depth (N, 33) m; camera and world
+    (N, 33, 3) m; visibility (N, 33) 0, 1, 2; in_frame, visible and visible_part (N, 33) bool; occluder_gap_m (N, 33) m;
+    facing (N, 33) cosine, NaN for joints; first_hit_part (N, 33) index into the document's ``parts``; intrinsics and
+    rotation (N, 3, 3), translation (N, 3) in OpenCV's convention; bbox (N, 4) x, y, width, height px; area (N,) px; origin
+    (33,). Added here: measured (N, 33) bool, see ``measured``.
+    """
+
+    document: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def images(self) -> list[dict[str, Any]]:
+        """One record per image: file, frame, view, azimuth_degrees, cropped."""
+        return self.document["images"]
+
+
+def read_truth(renders: CommittedSet) -> Truth:
+    """The truth of a committed render set."""
+    files = renders.paths([TRUTH_DOCUMENT, TRUTH_ARRAYS])
+    document = json.loads(files[TRUTH_DOCUMENT].read_text("utf-8"))
+    with np.load(files[TRUTH_ARRAYS], allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    return Truth(document, {**arrays, "measured": measured(arrays)})
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask image of a render set: (H, W) bool, true where the person fills most of a pixel."""
+    with Image.open(path) as opened:
+        return np.asarray(opened.convert("L")) > MASK_LEVEL
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """A depth image of a render set: (H, W) float32, metres along the camera's axis; 0 where the person is not."""
+    with Image.open(path) as opened:
+        return np.asarray(opened).astype(np.float32) / DEPTH_UNITS_PER_METRE
+
+
+def measured(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which landmarks others can be measured by, (N, 33) bool: in the frame, and not placed by proportion."""
+    return (arrays["visibility"] > 0) & (arrays["origin"] != "proportion")

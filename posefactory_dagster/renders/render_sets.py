@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 
 from blender_scripts.contract import TRUTH_VERSION, RenderSettings
-from posefactory_dagster.blender.job import rig_map
 from posefactory_dagster.characters.documents import ASSET as CHARACTER
 from posefactory_dagster.characters.documents import facts_of
-from posefactory_dagster.plans import Inputs, required
+from posefactory_dagster.compute.job import rig_map
+from posefactory_dagster.pipeline.plans import Inputs, NotPlanned, required
 from posefactory_dagster.renders.documents import ASSET
 from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
 
@@ -32,14 +32,8 @@ class RenderPlanner:
 
     def __call__(self, key: str, inputs: Inputs) -> SetRef | None:
         source = required(key, inputs, CHARACTER, "inspected")
-        if facts_of(source).is_motion:
-            return None
+        if facts_of(source).is_motion:  # a set of the time when motions were characters
+            raise NotPlanned(
+                f"{key}: a motion without a skin cannot be rendered; posefactory cast SKIN --motion {key}"
+            )
         return SetRef(ASSET, key, identity(source, self.settings))
-
-
-def motion_text(key: str) -> str:
-    """What to say when somebody wants a motion rendered."""
-    return (
-        f"{key}: a motion without a skin cannot be rendered; cast it on a character: "
-        f"posefactory cast SKIN --motion {key}"
-    )

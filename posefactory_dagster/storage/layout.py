@@ -7,6 +7,7 @@ current/<asset>/<partition>.json                        which identity readers g
 jobs/<job>/job.json, status.json                        what a renderer was asked, and how it went
 jobs/<job>/order-<attempt>.json, messages-<attempt>/…   while a machine elsewhere works on it
 jobs/<job>/requests-<attempt>/…, answers-<attempt>/…    while a pod makes images on request
+casts/<cast>.json                                       which skin does which motion
 variants/<character>/<variant>/<file>                   images made from renders, and the record of paid calls
 locks/<character>/<variant>.json                        an approved variant; written once
 decisions/<name>.json                                   what people decided; dropped or written by `review`
@@ -23,6 +24,7 @@ from __future__ import annotations
 import re
 
 UPLOADS = "uploads/"
+CASTS = "casts/"
 VARIANTS = "variants/"
 LOCKS = "locks/"
 DECISIONS = "decisions/"
@@ -158,6 +160,18 @@ def doctor(name: str) -> str:
 def upload(name: str) -> str:
     """An uploaded file; ``name`` is made of a slug and an ending."""
     return UPLOADS + _part(name)
+
+
+def recipe(cast: str) -> str:
+    """The recipe of a cast."""
+    return f"{CASTS}{_part(cast)}.json"
+
+
+def parse_recipe(key: str) -> str | None:
+    """The cast if ``key`` is a recipe's."""
+    name = key.removeprefix(CASTS).removesuffix(".json")
+    is_recipe = key == f"{CASTS}{name}.json" and is_part(name)
+    return name if is_recipe else None
 
 
 def manifest(asset: str, partition: str, identity: str) -> str:

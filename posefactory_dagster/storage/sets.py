@@ -45,6 +45,11 @@ def identity_of(asset: str, inputs: Mapping[str, Any], settings: Mapping[str, An
     return hashlib.sha256(text.encode()).hexdigest()[:IDENTITY_LENGTH]
 
 
+def text_digest(text: str) -> str:
+    """A short digest, the same in every process."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     with path.open("rb") as file:

@@ -10,12 +10,14 @@ from pydantic import create_model
 
 from blender_scripts.contract import SettingsError
 from posefactory_dagster import progress
-from posefactory_dagster.blender.runpod.service import PodService
-from posefactory_dagster.costs.estimates import OverBudget
-from posefactory_dagster.costs.ledger import Purse
+from posefactory_dagster.budget.estimates import OverBudget
+from posefactory_dagster.budget.ledger import Purse
+from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
+from posefactory_dagster.compute.runpod.service import PodService
 from posefactory_dagster.diffusion.engine import CannotGenerate
-from posefactory_dagster.partitions import CHARACTERS, CharacterLedger, viewer_link
 from posefactory_dagster.pictures import thumbnail_markdown
+from posefactory_dagster.pipeline.jobs import GROUP
+from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.approval import ApprovalError
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
@@ -30,9 +32,9 @@ from posefactory_dagster.settings import (
 )
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
-from posefactory_dagster.styles import Style, read_styles
 from posefactory_dagster.variants import variant_sets
 from posefactory_dagster.variants.batch import Batch, Unfinished, plan
+from posefactory_dagster.variants.documents import Style, read_styles
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhancer, EnhancerError
 from posefactory_dagster.variants.enhancers.diffusion import pinned_version
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
@@ -54,9 +56,9 @@ VariantConfig = create_model(  # type: ignore[call-overload]
 
 
 @dg.asset(
-    partitions_def=CHARACTERS,
+    partitions_def=partition_set(CHARACTERS),
     backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="pipeline",
+    group_name=GROUP,
     kinds={"python", "mediapipe"},
     pool="variants",  # a team's instance limits it, as with renders
     description="Images of another look, each judged against the exact pose; approved ones are locked.",
@@ -89,7 +91,7 @@ def enhanced_variants(
         except (SettingsError, EnhancerError, model.ModelError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         sha256 = file_sha256(task)
-        ledger = CharacterLedger(context, sets)
+        ledger = PartitionLedger(context, sets)
         names = {s: e.name for s, e in enhancers.items()}
         planner = variant_sets.VariantPlanner(styles, names, sha256, settings, gate_settings)
         todo: dict[str, tuple[SetRef, CommittedSet]] = {}

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from posefactory_dagster.costs.estimates import OverBudget
-from posefactory_dagster.costs.ledger import Entry, Purse
+from posefactory_dagster.budget.estimates import OverBudget
+from posefactory_dagster.budget.ledger import Entry, Purse
 from posefactory_dagster.quality.approval import (
     BY_CONSTRUCTION,
     BY_GATE,
@@ -26,8 +26,8 @@ from posefactory_dagster.quality.records import Attempt, Image, Parameters, Stat
 from posefactory_dagster.settings import VariantSettings
 from posefactory_dagster.storage.sets import identity_of
 from posefactory_dagster.storage.store import Store
-from posefactory_dagster.styles import Style
 from posefactory_dagster.variants.corrections import correct
+from posefactory_dagster.variants.documents import Style
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,
     Enhanced,

@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from posefactory_dagster.pictures import font, small_picture
-from posefactory_dagster.plans import Inputs, required
+from posefactory_dagster.pipeline.plans import Inputs, required
 from posefactory_dagster.quality.approval import (
     Decision,
     as_locked,
@@ -29,13 +29,13 @@ from posefactory_dagster.settings import GateSettings, VariantSettings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
 from posefactory_dagster.storage.store import Store
-from posefactory_dagster.styles import Style
 from posefactory_dagster.variants.batch import (
     GATE_DISAGREES,
     NOT_JUDGEABLE,
     settings_identity,
     states,
 )
+from posefactory_dagster.variants.documents import Style
 from posefactory_dagster.variants.review_page import page
 from posefactory_dagster.variants.shots import Shots
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from blender_scripts.contract import LANDMARKS
+from blender_scripts.contract import LANDMARKS, THUMBNAIL
 from posefactory_dagster.characters.documents import ASSET as CHARACTER
-from posefactory_dagster.characters.documents import THUMBNAIL, CharacterFacts, known_facts
+from posefactory_dagster.characters.documents import CharacterFacts, known_facts
 from posefactory_dagster.datasets.documents import CARD
 from posefactory_dagster.labels.documents import ACCURACY, ACCURACY_TABLE, LABEL_TABLE, LABELS
 from posefactory_dagster.quality.approval import (
@@ -27,11 +27,10 @@ from posefactory_dagster.quality.landmarker import SKELETON, to_array
 from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.quality.records import Variant, read_variants
 from posefactory_dagster.renders.documents import ASSET as RENDERS
-from posefactory_dagster.renders.documents import STRIP
+from posefactory_dagster.renders.documents import STRIP, read_depth, read_truth
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
 from posefactory_dagster.storage.store import DamagedObject
-from posefactory_dagster.truth import read_depth, read_truth
 
 _INDEX = {name: i for i, name in enumerate(LANDMARKS)}
 LIMBS = [(_INDEX[a], _INDEX[b]) for a, b in SKELETON]

@@ -13,7 +13,7 @@ import pytest
 from blender_scripts import supervise
 from blender_scripts.contract import EVENTS_FILE_VARIABLE, CharacterTask
 from blender_scripts.supervise import Outcome
-from posefactory_dagster.blender.job import new_job
+from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.settings import PROJECT_ROOT
 from tests.conftest import SMALL
 

@@ -8,8 +8,8 @@ import dagster as dg
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from posefactory_dagster.blender.runpod import pipes
-from posefactory_dagster.blender.runpod.pipes import LaneReader
+from posefactory_dagster.compute.runpod import pipes
+from posefactory_dagster.compute.runpod.pipes import LaneReader
 
 OPENED = {"__dagster_pipes_version": "0.1", "method": "opened", "params": {"extras": {}}}
 CLOSED = {"__dagster_pipes_version": "0.1", "method": "closed", "params": {}}

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from posefactory_dagster import jobs
-from posefactory_dagster.blender.record import read_jobs
-from posefactory_dagster.blender.runpod import api as runpod_api
-from posefactory_dagster.blender.runpod import orders, pipes, placing, watching
+from posefactory_dagster.compute.record import read_jobs
+from posefactory_dagster.compute.runpod import api as runpod_api
+from posefactory_dagster.compute.runpod import orders, pipes, placing, watching
 from posefactory_dagster.definitions import defs
+from posefactory_dagster.pipeline import jobs
 from posefactory_dagster.renders import assets as render_assets
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store

@@ -16,9 +16,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from posefactory_dagster.blender.runpod.api import RunPodApi
-from posefactory_dagster.blender.runpod.janitor import sweep
-from posefactory_dagster.costs.ledger import read_ledger
+from posefactory_dagster.budget.ledger import read_ledger
+from posefactory_dagster.compute.runpod.api import RunPodApi
+from posefactory_dagster.compute.runpod.janitor import sweep
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
@@ -96,7 +96,7 @@ def test_pods_are_listed_priced_and_stopped_but_only_our_own(rented: RentedFacto
         }
     )
     with dg.DagsterInstance.from_config(str(rented.root / "home")) as instance:
-        from posefactory_dagster.blender.runpod.pipes import installation_id
+        from posefactory_dagster.compute.runpod.pipes import installation_id
 
         mine = installation_id(instance)
     rented.simulator.behaviours.append(Behaviour(stuck=True))

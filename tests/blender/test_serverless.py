@@ -11,10 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 import dagster as dg
 import pytest
 
-from posefactory_dagster import jobs
-from posefactory_dagster.blender.record import JobRecord, read_jobs
-from posefactory_dagster.blender.runpod import api, serverless
-from posefactory_dagster.blender.runpod.endpoint import worker_price
+from posefactory_dagster.compute.record import JobRecord, read_jobs
+from posefactory_dagster.compute.runpod import api, serverless
+from posefactory_dagster.compute.runpod.endpoint import worker_price
+from posefactory_dagster.pipeline import jobs
 from posefactory_dagster.storage import layout
 from tests.rented import Rented
 from tests.runpod_simulator import (

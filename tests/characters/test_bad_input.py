@@ -14,9 +14,9 @@ from PIL import Image
 
 from blender_scripts.contract import LANDMARKS, CharacterTask, RenderSettings, SettingsError
 from blender_scripts.supervise import Outcome
-from posefactory_dagster.blender.job import new_job
-from posefactory_dagster.blender.process import run_job
-from posefactory_dagster.characters.intake import UploadError, check_file
+from posefactory_dagster.compute.job import new_job
+from posefactory_dagster.compute.process import run_job
+from posefactory_dagster.intake.uploads import UploadError, check_file
 from tests.blender import fbx_bytes
 from tests.conftest import SAMPLES, SMALL, Factory
 

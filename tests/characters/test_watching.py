@@ -10,11 +10,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-
-from posefactory_dagster.characters.watching import Memory, look
-from posefactory_dagster.definitions import defs
-from posefactory_dagster.jobs import RANGE_END, RANGE_START, contiguous
 from posefactory_dagster.sensors import carry_on_sensor, upload_sensor
+
+from posefactory_dagster.definitions import defs
+from posefactory_dagster.intake.watching import Memory, look
+from posefactory_dagster.pipeline.jobs import RANGE_END, RANGE_START, contiguous
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.store import LocalStore
 from tests.conftest import SAMPLES

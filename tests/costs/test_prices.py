@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from posefactory_dagster.costs import ledger, prices
-from posefactory_dagster.costs.estimates import OverBudget
-from posefactory_dagster.costs.ledger import Entry, Purse, enter, read_ledger
+from posefactory_dagster.budget import ledger, prices
+from posefactory_dagster.budget.estimates import OverBudget
+from posefactory_dagster.budget.ledger import Entry, Purse, enter, read_ledger
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
 from tests.conftest import Factory

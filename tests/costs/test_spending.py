@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 from PIL import Image
 
+from posefactory_dagster.budget.ledger import Entry, enter
 from posefactory_dagster.costs.assets import spending
-from posefactory_dagster.costs.ledger import Entry, enter
 from posefactory_dagster.storage.io_manager import CommittedSetIOManager, StoreResource
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
 from tests.conftest import Factory

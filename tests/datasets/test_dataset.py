@@ -17,7 +17,8 @@ FRACTIONS = st.sampled_from([(0.15, 0.15), (0.1, 0.2), (0.3, 0.3), (0.25, 0.0), 
 
 
 def assign(digests: dict[str, str], settings: DatasetSettings, frames: int = 4) -> splits.Splits:
-    return splits.assign(digests, {k: range(1, frames + 1) for k in digests}, settings)
+    skins = {key: (key.partition("__")[0], digest) for key, digest in digests.items()}
+    return splits.assign(skins, {k: range(1, frames + 1) for k in digests}, settings)
 
 
 @given(NAMES, NAMES, st.integers(0, 5))

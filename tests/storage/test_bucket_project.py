@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from posefactory_dagster.characters.watching import Memory, look
+from posefactory_dagster.intake.watching import Memory, look
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from posefactory_dagster.costs.ledger import Purse, read_ledger
+from posefactory_dagster.budget.ledger import Purse, read_ledger
 from posefactory_dagster.quality.approval import (
     Decision,
     locks_of,
@@ -23,8 +23,8 @@ from posefactory_dagster.quality.records import Variant
 from posefactory_dagster.settings import VariantSettings
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
-from posefactory_dagster.styles import Style, read_style
 from posefactory_dagster.variants.batch import INTERRUPTED, NOT_JUDGEABLE, Batch, Unfinished, plan
+from posefactory_dagster.variants.documents import Style, read_style
 from posefactory_dagster.variants.enhancers import stability as module
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.shots import Shots

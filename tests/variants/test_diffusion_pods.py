@@ -22,13 +22,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from posefactory_dagster import jobs, styles
-from posefactory_dagster.blender.record import read_jobs
-from posefactory_dagster.blender.runpod import service
-from posefactory_dagster.blender.runpod.pipes import KEPT_POD
-from posefactory_dagster.blender.runpod.service import PodService
-from posefactory_dagster.costs import ledger
+from posefactory_dagster.budget import ledger
+from posefactory_dagster.compute.record import read_jobs
+from posefactory_dagster.compute.runpod import service
+from posefactory_dagster.compute.runpod.pipes import KEPT_POD
+from posefactory_dagster.compute.runpod.service import PodService
 from posefactory_dagster.diffusion.engine import Answer, CannotGenerate, NotGenerated, Request
+from posefactory_dagster.pipeline import jobs, styles
 from posefactory_dagster.quality.records import read_variants
 from posefactory_dagster.variants import assets as variants_assets
 from tests.rented import Rented, RentedFactory
@@ -331,8 +331,8 @@ def test_a_kept_pod_that_nobody_takes_is_ended(
 COMMAND = """
 import sys
 from pathlib import Path
-from posefactory_dagster import styles
-from posefactory_dagster.cli import main
+from posefactory_dagster.variants import documents as styles
+from posefactory_dagster.cli.app import main
 styles.FOLDER = Path(sys.argv.pop(1))
 main()
 """

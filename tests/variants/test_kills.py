@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from posefactory_dagster.costs.ledger import read_ledger
+from posefactory_dagster.budget.ledger import read_ledger
 from posefactory_dagster.quality.approval import locks_of
 from posefactory_dagster.quality.records import read_variants
 from posefactory_dagster.variants.batch import INTERRUPTED

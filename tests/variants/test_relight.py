@@ -13,7 +13,7 @@ from PIL import Image
 
 from posefactory_dagster.quality.gate import Gate, Subject
 from posefactory_dagster.quality.records import Parameters
-from posefactory_dagster.styles import RelightOptions, Style, read_style
+from posefactory_dagster.variants.documents import RelightOptions, Style, read_style
 from posefactory_dagster.variants.enhancers import relight
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Shot
 from posefactory_dagster.variants.enhancers.relight import Relight

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from blender_scripts.contract import SettingsError
-from posefactory_dagster import styles
-from posefactory_dagster.costs.prices import estimate_cost
-from posefactory_dagster.styles import (
+from posefactory_dagster.budget.prices import estimate_cost
+from posefactory_dagster.variants import documents as styles
+from posefactory_dagster.variants.documents import (
     parse_style,
     read_style,
     read_styles,

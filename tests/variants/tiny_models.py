@@ -22,7 +22,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from posefactory_dagster.styles import Style, style_of
+from posefactory_dagster.variants.documents import Style, style_of
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 FAMILIES = ("sd_1_5", "sdxl")

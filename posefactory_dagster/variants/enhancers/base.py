@@ -9,7 +9,7 @@ import numpy as np
 
 from posefactory_dagster.quality.gate import Subject
 from posefactory_dagster.quality.records import Parameters
-from posefactory_dagster.styles import Style
+from posefactory_dagster.variants.documents import Style
 
 
 @dataclass(frozen=True)

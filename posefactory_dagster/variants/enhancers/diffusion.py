@@ -8,7 +8,7 @@ from typing import Protocol
 import cv2
 from packaging.requirements import Requirement
 
-from posefactory_dagster.costs.prices import estimate_cost
+from posefactory_dagster.budget.prices import estimate_cost
 from posefactory_dagster.diffusion import engine
 from posefactory_dagster.diffusion.engine import (
     Answer,
@@ -20,8 +20,8 @@ from posefactory_dagster.diffusion.engine import (
 )
 from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import PROJECT_ROOT
-from posefactory_dagster.styles import DiffusersOptions, Style
 from posefactory_dagster.variants.controls import CONTROLS
+from posefactory_dagster.variants.documents import DiffusersOptions, Style
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, EnhancerError, Shot
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from posefactory_dagster.settings import environment
-from posefactory_dagster.styles import Style
+from posefactory_dagster.variants.documents import Style
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhancer
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import numpy as np
 from blender_scripts.contract import LANDMARKS
 from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
-from posefactory_dagster.styles import RelightOptions, Style
+from posefactory_dagster.variants.documents import RelightOptions, Style
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, Shot
 
 #: Raised whenever the same seed gives another image.

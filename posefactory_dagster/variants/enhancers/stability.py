@@ -19,11 +19,11 @@ from pydantic import SecretStr
 from pyrate_limiter import Duration, Limiter, Rate
 
 from blender_scripts.supervise import plain_text
-from posefactory_dagster.costs.prices import estimate_cost, price_table
+from posefactory_dagster.budget.prices import estimate_cost, price_table
 from posefactory_dagster.pictures import UNREADABLE
 from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import environment
-from posefactory_dagster.styles import StabilityOptions, Style
+from posefactory_dagster.variants.documents import StabilityOptions, Style
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,
     Enhanced,

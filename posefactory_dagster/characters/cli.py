@@ -1,0 +1,238 @@
+"""Characters and motions: take them in, show them, let them go."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from posefactory_dagster.characters.documents import ASSET, PARTITIONS, known_facts
+from posefactory_dagster.intake import uploads as intake
+from posefactory_dagster.motions.documents import CAST, MOTION, read_recipe
+from posefactory_dagster.pipeline.plans import failures_by_key
+from posefactory_dagster.settings import environment
+from posefactory_dagster.slugs import SlugError, character_slug
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSets, file_sha256
+from posefactory_dagster.storage.store import StoreError
+from posefactory_dagster.terminal import (
+    CommandError,
+    JsonOption,
+    open_instance,
+    open_sets,
+    out,
+    print_error,
+    print_table,
+    register,
+    registered_keys,
+    show,
+)
+
+verbs = typer.Typer(no_args_is_help=True, help="Uploaded characters and motions.")
+
+
+@verbs.command("add")
+def add(
+    files: Annotated[list[Path], typer.Argument(help="FBX files: characters or motions.")],
+    name: Annotated[str | None, typer.Option(help="Key to give it (one file only).")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Over another file of that key.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy files into the upload folder and register their keys."""
+    if name is not None and len(files) > 1:
+        raise CommandError("--name goes with one file")
+    sets = open_sets()
+    added, errors = add_files(sets, files, name, replace=replace)
+    with open_instance() as instance:
+        for kind, partition_set in (("skin", PARTITIONS), ("motion", MOTION)):
+            register(instance, partition_set, [a["key"] for a in added if a["kind"] == kind])
+
+    def print_it() -> None:
+        for entry in added:
+            kind = ", a motion" if entry["kind"] == "motion" else ""
+            out.print(f"{entry['file']}  ->  {entry['key']}{kind}", soft_wrap=True)
+            if twin := entry.get("same_file_as"):
+                out.print(
+                    f"  the same file as {twin}: if it was only renamed, posefactory characters remove {twin}",
+                    soft_wrap=True,
+                )
+        for text in errors:
+            print_error(text)
+
+    show(as_json, {"added": added, "errors": errors}, print_it)
+    if errors:
+        raise typer.Exit(2)
+
+
+def add_files(
+    sets: CommittedSets, files: list[Path], name: str | None = None, *, replace: bool = False
+) -> tuple[list[dict[str, str]], list[str]]:
+    """Take each file in that is sound; the others are errors and change nothing."""
+    added, errors = [], []
+    for file in files:
+        try:
+            key = _add_file(sets, file, name, replace)
+            kind = "motion" if intake.holds_no_geometry(file) else "skin"
+            entry = {"file": str(file), "key": key, "kind": kind}
+            if twin := _twin(sets, key, file):
+                entry["same_file_as"] = twin
+            added.append(entry)
+        except (intake.UploadError, SlugError, StoreError) as error:
+            errors.append(str(error))
+        except OSError as error:
+            errors.append(f"{file}: cannot be read ({error.strerror})")
+    return added, errors
+
+
+def _add_file(sets: CommittedSets, file: Path, name: str | None, replace: bool) -> str:
+    if not file.is_file():
+        raise intake.UploadError(
+            f"{file}: {'a folder; name files' if file.is_dir() else 'no such file'}"
+        )
+    intake.check_file(file, file.name, environment().max_upload_mb)
+    key = character_slug(name if name is not None else file.stem)
+    existing = intake.uploads_by_key(sets.store).get(key, [])
+    if existing and _same_content(sets, existing[0], file):
+        return key
+    mine = layout.upload(f"{key}.fbx")
+    others = [u for u in existing if u.object_key != mine]
+    if others:
+        raise intake.UploadError(
+            f"{file.name}: the key {key!r} belongs to {others[0].file_name!r} already; give another with --name"
+        )
+    if existing and not replace:
+        raise intake.UploadError(
+            f"{file.name}: another file has the key {key!r} already; give another with --name, or take its "
+            "place with --replace"
+        )
+    with sets.scratch() as scratch:
+        shutil.copyfile(file, scratch / "upload")
+        sets.store.put_files({mine: scratch / "upload"})
+    return key
+
+
+def _twin(sets: CommittedSets, key: str, file: Path) -> str | None:
+    """Another key whose upload has the same content."""
+    for other, uploads in sorted(intake.uploads_by_key(sets.store).items()):
+        if other != key and len(uploads) == 1 and _same_content(sets, uploads[0], file):
+            return other
+    return None
+
+
+def _same_content(sets: CommittedSets, upload: intake.Upload, file: Path) -> bool:
+    return upload.size == file.stat().st_size and file_sha256(
+        intake.fetch(sets.store, upload)
+    ) == file_sha256(file)
+
+
+@verbs.command("list")
+def list_all(as_json: JsonOption = False) -> None:
+    """Characters and motions: what they are, and how far they have come."""
+    from posefactory_dagster.pipeline.partitions import standing_failures
+
+    sets = open_sets()
+    with open_instance() as instance:
+        characters = registered_keys(instance, PARTITIONS)
+        motions = registered_keys(instance, MOTION)
+        failed = failures_by_key(standing_failures(instance, [*characters, *motions]))
+    uploads = intake.uploads_by_key(sets.store)
+    pointed = _pointed(sets)
+    rows: list[dict[str, Any]] = []
+    for asset, keys in ((ASSET, characters), (MOTION, motions)):
+        for key in keys:
+            facts = known_facts(sets.readable(asset, key))
+            names = pointed.get(key, ()) if asset == ASSET else (MOTION,)
+            made = [
+                s
+                for a in names
+                if a not in (MOTION, CAST) or asset == MOTION
+                if (s := sets.readable(a, key))
+            ]
+            rows.append(
+                {
+                    "key": key,
+                    "kind": facts.kind if facts else "not inspected",
+                    "height_m": facts.height_m if facts else None,
+                    "frames": list(facts.frame_range) if facts else None,
+                    "done": [s.ref.asset for s in sorted(made, key=lambda s: s.created_at)],
+                    "failed": failed.get(key),
+                    "gone": [part for part in _parts(sets, key) if part not in uploads],
+                }
+            )
+
+    def print_it() -> None:
+        table = Table("key", "kind", "height", "frames", "last asset made", "state")
+        for row in rows:
+            height = f"{row['height_m']:.2f} m" if row["height_m"] else ""
+            frames = "{} to {}".format(*row["frames"]) if row["frames"] else ""
+            table.add_row(
+                row["key"], row["kind"], height, frames, (row["done"] or [""])[-1], _state(row)
+            )
+        print_table(table, "no characters yet: posefactory characters add FILE.fbx")
+
+    show(as_json, rows, print_it)
+
+
+def _parts(sets: CommittedSets, key: str) -> list[str]:
+    """The uploads that a key is made from."""
+    recipe = read_recipe(sets.store, key)
+    return [key] if recipe is None else [recipe.skin, recipe.motion]
+
+
+def _pointed(sets: CommittedSets) -> dict[str, list[str]]:
+    """The assets of which readers get a set, by key."""
+    found: dict[str, list[str]] = {}
+    for item in sorted(sets.store.list(layout.CURRENT), key=lambda i: i.key):
+        if place := layout.parse_current(item.key):
+            found.setdefault(place[1], []).append(place[0])
+    return found
+
+
+def _state(row: dict[str, Any]) -> str:
+    """What a person has to know of a key, in words."""
+    words = [f"upload gone: {', '.join(row['gone'])}"] if row["gone"] else []
+    words += [f"failed: {row['failed']}"] if row["failed"] else []
+    return "; ".join(words) or "ok"
+
+
+@verbs.command("remove")
+def remove(
+    keys: Annotated[list[str], typer.Argument(help="Keys to forget.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Forget characters, casts and motions: their keys, their uploads, and their place in the next dataset.
+
+    Their sets stay until `store gc`; earlier datasets keep them.
+    """
+    from posefactory_dagster.pipeline.partitions import forget_failures
+
+    sets = open_sets()
+    with open_instance() as instance:
+        registered = {name: registered_keys(instance, name) for name in (PARTITIONS, CAST, MOTION)}
+        if unknown := [k for k in keys if not any(k in known for known in registered.values())]:
+            raise CommandError(
+                f"{', '.join(unknown)}: not registered; posefactory characters list shows what is"
+            )
+        for key in registered[CAST]:
+            if key not in keys and set(_parts(sets, key)) & set(keys):
+                raise CommandError(f"{key} is made from it; remove that too, or first")
+        uploads = intake.uploads_by_key(sets.store)
+        pointed = _pointed(sets)
+        forget_failures(instance, keys)
+        for key in keys:
+            pointers = [layout.current(asset, key) for asset in pointed.get(key, ())]
+            files = [u.object_key for u in uploads.get(key, [])]
+            sets.store.delete([*files, *pointers, layout.recipe(key)])
+            for name in (n for n, known in registered.items() if key in known):
+                instance.delete_dynamic_partition(name, key)
+    show(as_json, {"removed": keys}, lambda: out.print(f"removed {', '.join(keys)}"))
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """This part of the command line."""
+    app.add_typer(verbs, name="characters")

@@ -1,0 +1,48 @@
+"""What a character is made from: its upload, or the skin and the motion of a cast."""
+
+from __future__ import annotations
+
+from posefactory_dagster.characters.documents import ASSET
+from posefactory_dagster.intake.inspection import Inspection, plan
+from posefactory_dagster.intake.uploads import UploadError, find_upload, uploads_by_key
+from posefactory_dagster.motions.documents import CAST, RecipeError, read_recipe, recipe_of
+from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
+from posefactory_dagster.storage.layout import LayoutError
+from posefactory_dagster.storage.sets import CommittedSets, SetRef
+
+SKIN = "skin"
+
+
+class CharacterPlanner:
+    """Plans `character`: the files that a key means, by their contents. ``plans`` keeps what was planned, by key."""
+
+    asset = ASSET
+
+    def __init__(self, sets: CommittedSets) -> None:
+        self._sets = sets
+        self._found = uploads_by_key(sets.store)
+        self.plans: dict[str, Inspection] = {}
+
+    def __call__(self, key: str, inputs: Inputs) -> SetRef:
+        try:
+            self.plans[key] = self._plan(key)
+        except (UploadError, RecipeError, LayoutError, OSError) as error:
+            raise NotPlanned(str(error)) from error
+        return self.plans[key].ref
+
+    def _plan(self, key: str) -> Inspection:
+        store = self._sets.store
+        if read_recipe(store, key) is None:
+            return plan(store, ASSET, key, SKIN, find_upload(self._found, key))
+        cast = self._sets.readable(CAST, key)
+        if cast is None:
+            raise NotPlanned(f"{key}: not cast yet; materialize `{CAST}` for it first")
+        recipe = recipe_of(cast)
+        skin, motion = (find_upload(self._found, k) for k in (recipe.skin, recipe.motion))
+        planned = plan(store, ASSET, key, SKIN, skin, motion)
+        for role, described in planned.inputs.items():
+            if described["sha256"] != cast.inputs[role]["sha256"]:
+                raise NotPlanned(
+                    f"{key}: {described['file_name']} was replaced since it was cast; materialize `{CAST}` for it first"
+                )
+        return planned

@@ -1,0 +1,10 @@
+"""Where work runs, and the sensor that ends what killed runs left on rented machines."""
+
+import dagster as dg
+
+from posefactory_dagster.compute.pipes import BlenderResource
+from posefactory_dagster.compute.runs import end_leftovers
+from posefactory_dagster.compute.sensors import pod_janitor
+
+defs = dg.Definitions(sensors=[pod_janitor], resources={"blender": BlenderResource()})
+BEFORE_RUNS = [end_leftovers]

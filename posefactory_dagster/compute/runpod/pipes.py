@@ -1,0 +1,408 @@
+"""Dagster Pipes for pods: one order, one pod, its messages read from the bucket."""
+
+import datetime
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+import pydantic
+from dagster._core.pipes.context import PipesMessageHandler
+
+from blender_scripts.supervise import Event
+from blender_scripts.worker.environment import ORDER_URL_VARIABLE
+from posefactory_dagster.budget.estimates import cost_of
+from posefactory_dagster.compute.record import JobRecord
+from posefactory_dagster.compute.runpod import placing
+from posefactory_dagster.compute.runpod.api import GpuType, Pod, RunPodApi, RunPodError
+from posefactory_dagster.compute.runpod.watching import LogFollower, watch
+from posefactory_dagster.pipeline.runs import HIDDEN_TAG
+from posefactory_dagster.settings import PodSettings
+
+INSTALLATION_KEY = "posefactory/installation"
+#: The tag of a run that says until when its pod may live; the janitor ends one that is older.
+PODS_UNTIL = f"{HIDDEN_TAG}pods_until"
+#: Tags of a run that say what its rented machines cost, in US dollars: those that rendered, and those that enhanced.
+COST, ENHANCING_COST = "posefactory/cost_usd", "posefactory/variants_pods_usd"
+#: A pod may outlive its job's limit by so long, for start-up and last uploads.
+SLACK_S = 900.0
+#: What the container runs; the image is built from deploy/pod/Dockerfile.
+WORKER = "python3.11 -m blender_scripts.worker.pod"
+#: What it runs where it is to make variants too; the image is built with DIFFUSERS=1 then.
+ENHANCING_WORKER = "python3.11 -m posefactory_dagster.diffusion.pod"
+#: The tag of a run whose renders left a pod to the variants, see ``KeptPod``; empty once it is taken.
+KEPT_POD = f"{HIDDEN_TAG}kept_pod"
+QUICK_S, SLOW_S = 0.3, 2.0
+MAX_CHUNK = 4 * 2**20
+
+
+def tell_report(
+    context: dg.AssetExecutionContext,
+    record: JobRecord,
+    metadata: dict[str, Any],
+    cost_tag: str = COST,
+    **entered: float,
+) -> None:
+    """Say what a rented machine did and cost: in the asset's observations, the job's record and the run's tags.
+
+    Args:
+        entered: ``entered_usd`` and ``entered_estimate_usd``, see ``JobRecord``.
+    """
+    context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
+    plain = {k: getattr(v, "value", v) for k, v in metadata.items()}
+    record.rented.append({**plain, **entered})
+    which = {f"posefactory/{k}": str(metadata[k]) for k in ("pod", "endpoint") if k in metadata}
+    spent = sum(r["cost_usd"] for r in record.rented)
+    context.instance.add_run_tags(context.run.run_id, {**which, cost_tag: f"{spent:.4f}"})
+
+
+def installation_id(instance: dg.DagsterInstance) -> str:
+    """A short name of this Dagster installation, drawn once and shared by all who use its storage."""
+    found = instance.daemon_cursor_storage.get_cursor_values({INSTALLATION_KEY})
+    if INSTALLATION_KEY not in found:
+        instance.daemon_cursor_storage.set_cursor_values({INSTALLATION_KEY: secrets.token_hex(3)})
+        found = instance.daemon_cursor_storage.get_cursor_values({INSTALLATION_KEY})
+    return found[INSTALLATION_KEY]
+
+
+class LaneReader(dg.PipesMessageReader):
+    """Reads numbered chunks of messages, lane by lane.
+
+    A container that was started anew writes to the next lane, and says once more that it opened; only
+    the first such message is handed on. Every lane is read at its own pace, so that none hides another. A
+    new reader for each session: it keeps its place.
+
+    Args:
+        read: the chunk (lane, number), or None while there is none.
+        lanes: how many there are.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes | None], lanes: int) -> None:
+        self._read = read
+        self._next = [0] * lanes
+        self._opened = False
+        self.closed = False
+
+    @contextmanager
+    def read_messages(self, handler: PipesMessageHandler) -> Iterator[dict[str, Any]]:
+        """Hand messages on from a thread of its own for the life of the block."""
+        ended = threading.Event()
+
+        def loop() -> None:
+            wait = QUICK_S
+            while not ended.is_set() and not self.closed:
+                if self._advance(handler):
+                    wait = QUICK_S
+                else:
+                    ended.wait(wait)
+                    wait = min(wait * 1.2, SLOW_S)
+            while self._advance(handler):
+                pass
+
+        thread = threading.Thread(target=loop, daemon=True)
+        thread.start()
+        try:
+            yield {}
+        finally:
+            ended.set()
+            thread.join(60)
+
+    def no_messages_debug_text(self) -> str:
+        """For Dagster's warning when nothing was heard."""
+        return "The worker's messages lie in the store under jobs/; its log is in RunPod's console."
+
+    def _advance(self, handler: PipesMessageHandler) -> bool:
+        """Read the next chunk of each lane in use, and look whether the next lane is; whether there was any."""
+        found = False
+        for lane, number in enumerate(self._next):
+            try:
+                chunk = self._read(lane, number)
+            except Exception as error:  # the store may be back at the next look; the deadlines hold
+                handler._context.log.warning(f"messages cannot be read now: {error}")  # noqa: SLF001
+                return False
+            if chunk is not None:
+                found = True
+                self._next[lane] += 1
+                self._hand_on(chunk, handler)
+            elif number == 0:
+                break  # lanes are taken in order
+        return found
+
+    def _hand_on(self, chunk: bytes, handler: PipesMessageHandler) -> None:
+        """Pass the messages of a chunk to Dagster; what is no message comes from a stranger, and is left."""
+        if len(chunk) > MAX_CHUNK:
+            return
+        for line in chunk.splitlines():
+            try:
+                message = json.loads(line)
+                method = message["method"]
+                if method == "opened" and self._opened:
+                    continue
+                handler.handle_message(message)
+            except Exception as error:
+                handler._context.log.warning(
+                    f"left out what is no message ({type(error).__name__})"
+                )  # noqa: SLF001
+                continue
+            self._opened = self._opened or method == "opened"
+            self.closed = self.closed or method == "closed"
+
+
+@dataclass
+class PodReport:
+    """What a pod did and cost. ``seconds`` from its creation to its end, or since it was paid for last; US dollars."""
+
+    pod: Pod
+    gpu: GpuType
+    price: float
+    estimate: float
+    seconds: float = 0.0
+    surplus: int = 0
+    started_at: str = field(
+        default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    )
+
+    @property
+    def cost(self) -> float:
+        """What it cost, as far as price and time say."""
+        return cost_of(self.seconds, self.price)
+
+    def metadata(self) -> dict[str, Any]:
+        """For Dagster."""
+        return {
+            "pod": self.pod.id,
+            "console": dg.MetadataValue.url(self.pod.console),
+            "gpu": self.gpu.name,
+            "usd_per_hour": self.price,
+            "seconds": round(self.seconds, 1),
+            "cost_usd": round(self.cost, 4),
+            "estimate_usd": round(self.estimate, 4),
+            "surplus_pods_ended": self.surplus,
+        }
+
+
+class KeptPod(pydantic.BaseModel):
+    """A pod that lives on when a step of a run is done, for the next one: it stands in the run's tag ``KEPT_POD``.
+
+    ``base`` is what its name begins with; ``job_id`` and ``attempt`` lead to its order; what it cost until
+    ``paid_until`` is in a report already, and at ``ends_at`` its order's time is over.
+    """
+
+    run_id: str
+    pod: Pod
+    gpu: GpuType
+    price: float
+    base: str
+    job_id: str
+    attempt: str
+    paid_until: datetime.datetime
+    ends_at: datetime.datetime
+
+    @property
+    def unpaid(self) -> float:
+        """Seconds that it has lived since it was paid for."""
+        now = datetime.datetime.now(datetime.UTC)
+        return max((now - self.paid_until).total_seconds(), 0.0)
+
+    @property
+    def left(self) -> float:
+        """Seconds until its order's time is over."""
+        return (self.ends_at - datetime.datetime.now(datetime.UTC)).total_seconds()
+
+
+def kept_pod(instance: dg.DagsterInstance, run_id: str) -> KeptPod | None:
+    """The pod that the renders of a run left to its variants, if nobody took it yet."""
+    run = instance.get_run_by_id(run_id)
+    tag = run.tags.get(KEPT_POD) if run is not None else None
+    kept = KeptPod.model_validate_json(tag) if tag else None
+    # A run that Dagster tries again inherits the tags of the first.
+    return kept if kept is not None and kept.run_id == run_id else None
+
+
+@dataclass(frozen=True)
+class PodRequest:
+    """What to start.
+
+    ``order`` writes an order for a pod of that name and gives the address by which to get it: one for
+    each try to create a pod, so that two pods never work on the same objects. ``chosen`` hears of the pod
+    that counts. ``worker`` is what the container runs.
+    """
+
+    image: str
+    gpus: list[GpuType]
+    estimate: float
+    order: Callable[[str, Mapping[str, str]], str]
+    chosen: Callable[[PodReport], None]
+    disk_gb: int
+    worker: str = WORKER
+
+
+class PipesRunPodClient:
+    """Runs a worker on one RunPod pod, and ends that pod whatever happens."""
+
+    def __init__(self, api: RunPodApi, settings: PodSettings) -> None:
+        self._api, self._settings = api, settings
+
+    def run(
+        self,
+        context: dg.AssetExecutionContext,
+        request: PodRequest,
+        reader: LaneReader,
+        on_event: Callable[[Event], None],
+        on_report: Callable[[PodReport], None],
+        keep: Callable[[PodReport, str], bool] = lambda report, base: False,
+    ) -> None:
+        """Place a pod, hear it out, and end it; ``on_report`` hears what it did, however it ended.
+
+        Args:
+            keep: asked after the closing message with what the pod's name begins with; True lets the pod live, and
+                whoever says so sees to its end.
+
+        Raises:
+            RunPodError: none could be placed.
+            PodEnded: it ended, or passed a deadline, without a closing message.
+        """
+        base = placing.pod_name(
+            installation_id(context.instance), context.run.run_id, secrets.token_hex(4)
+        )
+        longest = self._settings.provision_timeout_s + self._settings.job_timeout_s + SLACK_S
+        until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=longest)
+        context.instance.add_run_tags(context.run.run_id, {PODS_UNTIL: until.isoformat()})
+        self._attend(
+            context, base, lambda pipes: self._place(context, request, base, pipes), reader, on_event, on_report, keep
+        )  # fmt: skip
+
+    def resume(
+        self,
+        context: dg.AssetExecutionContext,
+        kept: KeptPod,
+        estimate: float,
+        reader: LaneReader,
+        on_event: Callable[[Event], None],
+        on_report: Callable[[PodReport], None],
+    ) -> None:
+        """Hear a kept pod out, and end it; as ``run``."""
+        report = PodReport(kept.pod, kept.gpu, kept.price, estimate)
+        self._attend(
+            context, kept.base, lambda pipes: report, reader, on_event, on_report, lambda report, base: False, kept.unpaid
+        )  # fmt: skip
+
+    def _attend(
+        self,
+        context: dg.AssetExecutionContext,
+        base: str,
+        start: Callable[[Mapping[str, str]], PodReport],
+        reader: LaneReader,
+        on_event: Callable[[Event], None],
+        on_report: Callable[[PodReport], None],
+        keep: Callable[[PodReport, str], bool],
+        unpaid: float = 0.0,
+    ) -> None:
+        with dg.open_pipes_session(
+            context=context,
+            context_injector=dg.PipesEnvContextInjector(),
+            message_reader=reader,
+        ) as session:
+            seen = 0
+
+            def new_events() -> list[Event]:
+                nonlocal seen
+                messages = session.get_custom_messages()[seen:]
+                seen += len(messages)
+                return [m for m in messages if isinstance(m, dict) and "event" in m]
+
+            begun = time.monotonic() - unpaid
+            report: PodReport | None = None
+            heard_out = False
+            try:
+                report = start(session.get_bootstrap_env_vars())
+                self._hear(context, report, base, reader, new_events, on_event)
+                heard_out = True
+            finally:  # an interrupt too: what was made must not live on
+                if report is not None:
+                    report.seconds = time.monotonic() - begun
+                kept = False
+                try:
+                    kept = heard_out and report is not None and keep(report, base)
+                finally:
+                    surplus = self._end(context, base, report, keep=kept)
+                    if report is not None:
+                        report.surplus += surplus
+                        on_report(report)
+        for event in new_events():
+            on_event(event)
+
+    def _hear(
+        self,
+        context: dg.AssetExecutionContext,
+        report: PodReport,
+        base: str,
+        reader: LaneReader,
+        new_events: Callable[[], list[Event]],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        def on_surplus(count: int) -> None:
+            report.surplus += count
+
+        pod = report.pod
+        context.log.info(
+            f"pod {pod.id} on {report.gpu.name} at ${report.price:.2f} an hour: {pod.console}"
+        )
+        follower = LogFollower(self._api, pod.id, lambda line: context.log.debug(f"pod: {line}"))
+        try:
+            for event in watch(
+                self._api, pod, base, new_events, lambda: reader.closed, self._settings, on_surplus
+            ):
+                on_event(event)
+        finally:
+            follower.stop()
+
+    def _place(
+        self,
+        context: dg.AssetExecutionContext,
+        request: PodRequest,
+        base: str,
+        pipes: Mapping[str, str],
+    ) -> PodReport:
+        def body(number: int) -> dict[str, Any]:
+            name = f"{base}-{number}"
+            return {
+                "name": name,
+                "image": request.image,
+                "args": request.worker,
+                "cloud": self._settings.cloud,
+                "disk": request.disk_gb,
+                "ports": [],
+                "env": {ORDER_URL_VARIABLE: request.order(name, pipes)},
+            }
+
+        pod = placing.place(
+            self._api, body, request.gpus, self._settings.max_price_per_hour, context.log.warning
+        )
+        gpu = next((g for g in request.gpus if pod.gpu and g.id == pod.gpu.id), request.gpus[0])
+        price = pod.cost or placing.price_of(gpu, self._settings)
+        report = PodReport(pod, gpu, price, request.estimate)
+        request.chosen(report)
+        return report
+
+    def _end(
+        self, context: dg.AssetExecutionContext, base: str, report: PodReport | None, *, keep: bool
+    ) -> int:
+        """Terminate the pod, unless it is to live on, and whatever else was made for it; how many others there were."""
+        surplus = 0
+        try:
+            if report is not None and not keep:
+                self._api.delete_pod(report.pod.id)
+            surplus = placing.end_named(self._api, base, report.pod.id if report and keep else None)
+        except RunPodError as error:
+            which = report.pod.id if report else f"named {base}-…"
+            context.log.error(
+                f"whether pod {which} is ended is not known, and it may go on costing money ({error}); the "
+                "janitor sensor looks after it. By hand: posefactory pods list, posefactory pods stop --all"
+            )
+        return surplus

@@ -1,0 +1,209 @@
+"""The datasets: which there are, what is in one, where it lies."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.tree import Tree
+
+from posefactory_dagster.datasets.documents import ASSET as DATASET
+from posefactory_dagster.datasets.documents import CONTACT_SHEET
+from posefactory_dagster.quality.approval import ApprovalError, locks_of, read_decisions, state_of
+from posefactory_dagster.quality.records import ASSET as VARIANTS
+from posefactory_dagster.quality.records import read_variants
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
+from posefactory_dagster.storage.store import DamagedObject
+from posefactory_dagster.terminal import (
+    CommandError,
+    JsonOption,
+    Summary,
+    open_sets,
+    out,
+    print_table,
+    show,
+)
+
+verbs = typer.Typer(no_args_is_help=True, help="The finished datasets.")
+VersionArgument = Annotated[
+    str | None, typer.Argument(help="A version or its beginning; the current one by default.")
+]
+
+
+def dataset_summary(
+    sets: CommittedSets, dataset: CommittedSet | None = None
+) -> dict[str, Any] | None:
+    """What a person wants to know of a dataset at the end of a run: where it is and what is in it.
+
+    Args:
+        dataset: the current one by default.
+    """
+    dataset = dataset or sets.readable(DATASET, layout.UNPARTITIONED)
+    if dataset is None:
+        return None
+    decisions = read_decisions(sets.store)
+    blocked = 0
+    for key in {ref[1] for ref in dataset.inputs["sets"]}:
+        made = sets.readable(VARIANTS, key)
+        with contextlib.suppress(ApprovalError, DamagedObject):  # told by the run, and by verify
+            locks = locks_of(sets.store, key)
+            blocked += sum(
+                state_of(v, locks.get(v.variant), decisions.of(v)) == "blocked"
+                for v in (read_variants(made) if made else ())
+            )
+    return {
+        **dataset.facts,
+        "version": dataset.ref.identity,
+        "made": dataset.created_at,
+        "variants_blocked": blocked,
+        "contact_sheet": dataset.address(CONTACT_SHEET),
+        "dataset": dataset.address(),
+        "next": f"yolo pose train data={dataset.address('data.yaml')} model=yolo11n-pose.pt",
+    }
+
+
+def print_dataset(summary: dict[str, Any]) -> None:
+    """The summary for a person; the card says the same."""
+    from posefactory_dagster.datasets.card import split_text
+
+    blocked = summary["variants_blocked"]
+    held = (
+        f", {blocked} more blocked by the gate: posefactory review list --state blocked"
+        if blocked
+        else ""
+    )
+    lines = [
+        ("dataset", f"{summary['characters']} characters, {summary['images']} images ({summary['variants']} of them variants{held}), {summary['labels']} landmark labels"),
+        ("splits", split_text(summary)),
+    ]  # fmt: skip
+    if "pck_0.2" in summary:
+        lines.append(("MediaPipe", f"detects {summary['detection_rate']:.0%}, PCK@0.2 {summary['pck_0.2']:.3f}, OKS {summary['oks']:.3f}, {summary['swaps']} left/right swaps"))  # fmt: skip
+    lines += [
+        ("contact sheet", summary["contact_sheet"]),
+        ("dataset folder", summary["dataset"]),
+        ("train on it", summary["next"]),
+        ("look at it", "posefactory view --open"),
+        ("web UI", "make dev, then http://127.0.0.1:3000"),
+    ]
+    for name, text in lines:
+        out.print(f"{name:<15}{text}", soft_wrap=True)
+
+
+def _find(sets: CommittedSets, version: str | None) -> CommittedSet:
+    if version is None:
+        dataset = sets.readable(DATASET, layout.UNPARTITIONED)
+        if dataset is None:
+            raise CommandError("no dataset is made yet; posefactory run --all makes one")
+        return dataset
+    found = [r for r in sets.all() if r.asset == DATASET and r.identity.startswith(version)]
+    if len(found) != 1:
+        raise CommandError(f"{version}: {len(found)} datasets begin so; posefactory datasets list shows them")  # fmt: skip
+    committed = sets.find(found[0])
+    assert committed is not None
+    return committed
+
+
+@verbs.command("list")
+def list_datasets(as_json: JsonOption = False) -> None:
+    """All versions, the newest first."""
+    sets = open_sets()
+    current = sets.readable(DATASET, layout.UNPARTITIONED)
+    rows = [
+        {
+            "version": d.ref.identity,
+            "made": d.created_at,
+            "images": d.facts["images"],
+            "characters": d.facts["characters"],
+            "current": current is not None and d.ref == current.ref,
+            "folder": d.address(),
+        }
+        for d in sets.of_asset(DATASET)
+    ]
+
+    def print_it() -> None:
+        table = Table("version", "made", "characters", "images", "")
+        for row in rows:
+            mark = "current" if row["current"] else ""
+            table.add_row(
+                row["version"], row["made"], str(row["characters"]), str(row["images"]), mark
+            )
+        print_table(table, "no datasets yet: posefactory run --all makes one")
+
+    show(as_json, rows, print_it)
+
+
+@verbs.command("show")
+def show_dataset(version: VersionArgument = None, as_json: JsonOption = False) -> None:
+    """What is in a dataset."""
+    sets = open_sets()
+    summary = dataset_summary(sets, _find(sets, version)) or {}
+    show(as_json, summary, lambda: print_dataset(summary))
+
+
+@verbs.command("path")
+def path(version: VersionArgument = None, as_json: JsonOption = False) -> None:
+    """The folder or address of a dataset, alone on a line."""
+    address = _find(open_sets(), version).address()
+    show(as_json, {"path": address}, lambda: print(address))
+
+
+def trace(
+    image: Annotated[
+        str, typer.Argument(help="An image file, a variant's name, or a file name in a dataset.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """The chain behind an image, back to the FBX."""
+    from posefactory_dagster.datasets.tracing import Untraceable
+    from posefactory_dagster.datasets.tracing import trace as follow
+
+    sets = open_sets()
+    try:
+        chain = follow(sets, image)
+    except Untraceable as error:
+        raise CommandError(str(error)) from error
+
+    def print_it() -> None:
+        tree = place = Tree(image)
+        for link in chain:
+            place = place.add(link["link"])
+            for name, value in link.items():
+                if name != "link" and value not in (None, "", [], {}):
+                    _branch(place, name, value)
+        out.print(tree)
+
+    show(as_json, chain, print_it)
+
+
+def _branch(place: Tree, name: str, value: Any) -> None:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        branch = place.add(name)
+        for number, entry in enumerate(value, 1):
+            twig = branch.add(str(number))
+            for key, inner in entry.items():
+                if inner not in (None, "", [], {}):
+                    twig.add(f"{key}: {_words(inner)}")
+    else:
+        place.add(f"{name}: {_words(value)}")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{k} {_words(v)}" for k, v in value.items() if v not in (None, "", [], {})
+        )
+    if isinstance(value, list | tuple):
+        return " ".join(str(v) for v in value)
+    return str(value)
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """This part of the command line."""
+    app.add_typer(verbs, name="datasets")
+    app.command()(trace)
+
+
+SUMMARIES = {"dataset": Summary(dataset_summary, print_dataset)}

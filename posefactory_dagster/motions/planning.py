@@ -1,0 +1,82 @@
+"""What motions and casts are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from posefactory_dagster.intake import uploads
+from posefactory_dagster.intake.inspection import Inspection, plan
+from posefactory_dagster.intake.uploads import UploadError, find_upload, uploads_by_key
+from posefactory_dagster.motions.documents import CAST, MOTION, RecipeError, read_recipe
+from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
+from posefactory_dagster.storage.layout import LayoutError
+from posefactory_dagster.storage.sets import CommittedSets, SetRef, identity_of
+
+#: Raised when casting means something else.
+CAST_VERSION = 1
+
+
+class MotionPlanner:
+    """Plans `motion`: the file that a key means, by its content. ``plans`` keeps what was planned, by key."""
+
+    asset = MOTION
+
+    def __init__(self, sets: CommittedSets) -> None:
+        self._store = sets.store
+        self._found = uploads_by_key(sets.store)
+        self.plans: dict[str, Inspection] = {}
+
+    def __call__(self, key: str, inputs: Inputs) -> SetRef:
+        try:
+            self.plans[key] = plan(self._store, MOTION, key, MOTION, find_upload(self._found, key))
+        except (UploadError, OSError) as error:
+            raise NotPlanned(str(error)) from error
+        return self.plans[key].ref
+
+
+class CastPlanner:
+    """Plans `cast`: a recipe, the skin's file and the inspected motion. ``inputs`` keeps what manifests say, by key."""
+
+    asset = CAST
+
+    def __init__(self, sets: CommittedSets) -> None:
+        self._sets = sets
+        self._found = uploads_by_key(sets.store)
+        self.inputs: dict[str, dict[str, Any]] = {}
+
+    def __call__(self, key: str, inputs: Inputs) -> SetRef:
+        try:
+            recipe = read_recipe(self._sets.store, key)
+            if recipe is None:
+                raise NotPlanned(
+                    f"{key}: no such cast; posefactory cast SKIN --motion MOTION makes one"
+                )
+            skin = uploads.describe(self._sets.store, find_upload(self._found, recipe.skin))
+        except (UploadError, RecipeError, LayoutError, OSError) as error:
+            raise NotPlanned(f"{key}: {error}") from error
+        motion = self._sets.readable(MOTION, recipe.motion)
+        if motion is None:
+            raise NotPlanned(
+                f"{key}: its motion {recipe.motion} is not inspected yet; materialize `{MOTION}` for it first"
+            )
+        contents = {"skin": skin["sha256"], "motion": motion.ref.identity}
+        self.inputs[key] = {
+            "skin": {"key": recipe.skin, **skin},
+            "motion": {"key": recipe.motion, **motion.inputs[MOTION]},
+            "sets": [[motion.ref.asset, motion.ref.partition, motion.ref.identity]],
+        }
+        return SetRef(CAST, key, identity_of(CAST, contents, {"version": CAST_VERSION}))
+
+
+def preparations(sets: CommittedSets, keys: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """The motions and casts that must be made before the characters ``keys``."""
+    recipes = {}
+    for key in keys:
+        try:
+            recipes[key] = read_recipe(sets.store, key)
+        except (RecipeError, LayoutError):
+            continue  # told by the asset that needs it
+    found = {key: recipe for key, recipe in recipes.items() if recipe is not None}
+    motions = list(dict.fromkeys(recipe.motion for recipe in found.values()))
+    return {MOTION: motions, CAST: list(found)}

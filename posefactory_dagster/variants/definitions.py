@@ -1,0 +1,15 @@
+"""What the room `variants` brings to the house."""
+
+import dagster as dg
+
+from posefactory_dagster.quality import model
+from posefactory_dagster.quality.records import ASSET
+from posefactory_dagster.settings import project_settings
+from posefactory_dagster.storage.sets import file_sha256
+from posefactory_dagster.variants.assets import enhanced_variants, variant_planner
+from posefactory_dagster.variants.documents import read_styles
+from posefactory_dagster.variants.sensors import review_sensor
+
+defs = dg.Definitions(assets=[enhanced_variants], sensors=[review_sensor])
+PLANNERS = {ASSET: lambda sets, overrides: variant_planner(file_sha256(model.model_path()))}
+CHECKS = [lambda: read_styles(project_settings().variants.styles)]
