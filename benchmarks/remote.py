@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dagster as dg
 import pytest
 
-from posefactory_dagster.intake.watching import Memory, look
+from posefactory_dagster.intake.watching import UploadCursor, look
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import file_sha256
@@ -108,14 +108,14 @@ def sensor(server: S3Server) -> dict[str, Any]:
         path.write_bytes(os.urandom(OBJECT_BYTES))
         files[layout.upload(f"hero{i:05d}.fbx")] = path
     store.put_files(files)
-    memory, seconds, taken = Memory(), [], []
-    while not taken or len(memory.taken) < OBJECTS:
+    cursor, seconds, taken = UploadCursor(), [], []
+    while not taken or len(cursor.taken) < OBJECTS:
         started = time.perf_counter()
-        finding = look(store, memory, [], 200)
+        finding = look(store, cursor, lambda key: None, 200)
         seconds.append(time.perf_counter() - started)
         taken.append(len(finding.new))
     started = time.perf_counter()
-    look(store, memory, [], 200)
+    look(store, cursor, lambda key: None, 200)
     known = time.perf_counter() - started
     return {
         "objects": OBJECTS,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from posefactory_dagster.sensors import pod_janitor
 
 from posefactory_dagster.compute.runpod import api as runpod_api
 from posefactory_dagster.compute.runpod import placing, watching
-from posefactory_dagster.definitions import defs
+from posefactory_dagster.compute.sensors import pod_janitor
+from posefactory_dagster.definitions import defs, house
 from posefactory_dagster.pipeline import jobs
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -72,8 +72,8 @@ class Rented:
         assert not self.run(*keys, until="character").failed
 
     def run(self, *keys: str, until: str = "multi_angle_renders") -> jobs.Report:
-        job = defs.resolve_job_def(jobs.factory_job.name)
-        return jobs.run_characters(job, self.instance, self.sets, keys, until)
+        flow = house().flows["character"]
+        return jobs.run_keys(house(), self.instance, self.sets, flow, keys, until)
 
     def rendered(self, key: str) -> CommittedSet | None:
         return self.sets.current("multi_angle_renders", key)

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from posefactory_dagster.pipeline.partitions import CHARACTERS, PartitionLedger
+from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import DamagedObject
@@ -194,7 +194,9 @@ def test_a_removed_key_that_comes_back_has_not_failed(factory: Factory) -> None:
         instance.add_dynamic_partitions("character", ["hero", "odd.key__a__b"])
     factory.cli("run", "hero", expect=1)
     rows = {r["key"]: r for r in json.loads(factory.cli("characters", "list", "--json"))}
-    assert "not an FBX" in rows["hero"]["failed"] and rows["odd.key__a__b"]["gone"] == []
+    assert "not an FBX" in rows["hero"]["failed"] and rows["odd.key__a__b"]["gone"] == [
+        "odd.key__a__b"
+    ]
     factory.cli("characters", "remove", "hero", "odd.key__a__b")
     factory.add_sample("ada_walk", "hero")
     (row,) = json.loads(factory.cli("characters", "list", "--json"))
@@ -204,12 +206,12 @@ def test_a_removed_key_that_comes_back_has_not_failed(factory: Factory) -> None:
 def test_what_is_removed_while_it_is_made_stays_removed(made: Factory) -> None:
     ref = current(made, "character", "bruno_squat").ref
     with dg.instance_for_test() as instance:
-        instance.add_dynamic_partitions(str(CHARACTERS.name), ["ada_walk", "bruno_squat"])
+        instance.add_dynamic_partitions("character", ["ada_walk", "bruno_squat"])
 
-        @dg.asset(name="character", partitions_def=CHARACTERS)
+        @dg.asset(name="character", partitions_def=partition_set("character"))
         def step(context):  # type: ignore[no-untyped-def]
             ledger = PartitionLedger(context, made.sets)
-            instance.delete_dynamic_partition(str(CHARACTERS.name), "bruno_squat")
+            instance.delete_dynamic_partition("character", "bruno_squat")
             made.sets.store.delete(["current/character/bruno_squat.json"])
             ledger.good("bruno_squat", ref, {})
             assert ledger.close().value == {}

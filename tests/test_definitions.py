@@ -51,6 +51,8 @@ def test_the_graph() -> None:
     specs = {k.to_user_string(): graph.get(k) for k in graph.get_all_asset_keys()}
     assert set(specs) == {
         "character",
+        "motion",
+        "cast",
         "multi_angle_renders",
         "pose_labels",
         "label_accuracy",
@@ -64,6 +66,7 @@ def test_the_graph() -> None:
         assert (node.partitions_def is None) == (name in ("pose_dataset", "gpu_prices", "spending"))
     upstream = {n: {k.to_user_string() for k in node.parent_keys} for n, node in specs.items()}
     assert upstream["multi_angle_renders"] == {"character"}
+    assert upstream["character"] == {"cast"} and upstream["cast"] == {"motion"}
     assert upstream["pose_dataset"] == {
         "multi_angle_renders",
         "pose_labels",
@@ -73,6 +76,7 @@ def test_the_graph() -> None:
     assert upstream["enhanced_variants"] == {"multi_angle_renders"}
     assert {s.name for s in defs.sensors or []} == {
         "upload_sensor",
+        "cast_sensor",
         "carry_on_sensor",
         "review_sensor",
         "pod_janitor",

@@ -91,10 +91,12 @@ def test_what_is_made_as_planned_is_fresh_until_an_input_or_a_setting_changes(
     assert stale(sets, ["ada"], planners()) == ["ada"]
 
 
-def test_a_motion_ends_before_the_renders(sets: CommittedSets) -> None:
-    planners: list[Planner] = [Upload(), RenderPlanner(SETTINGS), AccuracyPlanner()]
-    make_all(sets, planners, kind="motion")
-    assert stale(sets, ["ada"], planners) == []
+def test_a_motion_of_the_time_when_motions_were_characters_is_not_rendered(
+    sets: CommittedSets,
+) -> None:
+    source = commit(sets, SetRef("character", "kick", "x"), **{**FACTS, "kind": "motion"})
+    with pytest.raises(NotPlanned, match="posefactory cast SKIN --motion kick"):
+        RenderPlanner(SETTINGS)("kick", {"character": source})
 
 
 def test_a_missing_input_names_the_key_and_the_next_step(sets: CommittedSets) -> None:

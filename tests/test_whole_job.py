@@ -180,7 +180,7 @@ def test_x_bot_and_a_cast_kick(factory: Factory, mixamo: Path) -> None:
     done = json.loads(factory.cli("run", "--all", "--json"))
     assert not done["failed"] and not done["trouble"]
     rows = {r["key"]: r for r in json.loads(factory.cli("characters", "list", "--json"))}
-    assert rows["kick"]["kind"] == "motion" and rows["kick"]["done"] == ["character"]
+    assert rows["kick"]["kind"] == "motion" and rows["kick"]["done"] == ["motion"]
     assert rows["xbot"]["height_m"] == pytest.approx(1.81, abs=0.02)
     assert all(set(rows[k]["done"]) == set(CHAIN) for k in ("xbot", "ybot", "ybot__kick"))
     assert factory.sets.current("multi_angle_renders", "ybot").facts["frames"] == [1]

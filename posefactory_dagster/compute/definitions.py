@@ -3,8 +3,12 @@
 import dagster as dg
 
 from posefactory_dagster.compute.pipes import BlenderResource
+from posefactory_dagster.compute.resources import RentedPods
 from posefactory_dagster.compute.runs import end_leftovers
 from posefactory_dagster.compute.sensors import pod_janitor
+from posefactory_dagster.storage.definitions import store
 
-defs = dg.Definitions(sensors=[pod_janitor], resources={"blender": BlenderResource()})
+defs = dg.Definitions(
+    sensors=[pod_janitor], resources={"blender": BlenderResource(), "pods": RentedPods(store=store)}
+)
 BEFORE_RUNS = [end_leftovers]

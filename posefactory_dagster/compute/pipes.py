@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import dagster_pipes
@@ -27,6 +28,9 @@ from posefactory_dagster.compute.record import JobRecord
 from posefactory_dagster.compute.work import Work
 from posefactory_dagster.settings import environment
 from posefactory_dagster.storage.sets import CommittedSets
+
+if TYPE_CHECKING:
+    from posefactory_dagster.compute.runpod.lease import PodLease
 
 #: Hears how a character ended; returns what went wrong in taking it over, or None.
 OnOutcome = Callable[[str, Outcome], str | None]
@@ -67,7 +71,7 @@ class BlenderResource(dg.ConfigurableResource):
         sets: CommittedSets,
         scratch: Path,
         on_outcome: OnOutcome,
-        then: dg.AssetKey | None = None,
+        lease: "PodLease",
     ) -> None:
         """Render characters where ``render_on`` says; each ends with one outcome.
 
@@ -75,7 +79,7 @@ class BlenderResource(dg.ConfigurableResource):
         the outcome lists them. What was asked and how it went is recorded under ``jobs/`` in the store.
 
         Args:
-            then: an asset that can use the pod once all is rendered; it is left to it if the run makes that too.
+            lease: what the run holds of rented machines.
 
         Raises:
             dagster.Failure: nothing could be started; the text says what to do.
@@ -96,7 +100,7 @@ class BlenderResource(dg.ConfigurableResource):
             if self.place == "local":
                 self.run_here(context, job, scratch, recorded)
             else:
-                self._elsewhere(context, job, work, sets, record, recorded, then)
+                self._elsewhere(context, job, work, sets, record, recorded, lease)
         finally:
             record.close()
 
@@ -108,7 +112,7 @@ class BlenderResource(dg.ConfigurableResource):
         sets: CommittedSets,
         record: JobRecord,
         on_outcome: Callable[[str, Outcome], None],
-        then: dg.AssetKey | None,
+        lease: "PodLease",
     ) -> None:
         from posefactory_dagster.budget.estimates import OverBudget
         from posefactory_dagster.compute.runpod.account import bucket_of
@@ -120,14 +124,13 @@ class BlenderResource(dg.ConfigurableResource):
         def on_report(report: PodReport | EndpointReport) -> None:
             tell_report(context, record, report.metadata())
 
-        in_this_run = context.job_def.asset_layer.selected_asset_keys
-        keep = (lambda: not record.errors) if then in in_this_run else None
-
         listener = _progress(context, job)
         try:
             store = bucket_of(sets.store)
             if self.place == "pod":
-                PodRenderer(context, store, listener, on_outcome, on_report, keep).render(job, work)
+                PodRenderer(context, store, listener, on_outcome, on_report, lease).render(
+                    job, work
+                )
             elif self.place == "serverless":
                 ServerlessRenderer(
                     context, store, listener, on_outcome, record.under_way, on_report

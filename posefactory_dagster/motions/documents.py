@@ -41,7 +41,7 @@ def read_recipe(store: Store, key: str) -> Recipe | None:
     Raises:
         RecipeError: what is there is no recipe, or another's.
     """
-    data = store.get_bytes(layout.recipe(key))
+    data = store.get_bytes(layout.recipe(key)) if layout.is_part(key) else None
     if data is None:
         return None
     try:

@@ -90,17 +90,17 @@ def run(
                 parts = [(f, house.stale_keys(sets, f, mine), last) for f, mine, last in parts]
             document = run_in_terminal(house, instance, sets, parts, quiet=as_json)
     apart = {
-        k: f
-        for f, mine, _ in parts
-        if f is not main
-        for k in mine
-        if k not in registered[main.partition_set]
+        key: flow
+        for flow, mine, _ in parts
+        if flow is not main
+        for key in mine
+        if key not in registered[main.partition_set]
     }
-    if keys and until not in {
-        a for f in apart.values() for a in f.chain
-    }:  # named one by one, so more was wanted of them
+    reached = {asset for flow in apart.values() for asset in (*flow.chain, *flow.ends)}
+    if keys and until not in reached:  # named one by one, so more was wanted of them
         for key, flow in apart.items():
-            document["failed"].setdefault(key, house.hints[flow.partition_set].format(key=key))
+            if hint := house.hints.get(flow.partition_set):
+                document["failed"].setdefault(key, hint.format(key=key))
     document["apart"] = {k: f.partition_set for k, f in apart.items() if k in document["done"]}
     document["done"] = [
         k for k in document["done"] if k not in (*document["failed"], *document["apart"])

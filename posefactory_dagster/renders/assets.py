@@ -16,11 +16,11 @@ from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.characters.documents import facts_of
 from posefactory_dagster.compute.pipes import BlenderResource
 from posefactory_dagster.compute.process import gpu_at_hand
+from posefactory_dagster.compute.resources import RentedPods
 from posefactory_dagster.compute.work import RESULT, Work
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP
 from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
-from posefactory_dagster.quality.records import ASSET as VARIANTS
 from posefactory_dagster.renders import render_sets
 from posefactory_dagster.renders.documents import STRIP
 from posefactory_dagster.renders.validation import InvalidRenders, check_renders, size_limit
@@ -28,7 +28,6 @@ from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 from posefactory_dagster.storage.store import DamagedObject
-from posefactory_dagster.variants.documents import read_styles
 
 _TYPES = get_type_hints(RenderSettings)
 STRIP_IMAGES = 8
@@ -73,6 +72,7 @@ def multi_angle_renders(
     character: dict[str, CommittedSet],
     store: StoreResource,
     blender: BlenderResource,
+    pods: RentedPods,
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Render what is not committed yet, all characters in one Blender process."""
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
@@ -110,26 +110,13 @@ def multi_angle_renders(
             ledger.bad(key, fault)
             return fault
 
-        # A run with failures ends before its variants, and another one carries the good ones on.
-        then = dg.AssetKey(VARIANTS) if _pods_enhance() and not ledger.failed else None
-        blender.render(context, settings, todo, sets, scratch, on_outcome, then)
+        blender.render(context, settings, todo, sets, scratch, on_outcome, pods.lease)
         return ledger.close()
 
 
 def _work(ref: SetRef, source: CommittedSet) -> Work:
     facts = facts_of(source)
     return Work(ref, source, facts.frame_range, facts.has_motion)
-
-
-def _pods_enhance() -> bool:
-    """Whether variants of the project's styles are made on pods."""
-    if environment().enhance_on != "pod":
-        return False
-    try:
-        chosen = read_styles(project_settings().variants.styles)
-    except SettingsError:
-        return False  # told by the asset that needs them
-    return any(style.provider == "diffusers" for style in chosen)
 
 
 def _commit(

@@ -13,6 +13,7 @@ from posefactory_dagster import progress
 from posefactory_dagster.budget.estimates import OverBudget
 from posefactory_dagster.budget.ledger import Purse
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
+from posefactory_dagster.compute.resources import RentedPods
 from posefactory_dagster.compute.runpod.service import PodService
 from posefactory_dagster.diffusion.engine import CannotGenerate
 from posefactory_dagster.pictures import thumbnail_markdown
@@ -68,6 +69,7 @@ def enhanced_variants(
     config: VariantConfig,  # type: ignore[valid-type]
     multi_angle_renders: dict[str, CommittedSet],
     store: StoreResource,
+    pods: RentedPods,
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Make what is not made yet, and judge it."""
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
@@ -78,13 +80,13 @@ def enhanced_variants(
             gate_settings = project_settings().gate
             styles = read_styles(settings.styles)
             task = model.model_path()
-            pods = None
+            service = None
             if environment().enhance_on == "pod":
-                # Also ends the pod that the renders left, if there is nothing to do for it.
-                service = PodService(context, sets.store, pinned_version())
-                pods = stack.enter_context(contextlib.closing(service))
+                # Closed, it also ends a held pod for which there is nothing to do.
+                service = pods.service(context, sets.store, pinned_version())
+                stack.enter_context(contextlib.closing(service))
             enhancers = {
-                s.name: stack.enter_context(contextlib.closing(open_enhancer(s, pods)))
+                s.name: stack.enter_context(contextlib.closing(open_enhancer(s, service)))
                 for s in styles
             }
             _check_reports(enhancers, gate_settings)
@@ -115,7 +117,7 @@ def enhanced_variants(
         limits = settings.max_cost_per_job, settings.max_cost_per_day
         purse = Purse(sets.store, *limits, context.run_id, ended)
         stack.callback(purse.close)
-        _check_costs(context, sets, todo, styles, enhancers, settings, purse, pods)
+        _check_costs(context, sets, todo, styles, enhancers, settings, purse, service)
         landmarkers = stack.enter_context(
             open_landmarkers(task, project_settings().labels.min_detection_confidence)
         )
@@ -174,7 +176,7 @@ def _check_costs(
     enhancers: Mapping[str, Enhancer],
     settings: VariantSettings,
     purse: Purse,
-    pods: PodService | None,
+    service: PodService | None,
 ) -> None:
     """Say what the run will cost before anything is spent, and refuse what is too much."""
     estimate, paid = 0.0, 0
@@ -201,9 +203,9 @@ def _check_costs(
     if not paid:
         return
     try:
-        if pods is not None and on_pods:
-            seconds = 3600 * sum(on_pods) / pods.per_hour()
-            estimate += pods.expect(len(on_pods), seconds) - sum(on_pods)
+        if service is not None and on_pods:
+            seconds = 3600 * sum(on_pods) / service.per_hour()
+            estimate += service.expect(len(on_pods), seconds) - sum(on_pods)
     except (OverBudget, CannotGenerate) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     context.instance.add_run_tags(context.run_id, {ESTIMATE_TAG: f"{estimate:.4f}"})

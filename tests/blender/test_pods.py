@@ -21,8 +21,8 @@ import pytest
 from posefactory_dagster.compute.record import read_jobs
 from posefactory_dagster.compute.runpod import api as runpod_api
 from posefactory_dagster.compute.runpod import orders, pipes, placing, watching
-from posefactory_dagster.definitions import defs
-from posefactory_dagster.pipeline import jobs
+from posefactory_dagster.definitions import house
+from posefactory_dagster.pipeline.jobs import run_keys
 from posefactory_dagster.renders import assets as render_assets
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
@@ -70,8 +70,8 @@ def test_characters_are_rendered_on_one_pod_and_equal_local_ones(
     monkeypatch.setenv("POSEFACTORY_STORE", str(rented.root / "local"))
     local_sets = CommittedSets(open_store(str(rented.root / "local")))
     local_sets.store.put_bytes(layout.upload("hero.fbx"), (SAMPLES / "ada_walk.fbx").read_bytes())
-    job_def = defs.resolve_job_def(jobs.factory_job.name)
-    jobs.run_characters(job_def, rented.instance, local_sets, ["hero"], "multi_angle_renders")
+    flow = house().flows["character"]
+    run_keys(house(), rented.instance, local_sets, flow, ["hero"], "multi_angle_renders")
     local = local_sets.current("multi_angle_renders", "hero")
     assert local.ref == remote.ref and local.settings == remote.settings
     same = [n for n in local.files if n != "truth.json"]

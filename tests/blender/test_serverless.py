@@ -14,7 +14,7 @@ import pytest
 from posefactory_dagster.compute.record import JobRecord, read_jobs
 from posefactory_dagster.compute.runpod import api, serverless
 from posefactory_dagster.compute.runpod.endpoint import worker_price
-from posefactory_dagster.pipeline import jobs
+from posefactory_dagster.compute.runs import end_orphans
 from posefactory_dagster.storage import layout
 from tests.rented import Rented
 from tests.runpod_simulator import (
@@ -212,7 +212,7 @@ def test_what_a_killed_run_left_is_cancelled(
     monkeypatch.setenv("POSEFACTORY_ENDPOINT_ID", "another-one-by-now")
     assert not job.cancelled and any("order-" in i.key for i in store.list(layout.JOBS))
     with pytest.raises(api.AccessDenied):
-        list(jobs.end_orphans(served.instance, store))
+        list(end_orphans(served.instance, store))
     assert job.cancelled
     monkeypatch.setenv("POSEFACTORY_ENDPOINT_ID", "ep1")
     (record,) = read_jobs(store)
@@ -232,7 +232,7 @@ def test_what_others_left_in_the_bucket_is_not_withdrawn(served: Served) -> None
         "endpoint_jobs": {"j1": "ep1"},
     }
     store.put_bytes(layout.job_file("render_20260101_000000_00000000", "status.json"), json.dumps(status).encode())  # fmt: skip
-    assert list(jobs.end_orphans(served.instance, store)) == []
+    assert list(end_orphans(served.instance, store)) == []
     assert store.get_bytes(key) == b"{}"
 
 

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from posefactory_dagster.sensors import carry_on_sensor, upload_sensor
 
+from posefactory_dagster.characters.sensors import upload_sensor
 from posefactory_dagster.definitions import defs
-from posefactory_dagster.intake.watching import Memory, look
+from posefactory_dagster.intake.watching import UploadCursor, look
+from posefactory_dagster.motions.documents import Recipe
+from posefactory_dagster.motions.sensors import cast_sensor
 from posefactory_dagster.pipeline.jobs import RANGE_END, RANGE_START, contiguous
+from posefactory_dagster.pipeline.sensors import carry_on_sensor
+from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.store import LocalStore
 from tests.conftest import SAMPLES
@@ -29,21 +33,35 @@ class Sensor:
     def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
         self.uploads = root / "uploads"
         self.uploads.mkdir()
-        self.root, self.instance, self.cursor = root, instance, None
+        self.root, self.instance = root, instance
+        self.cursors: dict[str, str | None] = {}
 
-    def tick(self) -> dg.SensorResult:
+    def tick(self, sensor: dg.SensorDefinition = upload_sensor) -> dg.SensorResult:
         with dg.build_sensor_context(
             instance=self.instance,
-            cursor=self.cursor,
+            cursor=self.cursors.get(sensor.name),
             definitions=defs,
             resources={"store": StoreResource(address=str(self.root))},
         ) as context:
-            result = upload_sensor(context)
+            result = sensor(context)
         assert isinstance(result, dg.SensorResult)
-        self.cursor = result.cursor
+        self.cursors[sensor.name] = result.cursor
         for request in result.dynamic_partitions_requests or []:
-            self.instance.add_dynamic_partitions("character", list(request.partition_keys))
+            name, keys = str(request.partitions_def_name), list(request.partition_keys)
+            if isinstance(request, dg.AddDynamicPartitionsRequest):
+                self.instance.add_dynamic_partitions(name, keys)
+            else:
+                for key in keys:
+                    self.instance.delete_dynamic_partition(name, key)
         return result
+
+    def run(self, request: dg.RunRequest, *assets: str) -> bool:
+        """Run what a tick asked for, in this process."""
+        result = defs.resolve_job_def(str(request.job_name)).execute_in_process(
+            instance=self.instance, tags=request.tags, raise_on_error=False,
+            asset_selection=[dg.AssetKey(a) for a in assets] or None,
+        )  # fmt: skip
+        return result.success
 
     def drop(self, name: str, source: Path = SAMPLE) -> Path:
         return Path(shutil.copyfile(source, self.uploads / name))
@@ -159,38 +177,51 @@ def test_a_bad_file_is_asked_for_once(sensor: Sensor) -> None:
     assert not any(sensor.tick().run_requests for _ in range(5))
 
 
-def test_a_motion_is_only_inspected_and_takes_its_casts_along(sensor: Sensor, mixamo: Path) -> None:
-    sensor.drop("hero.fbx")
+def test_a_motion_is_only_inspected_and_takes_its_casts_along(
+    sensor: Sensor, mixamo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSEFACTORY_STORE", str(sensor.root))
+    sensor.drop("hero.fbx", mixamo / "ybot_tpose.fbx")
     sensor.drop("kick.fbx", mixamo / "ybot@kick.fbx")
     sensor.tick()
     requests = {r.tags[RANGE_START]: r for r in sensor.tick().run_requests}
-    assert [k.to_user_string() for k in requests["kick"].asset_selection] == ["character"]
-    assert len(requests["hero"].asset_selection) == 6
-    sensor.instance.add_dynamic_partitions("character", ["hero__kick"])
-    shutil.copyfile(mixamo / "sitting.fbx", sensor.uploads / "kick.fbx")
-    sensor.tick()
-    assert {r.tags[RANGE_START] for r in sensor.tick().run_requests} == {"kick", "hero__kick"}
+    assert requests["kick"].job_name == "motion_job"
+    assert requests["hero"].job_name == "characters_to_dataset"
+    assert sensor.keys == ["hero"]
+    assert sensor.instance.get_dynamic_partitions("motion") == ["kick"]
+    assert not sensor.tick(cast_sensor).run_requests
+
+    recipe = Recipe(skin="hero", motion="kick")
+    store = LocalStore(sensor.root)
+    store.put_bytes(layout.recipe(recipe.key), recipe.model_dump_json().encode())
+    for name in ("cast", "character"):
+        sensor.instance.add_dynamic_partitions(name, [recipe.key])
+    assert not sensor.tick(cast_sensor).run_requests  # its motion is not inspected yet
+    assert sensor.run(requests["kick"])
+    for _ in range(2):  # at first, and when the motion was replaced
+        (request,) = sensor.tick(cast_sensor).run_requests
+        assert request.job_name == "cast_job" and request.tags[RANGE_END] == "hero__kick"
+        assert not sensor.tick(cast_sensor).run_requests
+        assert sensor.run(request)
+        (request,) = sensor.tick(cast_sensor).run_requests
+        assert request.job_name == "characters_to_dataset"
+        assert request.tags[RANGE_START] == request.tags[RANGE_END] == "hero__kick"
+        assert sensor.run(request, "character")
+        assert not sensor.tick(cast_sensor).run_requests
+        shutil.copyfile(mixamo / "sitting.fbx", sensor.uploads / "kick.fbx")
+        sensor.tick()
+        assert all(sensor.run(request) for request in sensor.tick().run_requests)
 
 
-def test_a_cast_that_was_registered_while_nobody_looked_is_taken_up_once(
-    sensor: Sensor, tmp_path: Path
-) -> None:
-    sensor.drop("ada.fbx")
-    sensor.drop("walk.fbx", SAMPLES / "chen_jack.fbx")
+def test_a_motion_that_is_replaced_by_a_character_is_one(sensor: Sensor, mixamo: Path) -> None:
+    sensor.drop("kick.fbx", mixamo / "ybot@kick.fbx")
     sensor.tick(), sensor.tick()
-    sensor.instance.add_dynamic_partitions("character", ["ada__walk"])
-    (request,) = sensor.tick().run_requests
-    assert request.tags[RANGE_START] == request.tags[RANGE_END] == "ada__walk"
-    assert request.tags["posefactory/characters"] == "ada__walk"
-    assert not sensor.tick().run_requests
-    sensor.instance.add_dynamic_partitions(
-        "character", ["ada__nothing"]
-    )  # its motion may still come
-    assert not sensor.tick().run_requests
-    sensor.drop("nothing.fbx", SAMPLES / "bruno_squat.fbx")
+    assert sensor.instance.get_dynamic_partitions("motion") == ["kick"]
+    shutil.copyfile(SAMPLE, sensor.uploads / "kick.fbx")
     sensor.tick()
-    keys = {r.tags["posefactory/characters"] for r in sensor.tick().run_requests}
-    assert any("ada__nothing" in k for k in keys)
+    (request,) = sensor.tick().run_requests
+    assert request.job_name == "characters_to_dataset" and sensor.keys == ["kick"]
+    assert sensor.instance.get_dynamic_partitions("motion") == []
 
 
 def test_ten_thousand_files_are_looked_at_in_parts(sensor: Sensor) -> None:
@@ -199,7 +230,7 @@ def test_ten_thousand_files_are_looked_at_in_parts(sensor: Sensor) -> None:
     assert not sensor.tick().run_requests
     (request,) = sensor.tick().run_requests
     assert len(sensor.keys) == 500 and request.tags[RANGE_END] == "f00499"
-    assert len(json.loads(sensor.cursor)["pending"]) == 9_500
+    assert len(json.loads(sensor.cursors["upload_sensor"])["pending"]) == 9_500
 
 
 def test_contiguous_groups() -> None:
@@ -228,7 +259,7 @@ def test_good_characters_of_a_failed_run_are_carried_on(
         dagster_event=result.get_run_failure_event(),
         dagster_instance=sensor.instance,
         dagster_run=sensor.instance.get_run_by_id(result.run_id),
-        resources={"store": StoreResource(address=str(sensor.root))},
+        repository_def=defs.get_repository_def(),
     ).for_run_failure()
     requests = list(carry_on_sensor(context))
     assert [(r.tags[RANGE_START], r.tags[RANGE_END]) for r in requests] == [("a", "a"), ("c", "c")]
@@ -251,10 +282,11 @@ def test_strange_entries_stop_nothing_and_are_reported_once(tmp_path: Path) -> N
     (uploads / "dangling.fbx").symlink_to("/nowhere.fbx")
     (uploads / "secret.fbx").symlink_to("/etc/hostname")
     Path(os.fsdecode(os.fsencode(uploads) + b"/caf\xe9.fbx")).write_bytes(SAMPLE_BYTES)
-    memory = Memory()
-    first = look(store, memory, [], 200)
+    memory = UploadCursor()
+    first = look(store, memory, lambda key: None, 200)
     assert len(first.errors) == 5 and any("caf\\xe9" in e and "UTF-8" in e for e in first.errors)
     assert sum("not a regular file" in e for e in first.errors) == 4
     json.loads(memory.to_cursor())
-    second = look(store, Memory.from_cursor(memory.to_cursor()), [], 200)
-    assert second.news == [] and second.errors == first.errors and second.new == ["good"]
+    second = look(store, UploadCursor.from_cursor(memory.to_cursor()), lambda key: None, 200)
+    assert second.news == [] and second.errors == first.errors
+    assert second.with_geometry == ["good"]

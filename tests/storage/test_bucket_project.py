@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from posefactory_dagster.intake.watching import Memory, look
+from posefactory_dagster.intake.watching import UploadCursor, look
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
@@ -118,19 +118,23 @@ def test_no_secret_in_what_was_written(factory: Factory, in_bucket: Store) -> No
             assert secret not in data
 
 
+def nothing_made(key: str) -> None:
+    """No key has a set."""
+
+
 def test_a_collaborator_uploads_and_the_sensor_sees_it(factory: Factory, in_bucket: Store) -> None:
     document = json.loads(factory.cli("upload-url", "My Hero.fbx", "--json"))
     assert document["key"] == "My_Hero"
     data = (SAMPLES / "ada_walk.fbx").read_bytes()
     urllib.request.urlopen(urllib.request.Request(document["url"], data=data, method="PUT"))
-    memory = Memory()
-    assert look(in_bucket, memory, [], 200).skins == []  # seen once
-    assert look(in_bucket, memory, [], 200).skins == ["My_Hero"]
-    assert look(in_bucket, memory, ["My_Hero"], 200).skins == []
+    cursor = UploadCursor()
+    assert look(in_bucket, cursor, nothing_made, 200).with_geometry == []  # seen once
+    assert look(in_bucket, cursor, nothing_made, 200).with_geometry == ["My_Hero"]
+    assert look(in_bucket, cursor, nothing_made, 200).with_geometry == []
     other = (SAMPLES / "chen_jack.fbx").read_bytes()
     urllib.request.urlopen(urllib.request.Request(document["url"], data=other, method="PUT"))
-    look(in_bucket, memory, ["My_Hero"], 200)
-    assert look(in_bucket, memory, ["My_Hero"], 200).skins == ["My_Hero"]
+    look(in_bucket, cursor, nothing_made, 200)
+    assert look(in_bucket, cursor, nothing_made, 200).with_geometry == ["My_Hero"]
     assert "'My_Hero.fbx' already" in factory.cli("upload-url", "My Hero.fbx", expect=2)
 
 
@@ -138,9 +142,9 @@ def test_an_upload_over_the_limit_is_refused_without_being_fetched(
     factory: Factory, in_bucket: Store
 ) -> None:
     in_bucket.put_bytes(layout.upload("huge.fbx"), bytes(3_000_000))
-    memory = Memory()
-    look(in_bucket, memory, [], 2)
-    assert look(in_bucket, memory, [], 2).new == ["huge"]
+    cursor = UploadCursor()
+    look(in_bucket, cursor, nothing_made, 2)
+    assert look(in_bucket, cursor, nothing_made, 2).with_geometry == ["huge"]
     with dg.DagsterInstance.from_config(str(_home(factory))) as instance:
         instance.add_dynamic_partitions("character", ["huge"])
     text = factory.cli("run", "huge", expect=1, POSEFACTORY_MAX_UPLOAD_MB="2")

@@ -24,13 +24,14 @@ from PIL import Image
 
 from posefactory_dagster.budget import ledger
 from posefactory_dagster.compute.record import read_jobs
+from posefactory_dagster.compute.resources import RentedPods
 from posefactory_dagster.compute.runpod import service
-from posefactory_dagster.compute.runpod.pipes import KEPT_POD
+from posefactory_dagster.compute.runpod.lease import PodLease
 from posefactory_dagster.compute.runpod.service import PodService
 from posefactory_dagster.diffusion.engine import Answer, CannotGenerate, NotGenerated, Request
-from posefactory_dagster.pipeline import jobs, styles
 from posefactory_dagster.quality.records import read_variants
 from posefactory_dagster.variants import assets as variants_assets
+from posefactory_dagster.variants import documents as styles
 from tests.rented import Rented, RentedFactory
 from tests.runpod_simulator import (
     ACCOUNT_KEY,
@@ -142,7 +143,7 @@ def test_one_pod_renders_and_enhances(enhancing: Rented, models: Path) -> None:
     assert not report.failed and not report.trouble, (report, enhancing.log()[-4000:])
     (pod,) = enhancing.simulator.pods.values()
     run = enhancing.instance.get_run_by_id(report.runs[-1])
-    assert run.tags[KEPT_POD] == "" and run.tags["posefactory/pod"] == pod.id
+    assert run.tags["posefactory/pod"] == pod.id
     assert enhancing.rendered("hero") and enhancing.rendered("twin")
     made = [v for key in ("hero", "twin") for v in variants_of(enhancing, key)]
     assert len(made) == 8
@@ -275,24 +276,24 @@ def test_a_pod_that_rendered_and_is_gone_is_replaced(
     enhancing.check()
 
 
-def test_a_pod_is_kept_only_for_a_step_that_comes(enhancing: Rented) -> None:
+def test_a_pod_is_held_only_for_a_step_that_comes(
+    enhancing: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[object] = []
+    hold = PodLease.hold
+    monkeypatch.setattr(PodLease, "hold", lambda lease, pod: (held.append(pod), hold(lease, pod)))
     enhancing.add("hero", "twin")
     report = enhancing.run("twin")
-    assert (
-        not report.failed and KEPT_POD not in enhancing.instance.get_run_by_id(report.runs[0]).tags
-    )
-    # Nor when a character fails: the variants of the good ones come in another run then.
+    assert not report.failed and not held
+    # When a character fails, the step does not come in this run: it comes in another, for the good ones.
     hero = enhancing.sets.current("character", "hero")
     enhancing.sets.store.put_bytes(hero.key("skin.fbx"), b"rotten")
     report = enhancing.run("hero", "twin", until="enhanced_variants")
-    assert (
-        "hero" in report.failed
-        and KEPT_POD not in enhancing.instance.get_run_by_id(report.runs[0]).tags
-    )
-    assert enhancing.simulator.alive == []
+    assert "hero" in report.failed
+    enhancing.check()
 
 
-def test_a_kept_pod_that_nobody_takes_is_ended(
+def test_a_held_pod_that_nobody_takes_is_ended(
     enhancing: Rented, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def pod_of(key: str) -> SimulatedPod:
@@ -313,12 +314,14 @@ def test_a_kept_pod_that_nobody_takes_is_ended(
     assert [e for e in ledger.read_ledger(enhancing.sets.store)[0] if "waiting" in e.what]
 
     # At the end of a run whose step failed before it came to the pod.
-    monkeypatch.setattr(variants_assets, "PodService", None)
-    assert pod_of("twin").deleted_by[0] == "account"
+    monkeypatch.setattr(variants_assets, "open_enhancer", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(RentedPods, "service", lambda *arguments: 1 / 0)
+        assert pod_of("twin").deleted_by[0] == "account"
     enhancing.check()
 
     # And where nobody is there to do that, it does so itself.
-    monkeypatch.setattr(jobs, "end_kept_pod", lambda *arguments: None)
+    monkeypatch.setattr(PodLease, "dispose", lambda *arguments: None)
     enhancing.settings.write_text(text + "enhancer_idle_s = 1\n")
     alone = pod_of("third")
     deadline = time.monotonic() + 30

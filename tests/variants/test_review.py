@@ -9,12 +9,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from posefactory_dagster.sensors import review_sensor
 
 from posefactory_dagster.quality.approval import read_lock
 from posefactory_dagster.quality.records import read_variants
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import file_sha256
+from posefactory_dagster.variants.sensors import review_sensor
 from posefactory_dagster.variants.variant_sets import PAGE
 from tests.conftest import SAMPLES, Factory
 from tests.test_web_ui import CHROMIUM, FLAGS, needs_chromium

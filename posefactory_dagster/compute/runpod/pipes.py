@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
-import pydantic
 from dagster._core.pipes.context import PipesMessageHandler
 
 from blender_scripts.supervise import Event
@@ -20,6 +19,7 @@ from posefactory_dagster.budget.estimates import cost_of
 from posefactory_dagster.compute.record import JobRecord
 from posefactory_dagster.compute.runpod import placing
 from posefactory_dagster.compute.runpod.api import GpuType, Pod, RunPodApi, RunPodError
+from posefactory_dagster.compute.runpod.lease import HeldPod
 from posefactory_dagster.compute.runpod.watching import LogFollower, watch
 from posefactory_dagster.pipeline.runs import HIDDEN_TAG
 from posefactory_dagster.settings import PodSettings
@@ -35,8 +35,6 @@ SLACK_S = 900.0
 WORKER = "python3.11 -m blender_scripts.worker.pod"
 #: What it runs where it is to make variants too; the image is built with DIFFUSERS=1 then.
 ENHANCING_WORKER = "python3.11 -m posefactory_dagster.diffusion.pod"
-#: The tag of a run whose renders left a pod to the variants, see ``KeptPod``; empty once it is taken.
-KEPT_POD = f"{HIDDEN_TAG}kept_pod"
 QUICK_S, SLOW_S = 0.3, 2.0
 MAX_CHUNK = 4 * 2**20
 
@@ -186,44 +184,6 @@ class PodReport:
         }
 
 
-class KeptPod(pydantic.BaseModel):
-    """A pod that lives on when a step of a run is done, for the next one: it stands in the run's tag ``KEPT_POD``.
-
-    ``base`` is what its name begins with; ``job_id`` and ``attempt`` lead to its order; what it cost until
-    ``paid_until`` is in a report already, and at ``ends_at`` its order's time is over.
-    """
-
-    run_id: str
-    pod: Pod
-    gpu: GpuType
-    price: float
-    base: str
-    job_id: str
-    attempt: str
-    paid_until: datetime.datetime
-    ends_at: datetime.datetime
-
-    @property
-    def unpaid(self) -> float:
-        """Seconds that it has lived since it was paid for."""
-        now = datetime.datetime.now(datetime.UTC)
-        return max((now - self.paid_until).total_seconds(), 0.0)
-
-    @property
-    def left(self) -> float:
-        """Seconds until its order's time is over."""
-        return (self.ends_at - datetime.datetime.now(datetime.UTC)).total_seconds()
-
-
-def kept_pod(instance: dg.DagsterInstance, run_id: str) -> KeptPod | None:
-    """The pod that the renders of a run left to its variants, if nobody took it yet."""
-    run = instance.get_run_by_id(run_id)
-    tag = run.tags.get(KEPT_POD) if run is not None else None
-    kept = KeptPod.model_validate_json(tag) if tag else None
-    # A run that Dagster tries again inherits the tags of the first.
-    return kept if kept is not None and kept.run_id == run_id else None
-
-
 @dataclass(frozen=True)
 class PodRequest:
     """What to start.
@@ -280,16 +240,16 @@ class PipesRunPodClient:
     def resume(
         self,
         context: dg.AssetExecutionContext,
-        kept: KeptPod,
+        held: HeldPod,
         estimate: float,
         reader: LaneReader,
         on_event: Callable[[Event], None],
         on_report: Callable[[PodReport], None],
     ) -> None:
-        """Hear a kept pod out, and end it; as ``run``."""
-        report = PodReport(kept.pod, kept.gpu, kept.price, estimate)
+        """Hear a held pod out, and end it; as ``run``."""
+        report = PodReport(held.pod, held.gpu, held.price, estimate)
         self._attend(
-            context, kept.base, lambda pipes: report, reader, on_event, on_report, lambda report, base: False, kept.unpaid
+            context, held.base, lambda pipes: report, reader, on_event, on_report, lambda report, base: False, held.unpaid
         )  # fmt: skip
 
     def _attend(

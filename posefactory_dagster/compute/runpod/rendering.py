@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from posefactory_dagster.budget.estimates import (
 from posefactory_dagster.compute.runpod import placing
 from posefactory_dagster.compute.runpod.account import open_api, pod_image
 from posefactory_dagster.compute.runpod.api import RunPodApi, RunPodError
+from posefactory_dagster.compute.runpod.lease import PodLease, held
 from posefactory_dagster.compute.runpod.orders import (
     LANES,
     BadResult,
@@ -32,10 +32,8 @@ from posefactory_dagster.compute.runpod.orders import (
 )
 from posefactory_dagster.compute.runpod.pipes import (
     ENHANCING_WORKER,
-    KEPT_POD,
     MAX_CHUNK,
     WORKER,
-    KeptPod,
     LaneReader,
     PipesRunPodClient,
     PodReport,
@@ -57,8 +55,7 @@ class PodRenderer:
         on_event: hears the workers' events, for progress.
         on_outcome: hears how each character ended, as soon as it has.
         on_report: hears what each pod did and cost.
-        keep: for pods that make variants too; asked when all is rendered, and True leaves the pod to them, in the tag
-            ``KEPT_POD`` of the run.
+        lease: what the run holds; where a later step wants a pod, it gets the one that rendered.
     """
 
     def __init__(
@@ -68,11 +65,12 @@ class PodRenderer:
         on_event: Callable[[Event], None],
         on_outcome: Callable[[str, Outcome], None],
         on_report: Callable[[PodReport], None],
-        keep: Callable[[], bool] | None = None,
+        lease: PodLease,
     ) -> None:
         self._context, self._store = context, store
         self._on_event, self._on_outcome, self._on_report = on_event, on_outcome, on_report
-        self._keep = keep
+        self._lease = lease
+        self._serves = lease.wanted
         self._settings = project_settings().pods
         self._left: dict[str, Work] = {}
         self._trouble = ""
@@ -111,7 +109,7 @@ class PodRenderer:
         """One pod for all that is left; what it cost."""
         left = dict(self._left)
         images = sum(w.images(job.settings) for w in left.values())
-        memory = self._settings.enhancer_memory_gb if self._keep else 0
+        memory = self._settings.enhancer_memory_gb if self._serves else 0
         gpus = placing.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
         estimate = estimate_render(
             images, placing.price_of(gpus[0], self._settings), self._settings
@@ -136,7 +134,7 @@ class PodRenderer:
                 work=left,
                 seconds=self._settings.job_timeout_s,
                 character_seconds=environment().character_timeout_s,
-                idle_s=self._settings.enhancer_idle_s if self._keep else None,
+                idle_s=self._settings.enhancer_idle_s if self._serves else None,
             )
             return orders[name].write(self._store, pipes)
 
@@ -153,8 +151,8 @@ class PodRenderer:
             estimate.cost,
             new_order,
             lambda report: chosen.append(orders[report.pod.name]),
-            disk_gb=self._settings.enhancer_disk_gb if self._keep else self._settings.disk_gb,
-            worker=ENHANCING_WORKER if self._keep else WORKER,
+            disk_gb=self._settings.enhancer_disk_gb if self._serves else self._settings.disk_gb,
+            worker=ENHANCING_WORKER if self._serves else WORKER,
         )
         self._trouble = "the worker ended before it came to it"
         client = PipesRunPodClient(api, self._settings)
@@ -167,18 +165,13 @@ class PodRenderer:
         kept: list[Order] = []
 
         def keep(report: PodReport, base: str) -> bool:
-            if self._left or self._keep is None or not self._keep():
+            if self._left or not self._serves:
                 return False
-            now = datetime.datetime.now(datetime.UTC)
-            left = KeptPod(
-                run_id=self._context.run.run_id, pod=report.pod, gpu=report.gpu, price=report.price, base=base, job_id=job.job_id,
-                attempt=chosen[0].attempt, paid_until=now, ends_at=now + datetime.timedelta(seconds=self._settings.job_timeout_s - report.seconds),
-            )  # fmt: skip
-            self._context.instance.add_run_tags(
-                self._context.run.run_id, {KEPT_POD: left.model_dump_json()}
-            )
-            self._context.log.info(f"pod {report.pod.id} lives on, for the variants of this run")
             kept.append(chosen[0])
+            self._lease.hold(
+                held(report.pod, report.gpu, report.price, base, chosen[0], report.seconds)
+            )
+            self._context.log.info(f"pod {report.pod.id} is held for a later step of this run")
             return True
 
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,26 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 from blender_scripts.contract import EVENT_TROUBLE
 from blender_scripts.supervise import Event
-from posefactory_dagster.budget import ledger
 from posefactory_dagster.budget.estimates import RenderEstimate, check_budget, check_time, cost_of
 from posefactory_dagster.compute.job import new_job
-from posefactory_dagster.compute.record import JobRecord, of_pod
+from posefactory_dagster.compute.record import JobRecord
 from posefactory_dagster.compute.runpod import placing
 from posefactory_dagster.compute.runpod.account import bucket_of, open_api, pod_image
 from posefactory_dagster.compute.runpod.api import GpuType, NotFound, RunPodApi, RunPodError
 from posefactory_dagster.compute.runpod.desk import Desk
+from posefactory_dagster.compute.runpod.lease import HeldPod, PodLease
 from posefactory_dagster.compute.runpod.orders import LANES, Order
 from posefactory_dagster.compute.runpod.pipes import (
     ENHANCING_COST,
     ENHANCING_WORKER,
-    KEPT_POD,
     MAX_CHUNK,
-    KeptPod,
     LaneReader,
     PipesRunPodClient,
     PodReport,
     PodRequest,
-    kept_pod,
     tell_report,
 )
 from posefactory_dagster.compute.runpod.watching import PodEnded
@@ -48,10 +44,6 @@ from posefactory_dagster.storage.store import Store, StoreError
 
 if TYPE_CHECKING:
     import dagster as dg
-
-
-#: A pod may take so long to end itself.
-LAST_WORDS_S = 60.0
 
 
 @dataclass
@@ -75,44 +67,6 @@ class _Session:
     thread: threading.Thread | None = None
 
 
-def end_kept_pod(instance: dg.DagsterInstance, store: Store, run_id: str) -> None:
-    """End the pod that the renders of a run left, if nobody took it; the ledger is told what it cost since.
-
-    Raises:
-        RunPodError, StoreError: it could not be ended now; the janitor does it later, or the pod itself.
-    """
-    kept = kept_pod(instance, run_id)
-    if kept is None:
-        return
-    try:
-        with open_api() as api:
-            api.delete_pod(kept.pod.id)
-            placing.end_named(api, kept.base, None)
-    finally:
-        _order_of(kept).clear(bucket_of(store))
-    # By itself it ends after so long; it may be gone for hours.
-    waited = min(kept.unpaid, project_settings().pods.enhancer_idle_s + LAST_WORDS_S)
-    entry = ledger.Entry(
-        at=datetime.datetime.now(datetime.UTC), provider="runpod", model=kept.gpu.name,
-        what=of_pod(f"{kept.job_id}, waiting", kept.pod.id), cost_usd=round(cost_of(waited, kept.price), 4),
-        estimate_usd=0.0, run_id=run_id,
-    )  # fmt: skip
-    ledger.enter(store, f"{kept.job_id}-waiting", entry)
-    instance.add_run_tags(run_id, {KEPT_POD: ""})
-
-
-def _order_of(kept: KeptPod) -> Order:
-    settings = project_settings().pods
-    return Order(
-        job=dataclasses.replace(new_job("render", []), job_id=kept.job_id),
-        work={},
-        seconds=settings.job_timeout_s,
-        character_seconds=environment().character_timeout_s,
-        idle_s=settings.enhancer_idle_s,
-        attempt=kept.attempt,
-    )
-
-
 class PodService:
     """Makes images on a pod: the one that the renders of this run left, or one that is rented for the first image.
 
@@ -121,13 +75,17 @@ class PodService:
 
     Args:
         version: of diffusers, as the pod's image must have it.
+        lease: what the run holds; a pod that another step left there is taken.
     """
 
     #: So many images are asked for or judged at a time; while some are judged here, others are made there.
     parallel = 4
 
-    def __init__(self, context: dg.AssetExecutionContext, store: Store, version: str) -> None:
+    def __init__(
+        self, context: dg.AssetExecutionContext, store: Store, version: str, lease: PodLease
+    ) -> None:
         self.version = version
+        self._lease = lease
         self._context, self._store = context, store
         self._settings = project_settings().pods
         self._lock = threading.Lock()
@@ -168,12 +126,12 @@ class PodService:
             CannotGenerate: see ``per_hour``.
         """
         self._planned, self._seconds_each = images, seconds / images
-        kept = self._kept()
-        if kept is not None and kept.left < seconds:
-            self._context.log.info(f"pod {kept.pod.id}, which rendered, has too little time left")
-            self._end_kept()
-            self._price = kept = None
-        estimate = self._estimate(self.per_hour(), starts=kept is None)
+        held = self._lease.held
+        if held is not None and held.left < seconds:
+            self._context.log.info(f"pod {held.pod.id}, which rendered, has too little time left")
+            self._end_held()
+            self._price = held = None
+        estimate = self._estimate(self.per_hour(), starts=held is None)
         check_budget(estimate, self._settings)
         check_time(estimate, self._settings)
         return estimate.cost
@@ -224,7 +182,7 @@ class PodService:
             session.reader.closed = True  # nobody waits for its last words
             assert session.thread is not None
             session.thread.join()
-        self._end_kept()
+        self._end_held()
         if self._record is not None:
             if trouble:
                 self._record.errors["variants"] = trouble
@@ -249,7 +207,7 @@ class PodService:
                     raise CannotGenerate(self._failed)
                 self._context.log.warning(f"{why}; another pod goes on")
             try:
-                self._session = self._begin(self._kept())
+                self._session = self._begin(self._lease.take())
             except (RunPodError, StoreError) as error:
                 self._failed = str(error)
                 raise CannotGenerate(self._failed) from error
@@ -267,22 +225,24 @@ class PodService:
         start = self._settings.startup_s if starts else 0.0
         return RenderEstimate(images, start + images * self._seconds_each, price)
 
-    def _end_kept(self) -> None:
+    def _end_held(self) -> None:
+        self._ended(self._lease.end)
+
+    def _ended(self, end: Callable[[], None]) -> None:
         try:
-            end_kept_pod(self._context.instance, self._store, self._context.run.run_id)
+            end()
         except (RunPodError, StoreError) as error:
             self._context.log.error(f"a pod may live on ({error}); posefactory pods stop --all")
 
     def _look_for_price(self) -> float:
         pod_image()
         bucket_of(self._store)
-        kept = self._kept()
-        if kept is not None:
-            return kept.price
+        if self._lease.held is not None:
+            return self._lease.held.price
         with open_api() as api:
             return placing.price_of(self._gpus(api)[0], self._settings)
 
-    def _begin(self, kept: KeptPod | None) -> _Session:
+    def _begin(self, held: HeldPod | None) -> _Session:
         if self._record is None:
             job = new_job("enhance", [])
             self._record = JobRecord(self._store, job, "pod", self._context.run.run_id)
@@ -291,7 +251,7 @@ class PodService:
         session = _Session(
             LaneReader(lambda lane, number: self._message(session, lane, number), LANES)
         )
-        session.thread = threading.Thread(target=self._attend, args=(session, kept), daemon=True)
+        session.thread = threading.Thread(target=self._attend, args=(session, held), daemon=True)
         session.thread.start()
         return session
 
@@ -303,7 +263,7 @@ class PodService:
             session.order.message_key(LANES + lane, number), MAX_CHUNK + 1
         )
 
-    def _attend(self, session: _Session, kept: KeptPod | None) -> None:
+    def _attend(self, session: _Session, held: HeldPod | None) -> None:
         """The life of a session's thread, and of its pod."""
 
         def hear(event: Event) -> None:
@@ -327,8 +287,8 @@ class PodService:
         try:
             api = open_api()
             client = PipesRunPodClient(api, self._settings)
-            if kept is not None and self._take_over(api, kept):
-                self._resume(client, session, kept, hear, on_report)
+            if held is not None and self._lives(api, held):
+                self._resume(client, session, held, hear, on_report)
             else:
                 self._rent(api, client, session, hear, on_report)
             idle = "the pod had ended, as nothing was asked of it for long"
@@ -400,16 +360,16 @@ class PodService:
         self,
         client: PipesRunPodClient,
         session: _Session,
-        kept: KeptPod,
+        held: HeldPod,
         hear: Callable[[Event], None],
         on_report: Callable[[PodReport], None],
     ) -> None:
-        order = _order_of(kept)
-        self._open_desk(session, order, kept.price)
+        order = held.order
+        self._open_desk(session, order, held.price)
         assert session.desk is not None
-        estimate = self._estimate(kept.price, starts=False)
+        estimate = self._estimate(held.price, starts=False)
         try:
-            client.resume(self._context, kept, estimate.cost, session.reader, hear, on_report)
+            client.resume(self._context, held, estimate.cost, session.reader, hear, on_report)
         finally:
             session.desk.close()
             order.clear(bucket_of(self._store))
@@ -422,25 +382,21 @@ class PodService:
         memory = self._settings.enhancer_memory_gb
         return placing.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
 
-    def _kept(self) -> KeptPod | None:
-        return kept_pod(self._context.instance, self._context.run.run_id)
-
-    def _take_over(self, api: RunPodApi, kept: KeptPod) -> bool:
-        """Take the kept pod; whether it lives still. What is left of one that does not is cleared away."""
+    def _lives(self, api: RunPodApi, held: HeldPod) -> bool:
+        """Whether a held pod lives still. What is left of one that does not is cleared away."""
         try:
-            lives = not api.pod(kept.pod.id).over
+            lives = not api.pod(held.pod.id).over
         except NotFound:
             lives = False
         except RunPodError:
             lives = True  # as far as is known; who watches it finds out
         if lives:
-            self._context.log.info(f"pod {kept.pod.id}, which rendered, makes the variants too")
-            self._context.instance.add_run_tags(self._context.run.run_id, {KEPT_POD: ""})
+            self._context.log.info(f"pod {held.pod.id}, which rendered, makes images too")
         else:
             self._context.log.warning(
-                f"pod {kept.pod.id}, which rendered, is gone; another is rented"
+                f"pod {held.pod.id}, which rendered, is gone; another is rented"
             )
-            self._end_kept()
+            self._ended(lambda: self._lease.dispose(held))
         return lives
 
 
