@@ -206,7 +206,9 @@ def test_a_bad_one_takes_no_other_down(factory: Factory) -> None:
 def test_dagsters_own_command_line(factory: Factory) -> None:
     factory.add_sample("chen_jack", "hero")
     look = '{"ops":{"multi_angle_renders":{"config":{"num_angles":3}}}}'
-    done = materialize(factory, "--select", "*", "--partition", "hero", "--config-json", look)
+    done = materialize(
+        factory, "--select", "group:pipeline", "--partition", "hero", "--config-json", look
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     check_dataset(dataset_of(factory), 3)
 

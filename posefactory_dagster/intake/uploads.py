@@ -129,12 +129,17 @@ def check_file(path: Path, name: str, max_mb: float) -> None:
         if head[BIG_ENDIAN_AT] == 0:  # of the other kind, Blender is the judge
             _check_length(path, name, size)
         return
-    # An ASCII file usually begins with a comment that names FBX, and need not.
-    if b"\x00" not in head and (b"FBXHeaderExtension" in head or b"; FBX" in head[:200]):
+    if _is_fbx(head):
         return
     raise UploadError(
         f"{name}: not an FBX file, whatever its name says; export as FBX (binary, 7.x)"
     )
+
+
+def _is_fbx(head: bytes) -> bool:
+    """Whether a file that begins so is an FBX. An ASCII one usually begins with a comment that names it, and need not."""
+    is_ascii = b"\x00" not in head and (b"FBXHeaderExtension" in head or b"; FBX" in head[:200])
+    return head.startswith(BINARY_MAGIC) or is_ascii
 
 
 def _check_length(path: Path, name: str, size: int) -> None:
@@ -159,9 +164,11 @@ def _check_length(path: Path, name: str, size: int) -> None:
 
 
 def holds_no_geometry(path: Path) -> bool:
-    """Whether an FBX holds no geometry, judged by its bytes; a hint, Blender has the last word."""
+    """Whether a file is an FBX without geometry, judged by its bytes; a hint, Blender has the last word."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if not _is_fbx(data[:4096]):
+                return False
             return data.find(b"\x00\x01Geometry") < 0 and data.find(b"Geometry::") < 0
     except (OSError, ValueError):
         return False

@@ -76,7 +76,8 @@ def run(
         raise CommandError(f"--until {until}: choose one of {', '.join((*main.chain, *main.ends))}")
     with open_instance() as instance:
         registered = {n: list(instance.get_dynamic_partitions(n)) for n in house.flows}
-        everybody = list(dict.fromkeys(k for known in registered.values() for k in known))
+        first = {main.partition_set: registered[main.partition_set], **registered}
+        everybody = list(dict.fromkeys(k for known in first.values() for k in known))
         chosen = list(dict.fromkeys(keys)) if keys else everybody
         if unknown := [k for k in chosen if k not in everybody]:
             raise CommandError(unknown_text(unknown, everybody))

@@ -289,8 +289,8 @@ def test_a_pod_is_held_only_for_a_step_that_comes(
     hero = enhancing.sets.current("character", "hero")
     enhancing.sets.store.put_bytes(hero.key("skin.fbx"), b"rotten")
     report = enhancing.run("hero", "twin", until="enhanced_variants")
-    assert "hero" in report.failed
-    enhancing.check()
+    assert "hero" in report.failed and enhancing.simulator.alive == []
+    enhancing.check_api()
 
 
 def test_a_held_pod_that_nobody_takes_is_ended(
