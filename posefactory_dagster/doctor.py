@@ -112,7 +112,7 @@ def _try_styles() -> Iterator[Finding]:
             style = read_style(name)
             try:
                 enhancer = open_enhancer(style)
-                rented = style.provider == "diffusers" and environment().enhance_on == "pod"
+                rented = style.made_by.runs_on_pods()
                 if not rented:  # what pods need is tried by itself
                     enhancer.check(size)
                 says = f"{style.provider}, {style.model}, ${enhancer.price():.3f} an image{' on a pod' if rented else ''}"

@@ -15,9 +15,10 @@ import pytest
 from posefactory_dagster import rooms
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.settings import PROJECT_ROOT
+from posefactory_dagster.variants.providers import PROVIDERS
 from tests.conftest import Factory
 
-SHARED = ("pipeline", "storage", "compute", "budget", "intake", "quality", "diffusion")
+SHARED = ("pipeline", "storage", "compute", "budget", "intake", "quality", "review", "diffusion")
 TOY = {
     "__init__.py": "",
     "documents.py": 'ASSET = PARTITIONS = "greeting"\n',
@@ -148,3 +149,15 @@ def test_shared_folders_name_no_room() -> None:
                 assert not any(name.startswith(f"posefactory_dagster.{room}") for room in mine), (
                     where
                 )
+
+
+def test_providers_are_named_by_their_own_classes_alone() -> None:
+    package = PROJECT_ROOT / "posefactory_dagster"
+    own = {
+        package / "variants" / "providers.py",
+        *(package / "variants" / "enhancers").glob("*.py"),
+    }
+    own.add(package / "diffusion" / "engine.py")  # where it is the name of a package
+    own.add(package / "budget" / "prices.py")  # a default of the original system, kept
+    for path in set(package.rglob("*.py")) - own:
+        assert not set(PROVIDERS) & set(names_in(path)), path

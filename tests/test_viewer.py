@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from posefactory_dagster.quality.approval import read_decisions
 from posefactory_dagster.renders.documents import read_mask
-from posefactory_dagster.variants.review_page import served
+from posefactory_dagster.review.approval import read_decisions
+from posefactory_dagster.review.page import served
 from posefactory_dagster.viewer.app import COOKIE, create_app
 from tests.conftest import Factory
 from tests.servers import free_port, wait_until_it_answers
@@ -154,12 +154,12 @@ def test_decisions_are_saved_at_once_and_only_those_of_the_page(
         assert answer.status_code == status and answer.json()["error"]
     plain = client.post(address, content=b"{}", headers={"content-type": "text/plain"})
     assert plain.status_code == 415
-    assert not read_decisions(made.sets.store).by_variant
+    assert not read_decisions(made.sets.store).by_place
     answer = client.post(address, json=decisions(made)).json()
     assert answer["decided"][0]["decision"] == "reject" and answer["refused"] == []
     assert variant_of(made)["state"] == "qa_rejected"
     page = client.get("/review/ada").text
-    assert f'"{variant_of(made)["variant"]}": "qa_rejected"' in page
+    assert f'"{variant_of(made)["variant"]}":"qa_rejected"' in page
     again = decisions(made)
     lock = next((made.store / "locks" / "ada").iterdir())
     kept = lock.read_bytes()
@@ -173,10 +173,19 @@ def test_decisions_are_saved_at_once_and_only_those_of_the_page(
 
 def test_pages_of_earlier_versions_are_shown_too() -> None:
     """They escaped only `</`, and their texts hold `<`."""
-    old = '<script type="application/json" id="data">{"variants": [{"reasons": ["IoU 0.50 < 0.80"]}]}</script>'
+    row = {
+        "character": "ada",
+        "variant": "v1",
+        "file": "f.png",
+        "style": "s",
+        "raw_pose": None,
+        "reasons": ["IoU 0.50 < 0.80"],
+    }
+    data = json.dumps({"skeleton": [], "raws": {}, "variants": [row]})
+    old = f'<script type="application/json" id="data">{data}</script>'
     page = served(old, {"x": "blocked"}, "/save")
-    assert "IoU 0.50 \\u003c 0.80" in page and '"save": "/save"' in page
-    with pytest.raises(ValueError, match="no variants"):
+    assert "IoU 0.50 \\u003c 0.80" in page and '"save":"/save"' in page
+    with pytest.raises(ValueError, match="nothing to review"):
         served("<html></html>", {}, "/save")
 
 

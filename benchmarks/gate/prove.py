@@ -32,10 +32,9 @@ from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import accuracy, model
 from posefactory_dagster.quality.gate import Gate, Measurement, Subject, measure, open_landmarkers
 from posefactory_dagster.quality.landmarker import Landmarkers
-from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.renders.documents import measured
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, GateSettings
-from posefactory_dagster.variants.documents import Style, read_style
+from posefactory_dagster.variants.documents import Parameters, Style, read_style
 from posefactory_dagster.variants.enhancers.base import Shot
 from posefactory_dagster.variants.enhancers.relight import Relight
 from posefactory_dagster.variants.shots import read_shot

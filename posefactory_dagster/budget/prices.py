@@ -101,6 +101,21 @@ def get_provider_info(provider: str) -> dict[str, Any]:
     return _provider(provider).model_dump(mode="json")
 
 
+def hourly_providers() -> set[str]:
+    """Providers that are machines with a price an hour: their images cost its time."""
+    found = price_table().providers.items()
+    return {name for name, provider in found if provider.kind == "local" and not provider.free}
+
+
+def is_free(provider: str) -> bool:
+    """Whether a provider costs nothing.
+
+    Raises:
+        PriceError: there is no such provider.
+    """
+    return _provider(provider).free
+
+
 def get_models(provider: str = "stability") -> list[str]:
     """The models of a provider.
 

@@ -13,7 +13,7 @@ import typer
 from blender_scripts.contract import SettingsError
 from posefactory_dagster.cli import developing, starting, store, viewing
 from posefactory_dagster.intake.uploads import UploadError
-from posefactory_dagster.quality.approval import ApprovalError
+from posefactory_dagster.review.approval import ApprovalError
 from posefactory_dagster.rooms import modules
 from posefactory_dagster.slugs import SlugError
 from posefactory_dagster.storage.layout import LayoutError

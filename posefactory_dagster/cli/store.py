@@ -13,7 +13,8 @@ import typer
 from posefactory_dagster.budget.ledger import read_ledger
 from posefactory_dagster.compute.record import damaged_jobs
 from posefactory_dagster.intake import uploads as intake
-from posefactory_dagster.quality.approval import damaged_locks, read_decisions, unreadable_locks
+from posefactory_dagster.review.approval import damaged_locks, read_decisions, unreadable_locks
+from posefactory_dagster.review.documents import Reviewed
 from posefactory_dagster.settings import environment
 from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
@@ -31,6 +32,10 @@ from posefactory_dagster.terminal import (
     print_error,
     show,
 )
+from posefactory_dagster.variants.documents import Variant
+
+#: The kinds of artifacts that are reviewed, with the classes of their records.
+REVIEWED: dict[str, type[Reviewed]] = {Variant.kind: Variant}
 
 verbs = typer.Typer(no_args_is_help=True, help="The store of committed sets.")
 
@@ -65,7 +70,7 @@ def verify(
     if repair:
         for item in unreadable:
             sets.set_aside(item.key)
-    locks = list(damaged_locks(sets.store))
+    locks = list(damaged_locks(sets.store, REVIEWED))
     rows = [
         {"asset": d.ref.asset, "partition": d.ref.partition, "identity": d.ref.identity, "file": d.file, "fault": d.fault}
         for d in damages
@@ -115,7 +120,7 @@ def _unreadable(sets: CommittedSets) -> Iterator[Unreadable]:
         yield Unreadable(key, fault)
     for key, fault in damaged_jobs(sets.store):
         yield Unreadable(key, fault)
-    for key in unreadable_locks(sets.store):
+    for key in unreadable_locks(sets.store, REVIEWED):
         yield Unreadable(key, "not a lock; without it, its variant is judged again")
     for key in read_decisions(sets.store).errors:
         yield Unreadable(key, "not a file of decisions")

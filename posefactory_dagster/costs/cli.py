@@ -56,14 +56,14 @@ def estimate(
         raise CommandError(
             f"name a provider ({', '.join(prices.list_providers())}) or give --style"
         )
-    hourly, gpu = _hourly() if provider in ("local", "diffusers") else (None, "")
+    hourly, gpu = _hourly() if provider in prices.hourly_providers() else (None, "")
     try:
         found = prices.estimate_cost(provider, resolution, steps, model, count, hourly)
     except prices.PriceError as error:
         raise CommandError(str(error)) from error
     limits = project_settings().variants
     allowed, words = prices.validate_cost(found["total"], limits.max_cost_per_job)
-    if provider != "relight" and count > limits.max_images_per_batch:
+    if not prices.is_free(provider) and count > limits.max_images_per_batch:
         allowed = False
         words = f"{count} images are over max_images_per_batch = {limits.max_images_per_batch}"
 

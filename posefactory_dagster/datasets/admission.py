@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posefactory_dagster.quality.approval import Decisions, as_locked, locks_of, may_enter
-from posefactory_dagster.quality.records import Variant, read_variants
+from posefactory_dagster.review.approval import Decisions, as_locked, locks_of, may_enter
 from posefactory_dagster.storage.sets import CommittedSet
 from posefactory_dagster.storage.store import DamagedObject, Store
+from posefactory_dagster.variants.documents import Variant, read_variants
 
 
 def admitted(store: Store, variants: CommittedSet, decisions: Decisions) -> list[Variant]:
     """The variants of a committed set that are locked as they are and that no person has rejected."""
-    locks = locks_of(store, variants.ref.partition)
+    locks = locks_of(store, Variant, variants.ref.partition)
     standing = [as_locked(v, locks.get(v.variant)) for v in read_variants(variants)]
     return [v for v in standing if may_enter(v, locks.get(v.variant), decisions.of(v))]
 

@@ -18,7 +18,7 @@ from posefactory_dagster.motions.documents import RecipeError, read_recipe
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP, OPTIONAL_INPUTS
 from posefactory_dagster.pipeline.partitions import rounded, viewer_link
-from posefactory_dagster.quality.approval import ApprovalError, Decisions, read_decisions
+from posefactory_dagster.review.approval import ApprovalError, Decisions, read_decisions
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource

@@ -11,9 +11,7 @@ from rich.tree import Tree
 
 from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.datasets.documents import CONTACT_SHEET
-from posefactory_dagster.quality.approval import ApprovalError, locks_of, read_decisions, state_of
-from posefactory_dagster.quality.records import ASSET as VARIANTS
-from posefactory_dagster.quality.records import read_variants
+from posefactory_dagster.review.approval import ApprovalError, locks_of, read_decisions, state_of
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
 from posefactory_dagster.storage.store import DamagedObject
@@ -26,6 +24,8 @@ from posefactory_dagster.terminal import (
     print_table,
     show,
 )
+from posefactory_dagster.variants.documents import ASSET as VARIANTS
+from posefactory_dagster.variants.documents import Variant, read_variants
 
 verbs = typer.Typer(no_args_is_help=True, help="The finished datasets.")
 VersionArgument = Annotated[
@@ -49,7 +49,7 @@ def dataset_summary(
     for key in {ref[1] for ref in dataset.inputs["sets"]}:
         made = sets.readable(VARIANTS, key)
         with contextlib.suppress(ApprovalError, DamagedObject):  # told by the run, and by verify
-            locks = locks_of(sets.store, key)
+            locks = locks_of(sets.store, Variant, key)
             blocked += sum(
                 state_of(v, locks.get(v.variant), decisions.of(v)) == "blocked"
                 for v in (read_variants(made) if made else ())

@@ -26,11 +26,11 @@ from posefactory_dagster.datasets.members import (
 from posefactory_dagster.datasets.sheet import contact_sheet
 from posefactory_dagster.datasets.splits import SPLITS, Splits
 from posefactory_dagster.datasets.tables import landmark_table
-from posefactory_dagster.quality.records import RECORDS
 from posefactory_dagster.renders.documents import Truth, read_mask, read_truth
 from posefactory_dagster.settings import DatasetSettings
 from posefactory_dagster.storage.sets import REPAIR
 from posefactory_dagster.storage.store import DamagedObject, Store
+from posefactory_dagster.variants.documents import RECORDS
 
 #: Keypoints and the middle of the file names of the two kinds of COCO files.
 #: What of a render set goes into a dataset.
@@ -177,7 +177,7 @@ def _image_record(number: int, member: Member, picture: Picture, truth: Truth) -
             "variant_of": f"{picture.split}/{picture.render}",
             "style": picture.variant.style_name,
             "provider": picture.variant.enhancer["provider"],
-            "gate": (picture.variant.verdict or {}).get("severity", ""),
+            "gate": picture.variant.verdict.severity if picture.variant.verdict else "",
         }
     return {
         "id": number,

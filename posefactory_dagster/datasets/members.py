@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from posefactory_dagster.datasets.splits import Splits
-from posefactory_dagster.quality.records import Variant
 from posefactory_dagster.renders.documents import Truth
 from posefactory_dagster.storage.sets import CommittedSet
+from posefactory_dagster.variants.documents import Variant
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,14 @@ def landmark_table(member: Member, truth: Truth, pictures: Sequence[Picture]) ->
         if picture.variant is not None:
             variant = picture.variant
             rows["variant"], rows["style"] = variant.variant, variant.style_name
-            rows["gate"] = (variant.verdict or {}).get("severity", "")
+            rows["gate"] = variant.verdict.severity if variant.verdict else ""
             for column in (c for c in rows.columns if c.startswith("mediapipe_")):
                 rows[column] = np.nan
-            seen = ((variant.verdict or {}).get("enhanced") or {}).get("landmarks")
+            seen = (
+                variant.verdict.enhanced.landmarks
+                if variant.verdict and variant.verdict.enhanced
+                else None
+            )
             if seen is not None:
                 rows[["mediapipe_x", "mediapipe_y", "mediapipe_visibility"]] = np.array(seen)
         tables.append(rows)

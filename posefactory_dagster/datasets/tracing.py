@@ -10,12 +10,12 @@ from typing import Any
 from blender_scripts.contract import TRUTH_DOCUMENT
 from posefactory_dagster.characters.documents import facts_of
 from posefactory_dagster.datasets.documents import ASSET as DATASET
-from posefactory_dagster.quality.approval import as_locked, read_decisions, read_lock, state_of
-from posefactory_dagster.quality.records import ASSET as VARIANTS
-from posefactory_dagster.quality.records import LEAST_LETTERS, RECORDS, Variant, read_variants
 from posefactory_dagster.renders.documents import ASSET as RENDERS
+from posefactory_dagster.review.approval import as_locked, read_decisions, read_lock, state_of
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
+from posefactory_dagster.variants.documents import ASSET as VARIANTS
+from posefactory_dagster.variants.documents import LEAST_LETTERS, RECORDS, Variant, read_variants
 
 
 class Untraceable(ValueError):
@@ -89,7 +89,7 @@ def _variant(
     if len(found) > 1:
         raise Untraceable(f"{text}: {len(found)} variants begin so; give more of it")
     for variant in found.values():  # what was locked is what counts
-        return as_locked(variant, read_lock(sets.store, variant.character, variant.variant))
+        return as_locked(variant, read_lock(sets.store, Variant, variant.subject, variant.id))
     return None
 
 
@@ -100,7 +100,7 @@ def _all_variants(sets: CommittedSets) -> Iterator[Variant]:
 
 
 def _variant_link(sets: CommittedSets, variant: Variant) -> dict[str, Any]:
-    lock = read_lock(sets.store, variant.character, variant.variant)
+    lock = read_lock(sets.store, Variant, variant.subject, variant.id)
     decision = read_decisions(sets.store).of(variant)
     return {
         "link": "variant",
@@ -115,8 +115,8 @@ def _variant_link(sets: CommittedSets, variant: Variant) -> dict[str, Any]:
                 "parameters": a.parameters.model_dump(),
                 "seed": a.seed,
                 "correction": a.correction,
-                "severity": (a.verdict or {}).get("severity"),
-                "reasons": [r["text"] for r in (a.verdict or {}).get("reasons", [])],
+                "severity": a.verdict and a.verdict.severity,
+                "reasons": [r.text for r in a.verdict.reasons] if a.verdict else [],
                 "error": a.error,
                 "cost_usd": a.cost_usd,
                 "sha256": a.image.sha256 if a.image else None,

@@ -9,7 +9,8 @@ jobs/<job>/order-<attempt>.json, messages-<attempt>/…   while a machine elsewh
 jobs/<job>/requests-<attempt>/…, answers-<attempt>/…    while a pod makes images on request
 casts/<cast>.json                                       which skin does which motion
 variants/<character>/<variant>/<file>                   images made from renders, and the record of paid calls
-locks/<character>/<variant>.json                        an approved variant; written once
+locks/<subject>/<id>.json                               an approved variant of a character; written once
+locks/<kind>/<subject>/<id>.json                        an approved artifact of another kind
 decisions/<name>.json                                   what people decided; dropped or written by `review`
 ledger/<day>/<entry>.json                               money that was spent; written once
 reserved/<day>/<holder>.json                            money that a run in progress may still spend
@@ -103,23 +104,29 @@ def variant_file(character: str, variant: str, name: str) -> str:
     return variant_prefix(character, variant) + _part(name)
 
 
-def locks(character: str) -> str:
-    """Where a character's locks lie; ends with a slash."""
-    return f"{LOCKS}{_part(character)}/"
+#: The kind of artifact whose locks lie in no folder of its own, as there was no other at first.
+FIRST_KIND = "variant"
 
 
-def lock(character: str, variant: str) -> str:
-    """The lock of an approved variant."""
-    return f"{locks(character)}{_part(variant)}.json"
+def locks(kind: str, subject: str) -> str:
+    """Where the locks of a subject's artifacts of one kind lie; ends with a slash."""
+    folder = "" if kind == FIRST_KIND else f"{_part(kind)}/"
+    return f"{LOCKS}{folder}{_part(subject)}/"
 
 
-def parse_lock(key: str) -> tuple[str, str] | None:
-    """(character, variant) if ``key`` is a lock's."""
-    parts = key.split("/")
-    if len(parts) != 3 or parts[0] + "/" != LOCKS or not parts[2].endswith(".json"):
+def lock(kind: str, subject: str, item: str) -> str:
+    """The lock of an approved artifact."""
+    return f"{locks(kind, subject)}{_part(item)}.json"
+
+
+def parse_lock(key: str) -> tuple[str, str, str] | None:
+    """(kind, subject, id) if ``key`` is a lock's."""
+    folder, *parts = key.removesuffix(".json").split("/")
+    if folder + "/" != LOCKS or not key.endswith(".json") or not all(map(is_part, parts)):
         return None
-    character, variant = parts[1], parts[2].removesuffix(".json")
-    return (character, variant) if is_part(character) and is_part(variant) else None
+    if len(parts) == 2:
+        return FIRST_KIND, parts[0], parts[1]
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else None
 
 
 def decision(name: str) -> str:

@@ -20,9 +20,9 @@ from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP
 from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
 from posefactory_dagster.quality import model
-from posefactory_dagster.quality.approval import ApprovalError
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.renders.documents import ASSET as RENDERS
+from posefactory_dagster.review.approval import ApprovalError
 from posefactory_dagster.settings import (
     GateSettings,
     VariantSettings,
@@ -198,7 +198,7 @@ def _check_costs(
         for item in new:
             price = enhancers[item.style.name].price()
             estimate += price
-            if item.style.provider == "diffusers":
+            if item.style.made_by.needs_gpu:
                 on_pods.append(price)
     if not paid:
         return

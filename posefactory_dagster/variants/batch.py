@@ -13,21 +13,14 @@ from typing import Any
 
 from posefactory_dagster.budget.estimates import OverBudget
 from posefactory_dagster.budget.ledger import Entry, Purse
-from posefactory_dagster.quality.approval import (
-    BY_CONSTRUCTION,
-    BY_GATE,
-    Lock,
-    lock_all,
-    locks_of,
-    now,
-)
 from posefactory_dagster.quality.gate import Gate, Measurement, Reason, Verdict
-from posefactory_dagster.quality.records import Attempt, Image, Parameters, State, Variant
+from posefactory_dagster.review.approval import BY_CONSTRUCTION, BY_GATE, lock_all, locks_of, now
+from posefactory_dagster.review.documents import Image, Lock, State
 from posefactory_dagster.settings import VariantSettings
 from posefactory_dagster.storage.sets import identity_of
 from posefactory_dagster.storage.store import Store
 from posefactory_dagster.variants.corrections import correct
-from posefactory_dagster.variants.documents import Style
+from posefactory_dagster.variants.documents import Attempt, Parameters, PoseVerdict, Style, Variant
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,
     Enhanced,
@@ -133,11 +126,11 @@ class Batch:
         Raises:
             Unfinished: an enhancer or the budget gave out; the text says what is left and why.
         """
-        locks = locks_of(self._store, character)
+        locks = locks_of(self._store, Variant, character)
         todo = [i for i in items if i.variant not in locks]
         self._close_open_calls(character, todo)
         raws = self._look(shots, sorted({i.index for i in todo}))
-        made: dict[str, _Made] = {v: _Made(lock.variant) for v, lock in locks.items()}
+        made: dict[str, _Made] = {v: _Made(lock.record) for v, lock in locks.items()}
         troubles: list[str] = []
         done = len(items) - len(todo)
 
@@ -204,13 +197,13 @@ class Batch:
             if one.variant.state == "qa_approved":
                 locked = one.variant.model_copy(update={"state": "locked_approved"})
                 assert locked.image is not None
-                by_gate = bool((locked.verdict or {}).get("passes"))
+                by_gate = locked.verdict is not None and locked.verdict.passes
                 who = BY_GATE if by_gate else BY_CONSTRUCTION
                 locks.append(
-                    Lock(image=locked.image, approved_by=who, approved_at=now(), variant=locked)
+                    Lock(image=locked.image, approved_by=who, approved_at=now(), record=locked)
                 )
         for lock in lock_all(self._store, locks):
-            made[lock.variant.variant] = _Made(lock.variant)
+            made[lock.record.variant] = _Made(lock.record)
 
     def _make(self, character: str, shots: Shots, item: Item, raw: Measurement) -> _Made:
         enhancer = self._enhancers[item.style.name]
@@ -260,7 +253,7 @@ class Batch:
             parameters, correction = correct(parameters, verdict, source.view)
         kept = _best(attempts)
         verdict_kept = attempts[kept - 1].verdict if kept else None
-        disagrees = state == "qa_approved" and not (verdict_kept or {}).get("passes")
+        disagrees = state == "qa_approved" and not (verdict_kept and verdict_kept.passes)
         finished = variant.model_copy(
             update={
                 "attempts": tuple(attempts),
@@ -317,7 +310,8 @@ class Batch:
             return attempt, None, None
         else:
             verdict = self._gate.judge(shot.subject, raw, data)
-        return attempt.model_copy(update={"verdict": verdict.to_dict()}), data, verdict
+        said = PoseVerdict.model_validate(verdict.to_dict())
+        return attempt.model_copy(update={"verdict": said}), data, verdict
 
     def _close_open_calls(self, character: str, items: Sequence[Item]) -> None:
         """Enter what an earlier run left open, before anything more is spent."""
@@ -404,9 +398,9 @@ def _best(attempts: Sequence[Attempt]) -> int:
     """The number of the attempt whose image counts: the one that passed, else the nearest to it; 0 without any."""
 
     def rank(attempt: Attempt) -> tuple[bool, float]:
-        verdict = attempt.verdict or {}
-        measured = verdict.get("enhanced") or {}
-        return bool(verdict.get("passes")), measured.get("oks") or -1.0
+        verdict = attempt.verdict
+        measured = verdict.enhanced if verdict else None
+        return bool(verdict and verdict.passes), (measured and measured.oks) or -1.0
 
     made = [a for a in attempts if a.image is not None]
     return max(made, key=rank).number if made else 0

@@ -16,16 +16,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from posefactory_dagster.quality.approval import (
+from posefactory_dagster.review.approval import (
     ApprovalError,
-    Decision,
     as_locked,
     locks_of,
     parse_decisions,
     read_decisions,
     state_of,
 )
-from posefactory_dagster.quality.records import LEAST_LETTERS, State, Variant, read_variants
+from posefactory_dagster.review.documents import Decision, State
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.storage.store import DamagedObject
@@ -40,6 +39,7 @@ from posefactory_dagster.terminal import (
     print_table,
     show,
 )
+from posefactory_dagster.variants.documents import LEAST_LETTERS, Variant, read_variants
 
 #: Of decisions taken together; the rest is counted.
 SPELLED_OUT = 10
@@ -62,7 +62,7 @@ def _standings(sets: CommittedSets, characters: Sequence[str]) -> list[_Standing
     result = []
     for committed in current_sets(sets, characters):
         try:
-            locks = locks_of(sets.store, committed.ref.partition)
+            locks = locks_of(sets.store, Variant, committed.ref.partition)
             variants = read_variants(committed)
         except (ApprovalError, DamagedObject) as error:  # the others can be looked at
             print_error(str(error))
@@ -95,7 +95,7 @@ def list_variants(
             "file": s.variant.source.file,
             "style": s.variant.style_name,
             "state": s.state,
-            "severity": (s.variant.verdict or {}).get("severity"),
+            "severity": s.variant.verdict and s.variant.verdict.severity,
             "flags": list(s.variant.flags),
             "attempts": len(s.variant.attempts),
             "cost_usd": s.variant.cost_usd,
@@ -162,8 +162,9 @@ def _decide(
     sets = open_sets()
     decisions = [
         Decision(
-            character=v.character,
-            variant=v.variant,
+            kind=v.kind,
+            subject=v.subject,
+            id=v.id,
             decision=word,  # type: ignore[arg-type]
             sha256=v.image.sha256 if v.image else None,
             reviewer=reviewer or getpass.getuser(),
@@ -182,7 +183,7 @@ def _take(sets: CommittedSets, decisions: Sequence[Decision], as_json: bool) -> 
 
     taken, faults, key = take(sets, decisions)
     document = {
-        "decided": [{"variant": d.variant, "decision": d.decision} for d in taken],
+        "decided": [{"variant": d.id, "decision": d.decision} for d in taken],
         "refused": faults,
         "file": sets.store.address(key) if key else None,
     }
@@ -192,7 +193,7 @@ def _take(sets: CommittedSets, decisions: Sequence[Decision], as_json: bool) -> 
             print_error(text)
         if taken:
             done = {"approve": "approved", "reject": "rejected"}
-            words = ", ".join(f"{d.variant[:10]} {done[d.decision]}" for d in taken[:SPELLED_OUT])
+            words = ", ".join(f"{d.id[:10]} {done[d.decision]}" for d in taken[:SPELLED_OUT])
             more = f" and {len(taken) - SPELLED_OUT} more" if len(taken) > SPELLED_OUT else ""
             out.print(
                 f"{words}{more}; the next dataset version heeds it: posefactory run --all, or the sensor while `make dev` runs",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from posefactory_dagster.quality.gate import Verdict
-from posefactory_dagster.quality.records import Parameters
+from posefactory_dagster.variants.documents import Parameters
 
 
 class Step(NamedTuple):

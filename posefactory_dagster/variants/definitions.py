@@ -5,11 +5,10 @@ import dagster as dg
 from blender_scripts.contract import SettingsError
 from posefactory_dagster.compute.resources import SERVICE_USERS
 from posefactory_dagster.quality import model
-from posefactory_dagster.quality.records import ASSET
-from posefactory_dagster.settings import environment, project_settings
+from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage.sets import file_sha256
 from posefactory_dagster.variants.assets import enhanced_variants, variant_planner
-from posefactory_dagster.variants.documents import read_styles
+from posefactory_dagster.variants.documents import ASSET, read_styles
 from posefactory_dagster.variants.sensors import review_sensor
 
 defs = dg.Definitions(assets=[enhanced_variants], sensors=[review_sensor])
@@ -19,13 +18,12 @@ CHECKS = [lambda: read_styles(project_settings().variants.styles)]
 
 def _asks_pods() -> bool:
     """Whether images of the project's styles are made on pods."""
-    if environment().enhance_on != "pod":
-        return False
     try:
-        chosen = read_styles(project_settings().variants.styles)
+        return any(
+            s.made_by.runs_on_pods() for s in read_styles(project_settings().variants.styles)
+        )
     except SettingsError:
         return False  # told by the asset that needs them
-    return any(style.provider == "diffusers" for style in chosen)
 
 
 SERVICE_USERS[ASSET] = _asks_pods

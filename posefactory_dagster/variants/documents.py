@@ -1,78 +1,29 @@
-"""Styles: how variants are to look and who makes them, as YAML files."""
+"""What the room `variants` says to others: styles, how variants are to look; and records, how each came about and stands."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
 from blender_scripts.contract import SettingsError
-from posefactory_dagster.quality.records import Parameters
+from posefactory_dagster.review.documents import Image, Record, Reviewed, Verdict
 from posefactory_dagster.settings import ASSETS_DATA
-from posefactory_dagster.storage.sets import identity_of
+from posefactory_dagster.storage.sets import CommittedSet, identity_of
+from posefactory_dagster.variants.providers import PROVIDERS, Fraction, Options, Provider
 
+#: The asset whose sets hold variants, and the file of these sets with their records.
+ASSET = "enhanced_variants"
+RECORDS = "variants.json"
+#: By how much of its number a variant may be called, so that a short word is not taken for one.
+LEAST_LETTERS = 6
 FOLDER = ASSETS_DATA / "styles"
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_Fraction = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
-
-
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RelightOptions(_Options):
-    """How far `relight` goes at strength 1; ranges are drawn from by the seed.
-
-    ``backgrounds``: kinds that ship (room, street, map), or a folder of photos by its path from the project.
-    ``exposure`` in stops; ``grain`` and ``white_balance`` as parts of full scale; blurs in pixels of a 512-pixel
-    image; ``jpeg_quality`` 1 to 95.
-    """
-
-    backgrounds: tuple[str, ...] = ("room", "street", "map")
-    relight: _Fraction = 1.0
-    exposure: Range = (-0.5, 0.4)
-    white_balance: Annotated[float, Field(ge=0, le=0.3)] = 0.06
-    background_blur: Annotated[Range, Field()] = (0.0, 2.5)
-    blur: Range = (0.0, 0.7)
-    grain: Range = (0.0, 0.03)
-    jpeg_quality: tuple[Annotated[int, Field(ge=1, le=95)], Annotated[int, Field(ge=1, le=95)]] = (
-        75,
-        92,
-    )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> RelightOptions:
-        for name in ("exposure", "background_blur", "blur", "grain", "jpeg_quality"):
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise ValueError(f"{name} is {low} to {high}: give the lower first")
-        return self
-
-
-class DiffusersOptions(_Options):
-    """Where the models of `diffusers` are, and how they are run. Folders, or hub ids (then they are downloaded).
-
-    ``controlnets`` maps a control (openpose, depth, edges) to a model; ``guidance`` is the classifier-free one;
-    ``work_size`` the longer side that the model works at, in pixels.
-    """
-
-    base: str
-    controlnets: dict[Literal["openpose", "depth", "edges"], str]
-    guidance: Annotated[float, Field(ge=0, le=50)] = 6.0
-    work_size: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] = 1024
-    half_precision_files: bool = False
-
-
-class StabilityOptions(_Options):
-    """What Stability's endpoints take beside prompts, strength and seed."""
-
-    style_preset: str | None = None
-    cfg_scale: Annotated[float, Field(ge=0, le=35)] = 7.0
 
 
 class Style(BaseModel):
@@ -84,16 +35,28 @@ class Style(BaseModel):
 
     name: str
     description: str = ""
-    provider: Literal["relight", "stability", "dreamstudio", "diffusers"]
+    provider: str
     model: str
     prompt: Annotated[str, Field(max_length=10_000)] = ""
     negative_prompt: Annotated[str, Field(max_length=10_000)] = ""
-    strength: _Fraction = 0.5
-    control: _Fraction = 0.7
+    strength: Fraction = 0.5
+    control: Fraction = 0.7
     steps: Annotated[int, Field(ge=1, le=150)] = 30
     seed: Annotated[int, Field(ge=0, le=2**32 - 2)] = 0
     count: Annotated[int, Field(ge=1, le=16)] = 1
-    options: RelightOptions | StabilityOptions | DiffusersOptions
+    options: SerializeAsAny[Options]
+
+    @field_validator("provider")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in PROVIDERS:
+            raise ValueError(f"choose one of {', '.join(PROVIDERS)}")
+        return value
+
+    @property
+    def made_by(self) -> type[Provider]:
+        """Who makes it."""
+        return PROVIDERS[self.provider]
 
     @property
     def content(self) -> dict[str, Any]:
@@ -114,14 +77,6 @@ class Style(BaseModel):
             control=self.control,
             seed=(self.seed + int(variant[:8], 16)) % (2**32 - 2) + 1,  # 0 means random to some
         )
-
-
-OPTIONS: dict[str, type[_Options]] = {
-    "relight": RelightOptions,
-    "stability": StabilityOptions,
-    "dreamstudio": StabilityOptions,
-    "diffusers": DiffusersOptions,
-}
 
 
 def style_names() -> list[str]:
@@ -168,10 +123,10 @@ def style_of(name: str, values: Mapping[str, Any]) -> Style:
     Raises:
         pydantic.ValidationError: it is none.
     """
-    kind = OPTIONS.get(str(values.get("provider")))
+    provider = PROVIDERS.get(str(values.get("provider")))
     options = values.get("options") or {}
-    if kind is not None:  # by provider, so that faults are told of the right options
-        options = kind.model_validate(options)
+    if provider is not None:  # by provider, so that faults are told of the right options
+        options = provider.options.model_validate(options)
     return Style(**{**values, "name": name, "options": options})
 
 
@@ -190,3 +145,131 @@ def read_styles(names: tuple[str, ...]) -> list[Style]:
                 f"styles {other} and {style.name} are the same; take one, and say in it how many (count)"
             )
     return styles
+
+
+class Source(Record):
+    """The exact render that a variant was made from. ``set`` is (asset, partition, identity)."""
+
+    set: tuple[str, str, str]
+    file: str
+    sha256: str
+    frame: int
+    view: str
+
+
+class Parameters(Record):
+    """What a correction may change, and nothing else. ``strength`` and ``control`` from 0 to 1."""
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    strength: float
+    control: float
+    seed: int
+
+
+class PoseMeasurement(BaseModel):
+    """What MediaPipe made of one image, see ``quality.gate.Measurement``; None where there is no figure.
+
+    ``landmarks`` (33, 3): x and y as parts of width and height, and visibility.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    people: int | None = 0
+    oks: float | None = None
+    pck: float | None = None
+    swapped: bool = False
+    iou: float | None = None
+    worst_joint: str = ""
+    worst_error: float | None = None
+    landmarks: list[tuple[float, float, float]] | None = None
+
+
+class PoseVerdict(Verdict):
+    """The gate's word on an image that should show the pose of a render; see ``quality.gate.Verdict``."""
+
+    gate_version: int = 0
+    judgeable: bool = False
+    raw: PoseMeasurement | None = None
+    enhanced: PoseMeasurement | None = None
+    agreement: float | None = None
+    moved: float | None = None
+
+
+class Attempt(Record):
+    """One try. ``seed`` is the one the provider says it used; ``correction`` says why the parameters differ
+    from the try before; ``error`` is set where there is no image. ``cost_usd`` is what it cost, or may have;
+    ``seconds`` how long a paid answer took. What this machine makes has 0 there: its records are the same wherever they are made.
+    """
+
+    number: int
+    parameters: Parameters
+    seed: int
+    correction: str = ""
+    image: Image | None = None
+    verdict: PoseVerdict | None = None
+    error: str = ""
+    cost_usd: float = 0.0
+    estimate_usd: float = 0.0
+    seconds: float = 0.0
+    answer: dict[str, Any] = {}
+
+
+class Variant(Reviewed):
+    """One variant and its whole story. ``enhancer`` names provider, model and version; ``style`` is the style's
+    content; ``kept`` the number of the attempt whose image counts, 0 if none does.
+    """
+
+    kind: ClassVar[str] = "variant"
+    variant: str
+    character: str
+    source: Source
+    style_name: str
+    style: dict[str, Any]
+    copy_number: int
+    enhancer: dict[str, str]
+    attempts: tuple[Attempt, ...] = ()
+    kept: int = 0
+    flags: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The character."""
+        return self.character
+
+    @property
+    def id(self) -> str:
+        """The variant's number."""
+        return self.variant
+
+    @property
+    def image(self) -> Image | None:
+        """The image that counts."""
+        return self.attempts[self.kept - 1].image if self.kept else None
+
+    @property
+    def verdict(self) -> PoseVerdict | None:
+        """The gate's word on that image, or on the last attempt."""
+        if not self.attempts:
+            return None
+        return self.attempts[(self.kept or len(self.attempts)) - 1].verdict
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is not simply approved, in words."""
+        if not self.attempts:
+            return []
+        last = self.attempts[(self.kept or len(self.attempts)) - 1]
+        said = [r.text for r in last.verdict.reasons] if last.verdict else []
+        return [*said, *([last.error] if last.error else [])]
+
+    @property
+    def cost_usd(self) -> float:
+        """What all attempts cost."""
+        return sum(a.cost_usd for a in self.attempts)
+
+
+def read_variants(committed: CommittedSet) -> list[Variant]:
+    """The records of a committed set of variants."""
+    values = json.loads(committed.path(RECORDS).read_text("utf-8"))
+    return [Variant.model_validate(v) for v in values]

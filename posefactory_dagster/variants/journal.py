@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from posefactory_dagster.quality.records import Image, Parameters
+from posefactory_dagster.review.documents import Image
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import Store
+from posefactory_dagster.variants.documents import Parameters
 from posefactory_dagster.variants.enhancers.base import Enhanced
 
 #: In the name of an image that a content filter spoiled.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import secrets
 
 from posefactory_dagster.budget.ledger import Entry, Purse
-from posefactory_dagster.quality.approval import now
-from posefactory_dagster.quality.records import Attempt, Variant
+from posefactory_dagster.review.approval import now
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
-from posefactory_dagster.variants.documents import Style, style_of
+from posefactory_dagster.variants.documents import Attempt, Style, Variant, style_of
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,
     Enhanced,

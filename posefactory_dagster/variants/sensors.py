@@ -4,10 +4,11 @@ import dagster as dg
 
 from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.pipeline.jobs import factory_job
-from posefactory_dagster.quality.approval import ApprovalError, read_decisions, settle
+from posefactory_dagster.review.approval import ApprovalError, read_decisions, settle
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import text_digest
+from posefactory_dagster.variants.documents import Variant
 from posefactory_dagster.variants.variant_sets import index
 
 
@@ -29,15 +30,15 @@ def review_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
         return dg.SensorResult(skip_reason="no new decision", cursor=seen)
     decisions = read_decisions(sets.store)
     faults = list(decisions.errors.values())
-    characters = sorted({character for character, _ in decisions.by_variant})
+    characters = sorted({d.subject for d in decisions.all(Variant.kind)})
     try:
         variants = index(sets, characters) if characters else {}
-        faults += [fault for _, fault in settle(sets.store, decisions.all(), variants)]
+        faults += [fault for _, fault in settle(sets.store, decisions.all(Variant.kind), variants)]
     except ApprovalError as error:
         faults.append(str(error))
     for fault in faults:
         context.log.error(fault)
-    if not decisions.by_variant:
+    if not characters:
         return dg.SensorResult(skip_reason="; ".join(faults), cursor=seen)
     request = dg.RunRequest(run_key=f"decisions-{seen}", asset_selection=[dg.AssetKey(DATASET)])
     return dg.SensorResult(run_requests=[request], cursor=seen)

@@ -12,9 +12,9 @@ from PIL import Image
 
 from blender_scripts.contract import IMAGE_FOLDERS
 from posefactory_dagster.quality.gate import Subject
-from posefactory_dagster.quality.records import Source
 from posefactory_dagster.renders.documents import Truth, read_depth, read_mask, read_truth
 from posefactory_dagster.storage.sets import CommittedSet
+from posefactory_dagster.variants.documents import Source
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Shot
 
 #: Shorter ones are no normals but the middle grey of where nothing is.

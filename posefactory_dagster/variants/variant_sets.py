@@ -15,16 +15,11 @@ from PIL import Image, ImageDraw
 
 from posefactory_dagster.pictures import font, small_picture
 from posefactory_dagster.pipeline.plans import Inputs, required
-from posefactory_dagster.quality.approval import (
-    Decision,
-    as_locked,
-    locks_of,
-    settle,
-    write_decisions,
-)
 from posefactory_dagster.quality.gate import GATE_VERSION
-from posefactory_dagster.quality.records import ASSET, RECORDS, Variant, read_variants
 from posefactory_dagster.renders.documents import ASSET as RENDERS
+from posefactory_dagster.review import page as review_page
+from posefactory_dagster.review.approval import as_locked, locks_of, settle, write_decisions
+from posefactory_dagster.review.documents import Decision
 from posefactory_dagster.settings import GateSettings, VariantSettings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
@@ -35,8 +30,14 @@ from posefactory_dagster.variants.batch import (
     settings_identity,
     states,
 )
-from posefactory_dagster.variants.documents import Style
-from posefactory_dagster.variants.review_page import page
+from posefactory_dagster.variants.documents import (
+    ASSET,
+    RECORDS,
+    PoseMeasurement,
+    Style,
+    Variant,
+    read_variants,
+)
 from posefactory_dagster.variants.shots import Shots
 
 VERSION = 1
@@ -100,14 +101,15 @@ def current_sets(sets: CommittedSets, characters: Sequence[str] = ()) -> Iterato
             yield committed
 
 
-def index(sets: CommittedSets, characters: Sequence[str] = ()) -> dict[tuple[str, str], Variant]:
-    """The variants of the present sets as they stand, by (character, variant)."""
+def index(
+    sets: CommittedSets, characters: Sequence[str] = ()
+) -> dict[tuple[str, str, str], Variant]:
+    """The variants of the present sets as they stand, by their places."""
     found = {}
     for committed in current_sets(sets, characters):
-        locks = locks_of(sets.store, committed.ref.partition)
+        locks = locks_of(sets.store, Variant, committed.ref.partition)
         for variant in read_variants(committed):
-            name = (variant.character, variant.variant)
-            found[name] = as_locked(variant, locks.get(variant.variant))
+            found[variant.place] = as_locked(variant, locks.get(variant.variant))
     return found
 
 
@@ -119,7 +121,7 @@ def take(
     Returns:
         Those that were taken, why others were not, and the key of the file that holds them.
     """
-    variants = index(sets, sorted({d.character for d in decisions}))
+    variants = index(sets, sorted({d.subject for d in decisions}))
     faults = list(settle(sets.store, decisions, variants))
     refused = [decision for decision, _ in faults]
     taken = [d for d in decisions if d not in refused]
@@ -139,11 +141,47 @@ def write(folder: Path, store: Store, shots: Shots, variants: Sequence[Variant])
     return figures(variants)
 
 
+def page(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path]) -> str:
+    """The review page of a character's variants.
+
+    Args:
+        paths: where the variants' images are, by object key.
+    """
+    names = [i["file"] for i in shots.truth.images]
+    entries = []
+    for v in variants:
+        truth = shots.truth.arrays["pixels"][names.index(v.source.file)] / shots.size
+        raw = v.verdict.raw if v.verdict else None
+        enhanced = v.verdict.enhanced if v.verdict else None
+        attempts = [
+            review_page.Attempt(
+                a.number, a.verdict.severity if a.verdict else a.error, a.correction, a.seed
+            )
+            for a in v.attempts
+        ]
+        entries.append(
+            review_page.Entry(
+                item=v,
+                title=f"{v.source.file} · {v.style_name}",
+                source=v.source.file,
+                picture=paths[v.image.key] if v.image else None,
+                flags=v.flags,
+                reasons=v.reasons,
+                attempts=attempts,
+                truth=truth.round(4).tolist(),
+                source_pose=raw.landmarks if raw else None,
+                pose=enhanced.landmarks if enhanced else None,
+            )
+        )
+    files = {v.source.file: shots.paths[f"images/{v.source.file}"] for v in variants}
+    return review_page.page(entries, files)
+
+
 def figures(variants: Sequence[Variant]) -> dict[str, Any]:
     """The numbers of a set."""
     severities: dict[str, int] = {}
     for v in variants:
-        word = v.verdict["severity"] if v.verdict else "not made"
+        word = v.verdict.severity if v.verdict else "not made"
         severities[word] = severities.get(word, 0) + 1
     return {
         "variants": len(variants),
@@ -162,18 +200,19 @@ def table(variants: Sequence[Variant]) -> pd.DataFrame:
     rows = []
     for v in variants:
         for a in v.attempts:
-            verdict = a.verdict or {}
-            enhanced, raw = verdict.get("enhanced") or {}, verdict.get("raw") or {}
+            verdict = a.verdict
+            enhanced = (verdict and verdict.enhanced) or PoseMeasurement(people=None)
+            raw = (verdict and verdict.raw) or PoseMeasurement(people=None)
             rows.append(
                 {
                     "variant": v.variant, "file": v.source.file, "view": v.source.view, "style": v.style_name,
                     "provider": v.enhancer["provider"], "attempt": a.number, "kept": a.number == v.kept,
-                    "state": v.state, "severity": verdict.get("severity"), "judgeable": verdict.get("judgeable"),
-                    "reasons": ", ".join(r["code"] for r in verdict.get("reasons", [])),
+                    "state": v.state, "severity": verdict and verdict.severity, "judgeable": verdict and verdict.judgeable,
+                    "reasons": ", ".join(r.code for r in verdict.reasons) if verdict else "",
                     "strength": a.parameters.strength, "control": a.parameters.control, "seed": a.seed,
-                    "oks_raw": raw.get("oks"), "oks": enhanced.get("oks"), "pck": enhanced.get("pck"),
-                    "agreement": verdict.get("agreement"), "moved": verdict.get("moved"),
-                    "iou_raw": raw.get("iou"), "iou": enhanced.get("iou"), "people": enhanced.get("people"),
+                    "oks_raw": raw.oks, "oks": enhanced.oks, "pck": enhanced.pck,
+                    "agreement": verdict and verdict.agreement, "moved": verdict and verdict.moved,
+                    "iou_raw": raw.iou, "iou": enhanced.iou, "people": enhanced.people,
                     "seconds": a.seconds, "cost_usd": a.cost_usd,
                 }
             )  # fmt: skip

@@ -25,11 +25,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.guarding import OwnPagesOnly, own_hosts
-from posefactory_dagster.quality.approval import ApprovalError, parse_decisions, read_decisions
+from posefactory_dagster.review.approval import ApprovalError, parse_decisions, read_decisions
+from posefactory_dagster.review.page import served
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import StoreError
-from posefactory_dagster.variants.review_page import served
 from posefactory_dagster.variants.variant_sets import PAGE, take
 from posefactory_dagster.viewer import reading
 
@@ -233,13 +233,13 @@ class _Pages:
         except ApprovalError as error:
             return JSONResponse({"error": str(error)}, 400)
         key = request.path_params["key"]
-        if any(d.character != key for d in decisions):
+        if any(d.subject != key for d in decisions):
             return JSONResponse({"error": f"decisions of another character than {key}"}, 400)
         try:
             taken, faults, _ = await run_in_threadpool(take, self._sets, decisions)
         except (ApprovalError, StoreError) as error:
             return JSONResponse({"error": str(error)}, 500)
-        decided = [{"variant": d.variant, "decision": d.decision} for d in taken]
+        decided = [{"id": d.id, "decision": d.decision} for d in taken]
         return JSONResponse({"decided": decided, "refused": faults})
 
     def dataset(self, request: Request) -> Response:

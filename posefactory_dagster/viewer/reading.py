@@ -16,21 +16,21 @@ from posefactory_dagster.characters.documents import ASSET as CHARACTER
 from posefactory_dagster.characters.documents import CharacterFacts, known_facts
 from posefactory_dagster.datasets.documents import CARD
 from posefactory_dagster.labels.documents import ACCURACY, ACCURACY_TABLE, LABEL_TABLE, LABELS
-from posefactory_dagster.quality.approval import (
+from posefactory_dagster.quality.landmarker import SKELETON, to_array
+from posefactory_dagster.renders.documents import ASSET as RENDERS
+from posefactory_dagster.renders.documents import STRIP, read_depth, read_truth
+from posefactory_dagster.review.approval import (
     ApprovalError,
     Decisions,
     as_locked,
     locks_of,
     state_of,
 )
-from posefactory_dagster.quality.landmarker import SKELETON, to_array
-from posefactory_dagster.quality.records import ASSET as VARIANTS
-from posefactory_dagster.quality.records import Variant, read_variants
-from posefactory_dagster.renders.documents import ASSET as RENDERS
-from posefactory_dagster.renders.documents import STRIP, read_depth, read_truth
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
 from posefactory_dagster.storage.store import DamagedObject
+from posefactory_dagster.variants.documents import ASSET as VARIANTS
+from posefactory_dagster.variants.documents import Variant, read_variants
 
 _INDEX = {name: i for i, name in enumerate(LANDMARKS)}
 LIMBS = [(_INDEX[a], _INDEX[b]) for a, b in SKELETON]
@@ -172,7 +172,7 @@ def standings(
     if made is None:
         return []
     try:
-        locks = locks_of(sets.store, made.ref.partition)
+        locks = locks_of(sets.store, Variant, made.ref.partition)
         variants = [as_locked(v, locks.get(v.variant)) for v in read_variants(made)]
     except (ApprovalError, DamagedObject):
         return []

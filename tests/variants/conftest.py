@@ -18,12 +18,11 @@ from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.quality.landmarker import Landmarkers
-from posefactory_dagster.quality.records import Variant
 from posefactory_dagster.settings import GateSettings, VariantSettings
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
 from posefactory_dagster.variants.batch import Batch, plan
-from posefactory_dagster.variants.documents import Style
+from posefactory_dagster.variants.documents import Style, Variant
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.shots import Shots
 from tests.conftest import SAMPLES

@@ -11,20 +11,14 @@ from pathlib import Path
 import pytest
 
 from posefactory_dagster.budget.ledger import Purse, read_ledger
-from posefactory_dagster.quality.approval import (
-    Decision,
-    locks_of,
-    now,
-    read_decisions,
-    write_decisions,
-)
 from posefactory_dagster.quality.gate import Gate
-from posefactory_dagster.quality.records import Variant
+from posefactory_dagster.review.approval import locks_of, now, read_decisions, write_decisions
+from posefactory_dagster.review.documents import Decision
 from posefactory_dagster.settings import VariantSettings
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.variants.batch import INTERRUPTED, NOT_JUDGEABLE, Batch, Unfinished, plan
-from posefactory_dagster.variants.documents import Style, read_style
+from posefactory_dagster.variants.documents import Style, Variant, read_style
 from posefactory_dagster.variants.enhancers import stability as module
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.shots import Shots
@@ -48,11 +42,11 @@ def test_what_passes_is_locked_with_its_whole_record(
 ) -> None:
     (variant,) = make(PAID)
     assert variant.state == "locked_approved" and variant.kept == 1
-    lock = locks_of(sets.store, "ada")[variant.variant]
-    assert lock.variant == variant and lock.approved_by == "gate"
+    lock = locks_of(sets.store, Variant, "ada")[variant.variant]
+    assert lock.record == variant and lock.approved_by == "gate"
     assert lock.image.sha256 == hashlib.sha256(bytes_of(sets, variant)).hexdigest()
     (attempt,) = variant.attempts
-    assert attempt.verdict["passes"] and attempt.cost_usd == attempt.estimate_usd == 0.05
+    assert attempt.verdict.passes and attempt.cost_usd == attempt.estimate_usd == 0.05
     assert variant.enhancer == {"provider": "stability", "model": "structure", "version": "v2beta"}
     (paid,) = read_ledger(sets.store)[0]
     assert paid.cost_usd == 0.05 and paid.style == PAID.name and paid.run_id == "run-1"
@@ -89,8 +83,8 @@ def test_a_lost_pose_is_corrected_by_why_and_blocked_in_the_end(
 ) -> None:
     simulator.behaviour = "nudge"
     (variant,) = make(PAID, max_attempts=3)
-    assert variant.state == "blocked" and not locks_of(sets.store, "ada")
-    assert [a.verdict["severity"] for a in variant.attempts] == ["major"] * 3
+    assert variant.state == "blocked" and not locks_of(sets.store, Variant, "ada")
+    assert [a.verdict.severity for a in variant.attempts] == ["major"] * 3
     one, two, three = (a.parameters for a in variant.attempts)
     assert one.seed + 2 == two.seed + 1 == three.seed
     assert one.strength > two.strength > three.strength
@@ -113,7 +107,7 @@ def test_a_critical_failure_is_not_paid_for_again(
     simulator.behaviour = behaviour
     (variant,) = make(PAID)
     assert variant.state == "blocked" and len(simulator.charges) == 1
-    assert code in [r["code"] for r in variant.verdict["reasons"]]
+    assert code in [r.code for r in variant.verdict.reasons]
 
 
 def test_content_filters_are_verdicts(make: Make, simulator: StabilitySimulator, sets: CommittedSets) -> None:  # fmt: skip
@@ -176,7 +170,10 @@ def test_a_batch_that_was_cut_short_goes_on_where_it_was(
         Unfinished, match=r"4 of 6 variants .*no credit is left.*nothing is paid for twice"
     ):
         make(style)
-    assert len(simulator.charges) == 2 == len(locks_of(sets.store, "ada")) and simulator.calls == 3
+    assert (
+        len(simulator.charges) == 2 == len(locks_of(sets.store, Variant, "ada"))
+        and simulator.calls == 3
+    )
     made = make(style)
     assert [v.state for v in made] == ["locked_approved"] * 6
     assert len(simulator.charges) == 6 == len({c.fingerprint for c in simulator.charges})
@@ -219,7 +216,7 @@ def test_a_lying_api_costs_its_image_and_no_memory(
         made, key=lambda v: v.state != "blocked"
     )  # whichever was asked for first
     assert first.state == "blocked" and words in first.reasons[0]
-    assert first.verdict is not None and first.verdict["severity"] == "critical"
+    assert first.verdict is not None and first.verdict.severity == "critical"
     assert 0 < len(bytes_of(sets, first)) <= 64 * 2**20  # what was paid for is kept
     assert second.state != "blocked" and len(read_ledger(sets.store)[0]) == 2
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -336,9 +333,7 @@ def test_paid_variants_in_a_bucket(
     store.delete([f"variants/ada/{first.variant}/1-answer.json"])
     again = work()
     assert again.image == first.image and len(simulator.charges) == 1
-    assert locks_of(store, "ada")[first.variant].image == first.image
+    assert locks_of(store, Variant, "ada")[first.variant].image == first.image
     assert [e.cost_usd for e in read_ledger(store)[0]] == [0.05]
-    write_decisions(
-        store, [Decision(character="ada", variant=first.variant, decision="reject", at=now())]
-    )
+    write_decisions(store, [Decision(subject="ada", id=first.variant, decision="reject", at=now())])
     assert read_decisions(store).of(again) is not None

@@ -21,8 +21,7 @@ pytest.importorskip(
 torch = pytest.importorskip("torch")
 
 from posefactory_dagster.diffusion.engine import working_size  # noqa: E402
-from posefactory_dagster.quality.records import Parameters  # noqa: E402
-from posefactory_dagster.variants.documents import Style  # noqa: E402
+from posefactory_dagster.variants.documents import Parameters, Style  # noqa: E402
 from posefactory_dagster.variants.enhancers.base import CannotEnhance  # noqa: E402
 from posefactory_dagster.variants.enhancers.diffusion import Diffusion, Here  # noqa: E402
 from posefactory_dagster.variants.shots import Shots  # noqa: E402

@@ -29,9 +29,9 @@ from posefactory_dagster.compute.runpod import service
 from posefactory_dagster.compute.runpod.lease import PodLease
 from posefactory_dagster.compute.runpod.service import PodService
 from posefactory_dagster.diffusion.engine import Answer, CannotGenerate, NotGenerated, Request
-from posefactory_dagster.quality.records import read_variants
 from posefactory_dagster.variants import assets as variants_assets
 from posefactory_dagster.variants import documents as styles
+from posefactory_dagster.variants.documents import read_variants
 from tests.rented import Rented, RentedFactory
 from tests.runpod_simulator import (
     ACCOUNT_KEY,

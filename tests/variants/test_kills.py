@@ -12,9 +12,9 @@ import time
 import pytest
 
 from posefactory_dagster.budget.ledger import read_ledger
-from posefactory_dagster.quality.approval import locks_of
-from posefactory_dagster.quality.records import read_variants
+from posefactory_dagster.review.approval import locks_of
 from posefactory_dagster.variants.batch import INTERRUPTED
+from posefactory_dagster.variants.documents import Variant, read_variants
 from tests.conftest import Factory
 from tests.stability_simulator import StabilitySimulator, stability
 
@@ -71,7 +71,7 @@ def test_a_killed_batch_goes_on_without_paying_twice(factory: Factory, images: i
     assert sum(e.outcome == "unknown" for e in paid) == len(lost)
     dataset = factory.sets.current("pose_dataset", "all")
     inside = {v["variant"] for v in json.loads(dataset.path("variants.json").read_text()).values()}
-    assert inside == set(locks_of(factory.sets.store, "ada"))
+    assert inside == set(locks_of(factory.sets.store, Variant, "ada"))
     assert not any(v.variant in inside for v in lost)
 
     # Who says so gets the lost ones too, and only those.

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from posefactory_dagster.quality.gate import Gate, Subject
-from posefactory_dagster.quality.records import Parameters
-from posefactory_dagster.variants.documents import RelightOptions, Style, read_style
+from posefactory_dagster.variants.documents import Parameters, Style, read_style
 from posefactory_dagster.variants.enhancers import relight
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Shot
 from posefactory_dagster.variants.enhancers.relight import Relight
+from posefactory_dagster.variants.providers import RelightOptions
 from posefactory_dagster.variants.shots import Shots
 from tests.conftest import run_blender_script
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from posefactory_dagster.quality.approval import read_lock
-from posefactory_dagster.quality.records import read_variants
+from posefactory_dagster.review.approval import read_lock
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import file_sha256
+from posefactory_dagster.variants.documents import Variant, read_variants
 from posefactory_dagster.variants.sensors import review_sensor
 from posefactory_dagster.variants.variant_sets import PAGE
 from tests.conftest import SAMPLES, Factory
@@ -65,20 +65,20 @@ def test_people_win_over_the_gate(factory: Factory) -> None:
     blocked = next(v for v in listed(factory, "blocked") if v["severity"] == "major")
     text = factory.cli("review", "approve", blocked["variant"][:8], "--reviewer", "kim")
     assert "approved" in text and blocked["variant"] in names(dataset(factory))
-    lock = read_lock(factory.sets.store, "ada", blocked["variant"])
+    lock = read_lock(factory.sets.store, Variant, "ada", blocked["variant"])
     assert lock is not None and lock.approved_by == "kim"
     image = factory.sets.store.get_bytes(lock.image.key)
 
     factory.cli("review", "reject", blocked["variant"], "--reason", "the hand looks wrong")
     assert blocked["variant"] not in names(dataset(factory))
     assert factory.sets.store.get_bytes(lock.image.key) == image
-    assert read_lock(factory.sets.store, "ada", blocked["variant"]) == lock
+    assert read_lock(factory.sets.store, Variant, "ada", blocked["variant"]) == lock
     assert "no such variant" in factory.cli("review", "approve", "ffffffffff", expect=2)
     assert "6 letters" in factory.cli("review", "approve", blocked["variant"][:3], expect=2)
 
 
 def test_what_was_locked_and_is_another_image_now_stops_the_dataset(factory: Factory) -> None:
-    lock = read_lock(factory.sets.store, "ada", next(iter(names(dataset(factory)))))
+    lock = read_lock(factory.sets.store, Variant, "ada", next(iter(names(dataset(factory)))))
     assert lock is not None
     before = factory.sets.store.get_bytes(lock.image.key)
     assert before is not None
@@ -139,8 +139,8 @@ def test_the_page_in_a_browser(factory: Factory, tmp_path: Path) -> None:
         page.keyboard.press("k")
         # One is made critical here, as which ones the gate finds so is its own affair.
         critical = page.evaluate(
-            "(() => { const i = data.variants.findIndex(v => v.image && v.severity !== 'major');"
-            " data.variants[i].severity = 'critical'; return i; })()"
+            "(() => { const i = data.items.findIndex(v => v.image && v.severity !== 'major');"
+            " data.items[i].severity = 'critical'; return i; })()"
         )
         page.locator("nav button").nth(critical).click()
         page.keyboard.press("a")
@@ -154,10 +154,10 @@ def test_the_page_in_a_browser(factory: Factory, tmp_path: Path) -> None:
         assert page.locator("#reason").input_value() == "typed into the reason: ar"
         page.keyboard.press("u")
         assert page.locator("#decision").inner_text() == "undecided"
-        major = page.evaluate("data.variants.findIndex(v => v.severity === 'major')")
+        major = page.evaluate("data.items.findIndex(v => v.severity === 'major')")
         page.locator("nav button").nth(major).click()
         page.keyboard.press("a")
-        locked = page.evaluate("data.variants.findIndex(v => v.state === 'locked_approved')")
+        locked = page.evaluate("data.items.findIndex(v => v.state === 'locked_approved')")
         page.locator("nav button").nth(locked).click()
         page.keyboard.press("r")
         page.keyboard.press("b")
@@ -165,7 +165,7 @@ def test_the_page_in_a_browser(factory: Factory, tmp_path: Path) -> None:
         with page.expect_download() as download:
             page.locator("#save").click()
         download.value.save_as(tmp_path / "decisions.json")
-        chosen = page.evaluate(f"[data.variants[{major}].variant, data.variants[{locked}].variant]")
+        chosen = page.evaluate(f"[data.items[{major}].id, data.items[{locked}].id]")
         page.reload()
         page.wait_for_timeout(200)
         assert page.locator("nav .reject").count() == 1  # what was decided is still there
@@ -206,8 +206,8 @@ def test_the_page_in_a_browser(factory: Factory, tmp_path: Path) -> None:
 
 def test_the_page_cannot_be_broken_out_of(factory: Factory) -> None:
     from posefactory_dagster.storage.opening import open_store
-    from posefactory_dagster.variants.review_page import page
     from posefactory_dagster.variants.shots import Shots
+    from posefactory_dagster.variants.variant_sets import page
 
     committed = factory.sets.current("enhanced_variants", "ada")
     assert committed is not None and PAGE in committed.files

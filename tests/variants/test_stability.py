@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from blender_scripts.contract import SettingsError
-from posefactory_dagster.quality.records import Parameters
-from posefactory_dagster.variants.documents import read_style
+from posefactory_dagster.variants.documents import Parameters, read_style
 from posefactory_dagster.variants.enhancers import stability as module
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,

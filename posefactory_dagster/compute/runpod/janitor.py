@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from posefactory_dagster.budget import ledger
 from posefactory_dagster.budget.estimates import cost_of
+from posefactory_dagster.budget.prices import hourly_providers
 from posefactory_dagster.compute.record import DamagedJob, of_pod, read_status, tell_failed
 from posefactory_dagster.compute.runpod import placing
 from posefactory_dagster.compute.runpod.api import Pod, RunPodApi, RunPodError
@@ -59,13 +60,14 @@ def enter_ended(store: Store, pod: Pod, installation: str) -> None:
         return
     now = datetime.datetime.now(datetime.UTC)
     run = placing.run_of(pod.name, installation) or ""
+    hourly = hourly_providers()
     days = {pod.createdAt.astimezone(datetime.UTC).date(), now.date()}
     entered = sum(
         e.cost_usd
         for day in days
         for e in ledger.read_ledger(store, day)[0]
         if e.what.endswith(of_pod("", pod.id))
-        or (e.provider == "diffusers" and e.run_id.startswith(run) and e.at >= pod.createdAt)
+        or (e.provider in hourly and e.run_id.startswith(run) and e.at >= pod.createdAt)
     )
     cost = cost_of((now - pod.createdAt).total_seconds(), pod.cost)
     entry = ledger.Entry(

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from posefactory_dagster.quality.gate import Subject
-from posefactory_dagster.quality.records import Parameters
-from posefactory_dagster.variants.documents import Style
+from posefactory_dagster.variants.documents import Parameters, Style
 
 
 @dataclass(frozen=True)

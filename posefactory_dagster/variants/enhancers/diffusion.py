@@ -18,14 +18,14 @@ from posefactory_dagster.diffusion.engine import (
     NotGenerated,
     Request,
 )
-from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import PROJECT_ROOT
 from posefactory_dagster.variants.controls import CONTROLS
-from posefactory_dagster.variants.documents import DiffusersOptions, Style
+from posefactory_dagster.variants.documents import Parameters, Style
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, EnhancerError, Shot
+from posefactory_dagster.variants.providers import DiffusersOptions, DiffusersProvider
 
 
-class Maker(Protocol):
+class DiffusionBackend(Protocol):
     """Where the models run. Safe to be used by ``parallel`` threads; all raise CannotGenerate if it cannot be used."""
 
     parallel: int
@@ -109,27 +109,33 @@ def pinned_version() -> str:
 
 
 class Diffusion:
-    """Makes images with a maker; see the module."""
+    """Makes images with a backend; see the module."""
 
     #: It costs minutes of a GPU, so what is made is kept at once; and it may be made again where it was lost.
     paid = True
     repeatable = True
     moves_pose = True
 
-    def __init__(self, style: Style, maker: Maker) -> None:
+    def __init__(self, style: Style, backend: DiffusionBackend) -> None:
         options = style.options
         assert isinstance(options, DiffusersOptions)
-        self._style, self._options, self._maker = style, options, maker
+        self._style, self._options, self._backend = style, options, backend
         nets = {str(control): model for control, model in options.controlnets.items()}
         self._models = Models(options.base, nets, options.half_precision_files)
-        self.parallel = maker.parallel
-        self.name = {"provider": "diffusers", "model": options.base, "version": maker.version}
+        self.parallel = backend.parallel
+        self.name = {
+            "provider": DiffusersProvider.name,
+            "model": options.base,
+            "version": backend.version,
+        }
 
     def price(self) -> float:
         steps, model = self._style.steps, self._style.model
-        hourly = self._maker.per_hour()
+        hourly = self._backend.per_hour()
         return float(
-            estimate_cost("diffusers", steps=steps, model=model, per_hour=hourly)["per_image"]
+            estimate_cost(DiffusersProvider.name, steps=steps, model=model, per_hour=hourly)[
+                "per_image"
+            ]
         )
 
     def check(self, size: tuple[int, int]) -> None:
@@ -138,12 +144,12 @@ class Diffusion:
                 f"{self._style.steps} steps at strength {self._style.strength} leave none to do; raise one of them"
             )
         try:
-            self._maker.check(self._models)
+            self._backend.check(self._models)
         except CannotGenerate as error:
             raise CannotEnhance(str(error)) from error
 
     def close(self) -> None:
-        self._maker.close()
+        self._backend.close()
 
     def enhance(self, shot: Shot, style: Style, parameters: Parameters) -> Enhanced:
         request = Request(
@@ -163,7 +169,7 @@ class Diffusion:
             work_size=self._options.work_size,
         )
         try:
-            answer = self._maker.make(request)
+            answer = self._backend.make(request)
         except CannotGenerate as error:
             raise CannotEnhance(str(error)) from error
         except NotGenerated as error:

@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 
 from blender_scripts.contract import LANDMARKS
-from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
-from posefactory_dagster.variants.documents import RelightOptions, Style
+from posefactory_dagster.variants.documents import Parameters, Style
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, Shot
+from posefactory_dagster.variants.providers import RelightOptions, RelightProvider
 
 #: Raised whenever the same seed gives another image.
 VERSION = "2"
@@ -106,7 +106,7 @@ class Relight:
         for place in self._places:
             digest.update(place.path.name.encode() + place.path.read_bytes())
         version = f"{VERSION}-{digest.hexdigest()[:8]}"
-        self.name = {"provider": "relight", "model": "relight", "version": version}
+        self.name = {"provider": RelightProvider.name, "model": "relight", "version": version}
         self.parallel = max(cv2.getNumberOfCPUs(), 1)
 
     def price(self) -> float:

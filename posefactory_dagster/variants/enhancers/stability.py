@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import numpy as np
@@ -21,9 +21,8 @@ from pyrate_limiter import Duration, Limiter, Rate
 from blender_scripts.supervise import plain_text
 from posefactory_dagster.budget.prices import estimate_cost, price_table
 from posefactory_dagster.pictures import UNREADABLE
-from posefactory_dagster.quality.records import Parameters
 from posefactory_dagster.settings import environment
-from posefactory_dagster.variants.documents import StabilityOptions, Style
+from posefactory_dagster.variants.documents import Parameters, Style
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,
     Enhanced,
@@ -31,6 +30,11 @@ from posefactory_dagster.variants.enhancers.base import (
     OutcomeUnknown,
     Refused,
     Shot,
+)
+from posefactory_dagster.variants.providers import (
+    DreamStudioProvider,
+    StabilityOptions,
+    StabilityProvider,
 )
 
 #: Stability allows 150 calls in 10 s, and who goes over it waits a minute. Calls reach it later than they leave here,
@@ -96,14 +100,14 @@ class Stability:
 
     def __init__(
         self,
-        provider: Literal["stability", "dreamstudio"],
+        provider: str,
         model: str,
         timed_out_s: float = TIMED_OUT_S,
     ) -> None:
         env = environment()
         keys: dict[str, SecretStr | None] = {
-            "stability": env.stability_api_key,
-            "dreamstudio": env.dreamstudio_api_key,
+            StabilityProvider.name: env.stability_api_key,
+            DreamStudioProvider.name: env.dreamstudio_api_key,
         }
         endpoints = {
             name: price.endpoint

@@ -1,0 +1,139 @@
+"""What is reviewed, whatever it is: an artifact with an image, a verdict of a gate, a lock, and people's decisions.
+
+An artifact is named by its kind (`variant`), its subject (the character that it was made for) and its own id.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    StringConstraints,
+)
+
+#: How an artifact stands. The last four are ends; a person can turn `blocked` into `locked_approved`, and any of them into
+#: `qa_rejected`.
+State = Literal[
+    "pending",
+    "in_progress",
+    "qa_approved",
+    "locked_approved",
+    "qa_rejected",
+    "failed",
+    "blocked",
+]
+Severity = Literal["none", "minor", "major", "critical"]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,200}$")]
+
+
+class Record(BaseModel):
+    """A part of what is kept; nothing in it changes, and nothing unknown is taken for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Image(Record):
+    """The bytes of an image: their object key, checksum and size."""
+
+    key: str
+    sha256: str
+    size: int
+
+
+class Reason(Record):
+    """Why an artifact was not simply passed: a code to act on, words, the figure and its limit."""
+
+    code: str
+    severity: Severity
+    text: str
+    value: float | None = None
+    limit: float | None = None
+
+
+class Verdict(BaseModel):
+    """A gate's word on one image; gates add what they measured."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    severity: Severity
+    passes: bool
+    reasons: tuple[Reason, ...] = ()
+
+
+class Reviewed(Record):
+    """An artifact that passes a gate or a person before others use it. Rooms derive their records from it."""
+
+    kind: ClassVar[str]
+    state: State = "pending"
+
+    @property
+    def subject(self) -> str:
+        """The key that it was made for."""
+        raise NotImplementedError
+
+    @property
+    def id(self) -> str:
+        """Its own name, one for each kind and subject."""
+        raise NotImplementedError
+
+    @property
+    def image(self) -> Image | None:
+        """The image that counts."""
+        raise NotImplementedError
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """A gate's word on that image."""
+        raise NotImplementedError
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Kind, subject and id."""
+        return self.kind, self.subject, self.id
+
+
+R = TypeVar("R", bound=Reviewed)
+
+
+class Lock(Record, Generic[R]):
+    """An approved artifact. ``image`` is what was approved; ``record`` how it came about.
+
+    Locks of versions that knew only variants call the record ``variant``.
+    """
+
+    image: Image
+    approved_by: str
+    approved_at: datetime.datetime
+    reason: str = ""
+    record: SerializeAsAny[R] = Field(validation_alias=AliasChoices("record", "variant"))
+
+
+class Decision(Record):
+    """What a person decided of one artifact. Files of earlier versions call the subject ``character`` and the id ``variant``."""
+
+    kind: Name = "variant"
+    subject: Name = Field(validation_alias=AliasChoices("subject", "character"))
+    id: Name = Field(validation_alias=AliasChoices("id", "variant"))
+    decision: Literal["approve", "reject"]
+    sha256: str | None = None
+    reviewer: str = Field(default="", max_length=200)
+    reason: str = Field(default="", max_length=2000)
+    at: AwareDatetime
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Kind, subject and id."""
+        return self.kind, self.subject, self.id
+
+
+class DecisionFile(Record):
+    """A file under `decisions/`."""
+
+    decisions: list[Decision]
