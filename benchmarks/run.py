@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from blender_scripts.contract import CharacterTask, RenderSettings
+from blender_scripts.contract import RenderSettings, character_task
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import landmarker, model
@@ -70,13 +70,13 @@ def cold(place: Path) -> dict[str, Any]:
 
 def warm(place: Path) -> dict[str, Any]:
     """One more labelled image, and the plain way beside it: a process per character, full frames."""
-    tasks = [CharacterTask(p.stem, str(p), str(place / p.stem)) for p in SAMPLES]
+    tasks = [character_task(p.stem, str(p), str(place / p.stem)) for p in SAMPLES]
     outcomes = run_job(new_job("render", tasks, SETTINGS), place)
     stages: dict[str, float] = {}
     for outcome in outcomes.values():
         for stage, seconds in outcome.seconds.items():
             stages[stage] = stages.get(stage, 0.0) + seconds
-    images = [p for t in tasks for p in sorted((Path(t.output) / "images").iterdir())]
+    images = [p for t in tasks for p in sorted((Path(t.outputs) / "images").iterdir())]
     task = model.model_path()
     list(landmarker.detect(task, images[:1], 0.5))  # imports and model loading are not per image
     started = time.perf_counter()
@@ -111,7 +111,7 @@ def growth(place: Path) -> dict[str, Any]:
         tasks = []
         for i in range(count):
             sample = SAMPLES[i % len(SAMPLES)]
-            tasks.append(CharacterTask(f"c{i:03d}", str(sample), str(place / f"{count}_{i:03d}")))
+            tasks.append(character_task(f"c{i:03d}", str(sample), str(place / f"{count}_{i:03d}")))
         started = time.perf_counter()
         outcomes = run_job(new_job("render", tasks, SETTINGS), place)
         spent = time.perf_counter() - started
@@ -123,7 +123,7 @@ def growth(place: Path) -> dict[str, Any]:
             "peak_mb": max(o.peak_mb or 0 for o in outcomes.values()),
         }
         for task in tasks:
-            shutil.rmtree(task.output)
+            shutil.rmtree(task.outputs)
     return result
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from blender_scripts.contract import CharacterTask, RenderSettings
+from blender_scripts.contract import RenderSettings, character_task
 from posefactory_dagster.budget.ledger import Purse
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
@@ -70,7 +70,7 @@ def main() -> None:
 
 def render(sets: CommittedSets, place: Path) -> list[Shots]:
     """The shipped people, rendered and committed."""
-    tasks = [CharacterTask(p.stem, str(p), str(place / "out" / p.stem)) for p in SAMPLES]
+    tasks = [character_task(p.stem, str(p), str(place / "out" / p.stem)) for p in SAMPLES]
     outcomes = run_job(new_job("render", tasks, SETTINGS), place)
     result = []
     for task in tasks:
@@ -79,7 +79,7 @@ def render(sets: CommittedSets, place: Path) -> list[Shots]:
         values = dataclasses.asdict(SETTINGS)
         result.append(
             Shots.of(
-                sets.commit(ref, Path(task.output), inputs={"sets": []}, settings=values, facts={})
+                sets.commit(ref, Path(task.outputs), inputs={"sets": []}, settings=values, facts={})
             )
         )
     return result

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ DEPTH_UNITS_PER_METRE = 1000
 #: Of 255: a mask is brighter where the person fills most of a pixel.
 MASK_LEVEL = 127
 #: Raised whenever the meaning of a set's files changes, so that older sets are made again.
-TRUTH_VERSION = 5
+TRUTH_VERSION = 6
 
 VIEW_NAMES_8 = (
     "front",
@@ -133,6 +133,14 @@ BACKGROUNDS = ("plain", *HDRIS)
 #: The truth of a set's images: arrays, and what is best read as text.
 TRUTH_ARRAYS, TRUTH_DOCUMENT = "truth.npz", "truth.json"
 
+#: Arrays that have an axis for the persons in an image behind that for the images (N, P, …); ``origin`` has it first (P, 33).
+#: The others, which are the camera's, have none (N, …). Today P is 1.
+PERSON_ARRAYS = (
+    "pixels", "depth", "camera", "world", "visibility", "in_frame", "occluder_gap_m", "facing", "first_hit_part", "visible",
+    "visible_part", "bbox", "area",
+)  # fmt: skip
+CAMERA_ARRAYS = ("intrinsics", "rotation", "translation")
+
 #: A file of the same name for each image: the picture, the person's mask (0 and 255), and the depth of the
 #: person's surface (16 bits, millimetres along the camera's axis, 0 where there is none).
 IMAGE_FOLDERS = ("images", "masks", "depth", "albedo", "normals")
@@ -146,16 +154,24 @@ class SettingsError(ValueError):
     """A render setting has a value that cannot be rendered; the text names it and its range."""
 
 
-def view_azimuths(num_angles: int) -> list[tuple[str, float]]:
-    """Name and azimuth of each view; degrees clockwise from above, front = 0.
+@dataclass(frozen=True)
+class View:
+    """One camera of a job: its name in file names, and its azimuth in degrees clockwise from above, front = 0."""
+
+    name: str
+    azimuth_degrees: float
+
+
+def ring(num_angles: int) -> tuple[View, ...]:
+    """Views evenly around a person.
 
     Eight views have the original system's names; any other number is named ``az_000``,
     ``az_022``, … by whole degrees (rounded down).
     """
     if num_angles == len(VIEW_NAMES_8):
-        return [(name, 45.0 * i) for i, name in enumerate(VIEW_NAMES_8)]
+        return tuple(View(name, 45.0 * i) for i, name in enumerate(VIEW_NAMES_8))
     step = 360.0 / num_angles
-    return [(f"az_{math.floor(step * i):03d}", step * i) for i in range(num_angles)]
+    return tuple(View(f"az_{math.floor(step * i):03d}", step * i) for i in range(num_angles))
 
 
 @dataclass(frozen=True)
@@ -269,9 +285,9 @@ def image_name(frame: int, view: str) -> str:
     return f"f{frame:05d}_{view}.png"
 
 
-def render_files(frames: Sequence[int], settings: RenderSettings) -> list[str]:
+def render_files(frames: Sequence[int], views: Sequence[View]) -> list[str]:
     """Every file of a render set as it leaves Blender; in order of rendering, each image with what belongs to it."""
-    names = [image_name(f, view) for f in frames for view, _ in view_azimuths(settings.num_angles)]
+    names = [image_name(f, view.name) for f in frames for view in views]
     return [f"{kind}/{n}" for n in names for kind in IMAGE_FOLDERS] + [
         TRUTH_ARRAYS,
         TRUTH_DOCUMENT,
@@ -283,48 +299,74 @@ FACTS, THUMBNAIL, SKELETON = "facts.json", "thumbnail.png", "skeleton.npz"
 
 
 @dataclass(frozen=True)
-class CharacterTask:
-    """One character's part of a job. Paths are absolute on the machine that renders.
+class TaskInput:
+    """A file that a task works on.
 
-    ``skin`` is an FBX with meshes; ``motion`` an FBX whose motion is cast on the skin, or None.
-    ``output`` is the folder that receives the files of the set. ``skin_name`` and ``motion_name`` are what the user
-    calls the files; ``take`` and ``motion_take`` which of their animations plays, None for the longest that moves.
+    ``file`` is its path on the machine that works, or its name where that is still to be fetched; ``name`` what the user
+    calls it; ``take`` which of its animations plays, None for the longest that moves.
+    """
+
+    file: str
+    name: str
+    take: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One key's part of a job: its input files by role, and the folder that receives its output files.
+
+    Roles of renders and inspections: ``skin``, an FBX; ``motion``, an FBX whose motion is cast on the skin.
     """
 
     key: str
-    skin: str
-    output: str
-    motion: str | None = None
-    skin_name: str = ""
-    motion_name: str = ""
-    take: str | None = None
-    motion_take: str | None = None
+    inputs: Mapping[str, TaskInput]
+    outputs: str
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "skin_name", self.skin_name or self.key)
-        object.__setattr__(self, "motion_name", self.motion_name or f"the motion of {self.key}")
+
+def character_task(
+    key: str,
+    skin: str,
+    outputs: str,
+    motion: str | None = None,
+    *,
+    skin_name: str = "",
+    motion_name: str = "",
+    take: str | None = None,
+    motion_take: str | None = None,
+) -> Task:
+    """The task of a character: a skin, and perhaps a motion that is cast on it.
+
+    Args:
+        skin, motion: as ``TaskInput.file``. skin_name, motion_name: as ``TaskInput.name``; made of the key without.
+        take, motion_take: as ``TaskInput.take``.
+    """
+    inputs = {"skin": TaskInput(skin, skin_name or key, take)}
+    if motion is not None:
+        inputs["motion"] = TaskInput(motion, motion_name or f"the motion of {key}", motion_take)
+    return Task(key, inputs, outputs)
 
 
 @dataclass(frozen=True)
 class Job:
-    """The job document: the original system's manifest fields, and what to do.
+    """The job document: the original system's manifest fields, the tasks, and what holds for all of them.
 
     ``job_type`` is ``render`` (views x frames), ``character`` (inspect and thumbnail), or ``enhance``, which has no tasks
     and asks for its images one by one.
     ``rig_map`` is the content of ``assets_data/rigs/*.json``, so that a remote renderer needs
-    no second file.
+    no second file; ``views`` are the cameras of each frame.
     """
 
     job_id: str
     job_type: str
     created_at: str
-    tasks: tuple[CharacterTask, ...]
+    tasks: tuple[Task, ...]
     rig_map: dict[str, Any]
     settings: RenderSettings = field(default_factory=RenderSettings)
+    views: tuple[View, ...] = ()
     status: str = "pending"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``params`` holds the original's words."""
+        """Plain values for JSON; ``params`` holds the original's words, and what holds for all tasks."""
         return {
             "job_id": self.job_id,
             "job_type": self.job_type,
@@ -334,23 +376,33 @@ class Job:
                 "characters": [t.key for t in self.tasks],
                 "output_dir": None,
                 "character_params": {},
+                "settings": dataclasses.asdict(self.settings),
+                "rig_map": self.rig_map,
+                "views": [dataclasses.asdict(v) for v in self.views],
             },
-            "settings": dataclasses.asdict(self.settings),
-            "rig_map": self.rig_map,
             "tasks": [dataclasses.asdict(t) for t in self.tasks],
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Job:
         """The job that ``to_dict`` wrote."""
+        params = values["params"]
         return cls(
             job_id=values["job_id"],
             job_type=values["job_type"],
             created_at=values["created_at"],
             status=values["status"],
-            tasks=tuple(CharacterTask(**t) for t in values["tasks"]),
-            rig_map=values["rig_map"],
-            settings=RenderSettings.from_dict(values["settings"]),
+            tasks=tuple(
+                Task(
+                    t["key"],
+                    {role: TaskInput(**i) for role, i in t["inputs"].items()},
+                    t["outputs"],
+                )
+                for t in values["tasks"]
+            ),
+            rig_map=params["rig_map"],
+            settings=RenderSettings.from_dict(params["settings"]),
+            views=tuple(View(**v) for v in params["views"]),
         )
 
 

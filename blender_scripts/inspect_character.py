@@ -15,9 +15,9 @@ from blender_scripts.contract import (
     LANDMARKS,
     SKELETON,
     THUMBNAIL,
-    CharacterTask,
     Job,
     RenderSettings,
+    Task,
 )
 from blender_scripts.session import Stopwatch, TaskReport, run
 from blender_scripts.stage import camera, fbx, film, light, truth
@@ -30,14 +30,15 @@ PORTRAIT_AZIMUTH_DEGREES = 20.0
 STRIP_FRAMES = 8
 
 
-def inspect(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport) -> None:
+def inspect(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
     """Write ``facts.json``; for a skin ``thumbnail.png``, for a motion ``skeleton.npz``."""
-    output = Path(task.output)
+    output = Path(task.outputs)
     output.mkdir(parents=True, exist_ok=True)
-    name = task.skin_name
+    skin, motion = task.inputs["skin"], task.inputs.get("motion")
+    name = skin.name
     with watch.stage("import"):
         fbx.clear_scene()
-        imported = fbx.load(task.skin, job.rig_map, name, task.take)
+        imported = fbx.load(skin.file, job.rig_map, name, skin.take)
         rig = read_rig(name, imported.armature, job.rig_map)
     facts = {
         "kind": "skin" if imported.meshes else "motion",
@@ -56,8 +57,8 @@ def inspect(job: Job, task: CharacterTask, watch: Stopwatch, report: TaskReport)
         with watch.stage("truth"):
             anchors = truth.anchor_landmarks(character)
             points = truth.locate(character, anchors, character.rest_vertices)
-        if task.motion:
-            cast(character, task.motion, task.motion_name, task.motion_take)
+        if motion is not None:
+            cast(character, motion.file, motion.name, motion.take)
         start, end = character.frame_range
         front = character.rest_facing
         facts |= {

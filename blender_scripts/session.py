@@ -18,9 +18,9 @@ from blender_scripts.contract import (
     EVENT_FAILED,
     EVENT_IMAGE,
     EVENT_START,
-    CharacterTask,
     Job,
     SettingsError,
+    Task,
 )
 from blender_scripts.report import Reporter, exit_with_parent, open_reporter
 from blender_scripts.stage.errors import InputError
@@ -55,7 +55,7 @@ class TaskReport:
         self._reporter.event(EVENT_IMAGE, key=self._key, name=name, done=done, total=total)
 
 
-Work = Callable[[Job, CharacterTask, Stopwatch, TaskReport], None]
+Work = Callable[[Job, Task, Stopwatch, TaskReport], None]
 
 
 def run(work: Work) -> None:

@@ -25,8 +25,8 @@ from blender_scripts.contract import (
     EVENT_IMAGE,
     EVENT_START,
     EVENTS_FILE_VARIABLE,
-    CharacterTask,
     Job,
+    Task,
 )
 
 SCRIPTS = {"render": "render_character.py", "character": "inspect_character.py"}
@@ -312,7 +312,7 @@ def run_job(
 
 
 def _expected(
-    event: Event, begun: str | None, todo: Sequence[CharacterTask], outcomes: Mapping[str, Outcome]
+    event: Event, begun: str | None, todo: Sequence[Task], outcomes: Mapping[str, Outcome]
 ) -> bool:
     """Whether an event can come now: a character is begun once, and only the one that is begun is told of."""
     kind, key = event["event"], event.get("key")

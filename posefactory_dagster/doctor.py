@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blender_scripts.contract import CharacterTask, RenderSettings
+from blender_scripts.contract import RenderSettings, character_task
 from blender_scripts.supervise import BlenderError
 from posefactory_dagster.budget.estimates import OverBudget, check_budget, estimate_render
 from posefactory_dagster.compute.job import new_job
@@ -88,7 +88,7 @@ def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -
     folder = scratch / engine
     folder.mkdir()
     settings = dataclasses.replace(TINY, engine=engine).resolved(False)
-    task = CharacterTask(key=sample.stem, skin=str(sample), output=str(folder / "out"))
+    task = character_task(sample.stem, str(sample), str(folder / "out"))
     try:
         outcome = run_job(new_job("render", [task], settings), folder)[sample.stem]
     except BlenderError as error:

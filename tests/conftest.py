@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from blender_scripts.contract import CharacterTask, RenderSettings
+from blender_scripts.contract import RenderSettings, character_task
 from blender_scripts.supervise import Outcome
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
@@ -71,7 +71,7 @@ def run_rendering(
 ) -> tuple[Outcome, Path]:
     """Render one skin with real Blender in the folder ``place``: (outcome, folder of the set)."""
     chosen = dataclasses.replace(SMALL, **settings)
-    task = CharacterTask(key, str(skin), str(place / "out"), str(motion) if motion else None)
+    task = character_task(key, str(skin), str(place / "out"), str(motion) if motion else None)
     return run_job(new_job(kind, [task], chosen), place)[key], place / "out"
 
 

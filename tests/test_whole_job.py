@@ -25,7 +25,7 @@ import psutil
 import pytest
 from pycocotools.coco import COCO
 
-from blender_scripts.contract import CharacterTask
+from blender_scripts.contract import character_task
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.compute.record import read_jobs
@@ -250,7 +250,7 @@ def test_blender_binary_runs_the_same_scripts(factory: Factory) -> None:
 
 def test_a_crash_ends_one_character_and_the_rest_go_on(tmp_path: Path) -> None:
     tasks = [
-        CharacterTask(k, str(SAMPLES / "ada_walk.fbx"), str(tmp_path / k)) for k in ("a", "b", "c")
+        character_task(k, str(SAMPLES / "ada_walk.fbx"), str(tmp_path / k)) for k in ("a", "b", "c")
     ]
     killed = []
 

@@ -26,13 +26,13 @@ import pandas as pd
 from PIL import Image
 from rich.progress import track
 
-from blender_scripts.contract import IMAGE_FOLDERS, CharacterTask, RenderSettings
+from blender_scripts.contract import IMAGE_FOLDERS, RenderSettings, character_task
 from posefactory_dagster.compute.job import new_job, rig_map
 from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import accuracy, model
 from posefactory_dagster.quality.gate import Gate, Measurement, Subject, measure, open_landmarkers
 from posefactory_dagster.quality.landmarker import Landmarkers
-from posefactory_dagster.renders.documents import measured
+from posefactory_dagster.renders.documents import first_person, measured
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, GateSettings
 from posefactory_dagster.variants.documents import Parameters, Style, read_style
 from posefactory_dagster.variants.enhancers.base import Shot
@@ -85,12 +85,12 @@ class Person:
         self.name = skin.stem
         self.settings = settings
         self.folder = folder
-        task = CharacterTask(skin.stem, str(skin), str(folder / "renders"))
+        task = character_task(skin.stem, str(skin), str(folder / "renders"))
         outcome = run_job(new_job("render", [task], settings), folder)[skin.stem]
         assert outcome.error is None, outcome.error
         self.document = json.loads((folder / "renders" / "truth.json").read_text())
         with np.load(folder / "renders" / "truth.npz") as arrays:
-            stored = {k: arrays[k] for k in arrays.files}
+            stored = first_person(arrays)
             self.arrays = {**stored, "measured": measured(stored)}
         self.turns = self._turn(skin, rng)
         with np.load(folder / "turned" / "turned.npz") as arrays:

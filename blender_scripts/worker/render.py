@@ -21,8 +21,8 @@ from blender_scripts.contract import (
     IMAGE_FOLDERS,
     TRUTH_ARRAYS,
     TRUTH_DOCUMENT,
-    CharacterTask,
     Job,
+    Task,
 )
 from blender_scripts.supervise import Event, Outcome
 from blender_scripts.worker import transfer
@@ -135,9 +135,9 @@ def carry_out(order: Order, environment: WorkerEnvironment, emit: Emit) -> bool:
     return good
 
 
-def _fetch(order: Order, task: CharacterTask, folder: Path) -> None:
-    for name in (task.skin, task.motion):
-        if name and not (folder / name).exists():
+def _fetch(order: Order, task: Task, folder: Path) -> None:
+    for name in (wanted.file for wanted in task.inputs.values()):
+        if not (folder / name).exists():
             source = order.inputs[name]
             try:
                 transfer.download(source["url"], folder / name, name, source["sha256"])
@@ -146,14 +146,13 @@ def _fetch(order: Order, task: CharacterTask, folder: Path) -> None:
                 raise
 
 
-def _here(task: CharacterTask, folder: Path) -> CharacterTask:
+def _here(task: Task, folder: Path) -> Task:
     """The task with paths on this machine."""
-    return dataclasses.replace(
-        task,
-        skin=str(folder / "inputs" / task.skin),
-        motion=str(folder / "inputs" / task.motion) if task.motion else None,
-        output=str(folder / task.key),
-    )
+    inputs = {
+        role: dataclasses.replace(wanted, file=str(folder / "inputs" / wanted.file))
+        for role, wanted in task.inputs.items()
+    }
+    return dataclasses.replace(task, inputs=inputs, outputs=str(folder / task.key))
 
 
 def _upload(path: Path, address: str, what: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from blender_scripts import supervise
-from blender_scripts.contract import CharacterTask, Job, RenderSettings
+from blender_scripts.contract import Job, RenderSettings, character_task, ring
 from blender_scripts.worker.environment import WorkerEnvironment
 from blender_scripts.worker.render import SCRIPTS
 
@@ -31,7 +31,8 @@ def main() -> None:
             job_id="selfcheck",
             job_type="render",
             created_at="",
-            tasks=(CharacterTask("sample", str(character.resolve()), str(out)),),
+            tasks=(character_task("sample", str(character.resolve()), str(out)),),
+            views=ring(1),
             rig_map=json.loads(rig_map.read_text("utf-8")),
             settings=settings,
         )

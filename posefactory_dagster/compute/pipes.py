@@ -16,9 +16,9 @@ from blender_scripts.contract import (
     EVENT_IMAGE,
     EVENT_START,
     PIPES_MODULE_VARIABLE,
-    CharacterTask,
     Job,
     RenderSettings,
+    Task,
 )
 from blender_scripts.supervise import Event, Outcome
 from posefactory_dagster import progress
@@ -141,7 +141,7 @@ class BlenderResource(dg.ConfigurableResource):
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
-def _task(key: str, work: Work, scratch: Path, *, local: bool) -> CharacterTask:
+def _task(key: str, work: Work, scratch: Path, *, local: bool) -> Task:
     names = [n for n in ("skin.fbx", "motion.fbx") if n in work.source.files]
     where = {n: str(p) for n, p in work.source.paths(names).items()} if local else dict(zip(names, names, strict=True))  # fmt: skip
     return work.task(

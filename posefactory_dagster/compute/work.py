@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blender_scripts.contract import CharacterTask, RenderSettings, render_files, sample_frames
+from blender_scripts.contract import (
+    RenderSettings,
+    Task,
+    character_task,
+    render_files,
+    ring,
+    sample_frames,
+)
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, SetRef
 
@@ -29,7 +36,7 @@ class Work:
         ref = self.ref
         return layout.set_file(ref.asset, ref.partition, ref.identity, attempt, name)
 
-    def task(self, skin: str, motion: str | None, output: str) -> CharacterTask:
+    def task(self, skin: str, motion: str | None, output: str) -> Task:
         """The character's part of a job.
 
         Args:
@@ -37,7 +44,7 @@ class Work:
             output: where the files of the set go there.
         """
         inputs = self.source.inputs
-        return CharacterTask(
+        return character_task(
             self.ref.partition,
             skin,
             output,
@@ -52,7 +59,7 @@ class Work:
 
     def files(self, settings: RenderSettings) -> list[str]:
         """The files that the set will have when it leaves the worker."""
-        return render_files(self.frames(settings), settings)
+        return render_files(self.frames(settings), ring(settings.num_angles))
 
     def frames(self, settings: RenderSettings) -> list[int]:
         """The frames that are rendered."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blender_scripts.contract import FACTS, SKELETON, THUMBNAIL, CharacterTask, Job
+from blender_scripts.contract import FACTS, SKELETON, THUMBNAIL, Job, Task, character_task
 from blender_scripts.supervise import Outcome
 from posefactory_dagster import pictures
 from posefactory_dagster.compute.job import new_job
@@ -92,7 +92,7 @@ def inspect(
             run(new_job("character", tasks), scratch, on_outcome)
 
 
-def _task(sets: CommittedSets, item: Inspection, folder: Path) -> CharacterTask:
+def _task(sets: CommittedSets, item: Inspection, folder: Path) -> Task:
     """Copies the files into ``folder``, which the set is made of; the task for Blender."""
     folder.mkdir()
     main = folder / f"{item.role}.fbx"
@@ -100,11 +100,11 @@ def _task(sets: CommittedSets, item: Inspection, folder: Path) -> CharacterTask:
     motion = folder / "motion.fbx" if item.motion is not None else None
     if item.motion is not None and motion is not None:
         uploads.copy_unchanged(sets.store, item.motion, item.inputs["motion"]["sha256"], motion)
-    return CharacterTask(
+    return character_task(
         key=item.ref.partition,
         skin=str(main),
         motion=str(motion) if motion is not None else None,
-        output=str(folder),
+        outputs=str(folder),
         skin_name=item.file.file_name,
         motion_name=item.motion.file_name if item.motion is not None else "",
         take=item.inputs[item.role].get("take"),

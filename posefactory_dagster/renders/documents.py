@@ -14,6 +14,7 @@ from PIL import Image
 from blender_scripts.contract import (
     DEPTH_UNITS_PER_METRE,
     MASK_LEVEL,
+    PERSON_ARRAYS,
     TRUTH_ARRAYS,
     TRUTH_DOCUMENT,
 )
@@ -26,9 +27,9 @@ STRIP = "strip.png"
 
 @dataclass(frozen=True)
 class Truth:
-    """A render set's truth. N images, 33 landmarks; see ``arrays`` for what there is.
+    """A render set's truth. N images of one person, 33 landmarks; see ``arrays`` for what there is.
 
-    ``arrays``: pixels (N, 33, 2) px, origin at the top-left corner; depth (N, 33) m; camera and world
+    ``arrays``, those of the one person in each image: pixels (N, 33, 2) px, origin at the top-left corner; depth (N, 33) m; camera and world
     (N, 33, 3) m; visibility (N, 33) 0, 1, 2; in_frame, visible and visible_part (N, 33) bool; occluder_gap_m (N, 33) m;
     facing (N, 33) cosine, NaN for joints; first_hit_part (N, 33) index into the document's ``parts``; intrinsics and
     rotation (N, 3, 3), translation (N, 3) in OpenCV's convention; bbox (N, 4) x, y, width, height px; area (N,) px; origin
@@ -49,8 +50,19 @@ def read_truth(renders: CommittedSet) -> Truth:
     files = renders.paths([TRUTH_DOCUMENT, TRUTH_ARRAYS])
     document = json.loads(files[TRUTH_DOCUMENT].read_text("utf-8"))
     with np.load(files[TRUTH_ARRAYS], allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+        arrays = first_person({name: stored[name] for name in stored.files})
     return Truth(document, {**arrays, "measured": measured(arrays)})
+
+
+def first_person(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A set's arrays without their axis of persons, for the first of these.
+
+    Sets of truth versions before 6 have no such axis and stay as they are.
+    """
+    if arrays["origin"].ndim == 1:
+        return dict(arrays)
+    mine = {name: arrays[name][:, 0] for name in PERSON_ARRAYS}
+    return {**arrays, **mine, "origin": arrays["origin"][0]}
 
 
 def read_mask(path: Path) -> np.ndarray:

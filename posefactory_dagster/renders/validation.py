@@ -20,13 +20,14 @@ from PIL import Image
 from blender_scripts.contract import (
     IMAGE_FOLDERS,
     LANDMARKS,
+    PERSON_ARRAYS,
     TRUTH_ARRAYS,
     TRUTH_DOCUMENT,
     TRUTH_VERSION,
     RenderSettings,
     SettingsError,
     image_name,
-    view_azimuths,
+    ring,
 )
 from posefactory_dagster.storage.sets import CommittedSet
 
@@ -54,7 +55,10 @@ PICTURE_MODES = {
 }  # fmt: skip
 
 K = len(LANDMARKS)
-#: Shape of each array behind its first axis (the images), the kinds its numbers may have, and whether all are finite.
+#: One character is one person, in each image of its set.
+PERSONS = 1
+#: Shape of each array behind its first axes (the images, and the persons where it is a person's), the kinds its numbers may
+#: have, and whether all are finite.
 ARRAYS: dict[str, tuple[tuple[int, ...], str, bool]] = {
     "pixels": ((K, 2), "f", True), "depth": ((K,), "f", True), "camera": ((K, 3), "f", True), "world": ((K, 3), "f", True),
     "visibility": ((K,), "u", True), "in_frame": ((K,), "b", True), "occluder_gap_m": ((K,), "f", True),
@@ -153,9 +157,7 @@ def _document(
         f"{TRUTH_DOCUMENT}: origin is malformed",
     )
     _check_light(document["light"])
-    wanted = [
-        (image_name(f, v), f, v) for f in frames for v, _ in view_azimuths(settings.num_angles)
-    ]
+    wanted = [(image_name(f, v.name), f, v.name) for f in frames for v in ring(settings.num_angles)]
     _need(len(document["images"]) == len(wanted), f"{TRUTH_DOCUMENT}: other images than asked for")
     for record, (name, frame, view) in zip(document["images"], wanted, strict=True):
         _check_record(record, name, frame, view, settings)
@@ -229,8 +231,9 @@ def _check_arrays(path: Path, count: int, parts: int, settings: RenderSettings) 
                 set(archive.namelist()) == names, f"{TRUTH_ARRAYS}: other arrays than there must be"
             )
             for name, (shape, kinds, _) in ARRAYS.items():
-                arrays[name] = _read_array(archive, name, (count, *shape), kinds)
-            arrays["origin"] = _read_array(archive, "origin", (K,), "U")
+                axes = (count, PERSONS) if name in PERSON_ARRAYS else (count,)
+                arrays[name] = _read_array(archive, name, (*axes, *shape), kinds)
+            arrays["origin"] = _read_array(archive, "origin", (PERSONS, K), "U")
     # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted member.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError) as error:  # fmt: skip
         raise InvalidRenders(f"{TRUTH_ARRAYS}: cannot be read ({type(error).__name__})") from None
@@ -247,7 +250,7 @@ def _check_arrays(path: Path, count: int, parts: int, settings: RenderSettings) 
                     f"{TRUTH_ARRAYS}: {name} has values out of any range",
                 )
     _need((arrays["visibility"] <= 2).all(), f"{TRUTH_ARRAYS}: visibility is not 0, 1 or 2")
-    _need(set(arrays["origin"].tolist()) <= ORIGINS, f"{TRUTH_ARRAYS}: origin is malformed")
+    _need(set(arrays["origin"].ravel().tolist()) <= ORIGINS, f"{TRUTH_ARRAYS}: origin is malformed")
     hit = arrays["first_hit_part"]
     _need(
         (hit >= -2).all() and (hit < parts).all(), f"{TRUTH_ARRAYS}: first_hit_part names no part"

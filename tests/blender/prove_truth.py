@@ -25,8 +25,8 @@ from blender_scripts.contract import (
     NOTHING_HIT,
     VISIBLE_WITHIN_M,
     RenderSettings,
+    ring,
     sideless,
-    view_azimuths,
 )
 from blender_scripts.stage import camera, fbx, film, truth
 from blender_scripts.stage.character import load_character
@@ -52,7 +52,7 @@ def main() -> None:
     points = truth.locate(character, anchors, vertices)
     box = np.stack([vertices.min(axis=0), vertices.max(axis=0)])
     front = character.facing()
-    cameras = [camera.place(settings, box, front, a) for _, a in view_azimuths(8)]
+    cameras = [camera.place(settings, box, front, v.azimuth_degrees) for v in ring(8)]
     with tempfile.TemporaryDirectory() as folder:
         answer = {
             "sight": compare_sight(character, anchors, points, vertices, cameras, Path(folder)),

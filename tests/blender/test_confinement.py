@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blender_scripts import supervise
-from blender_scripts.contract import EVENTS_FILE_VARIABLE, CharacterTask
+from blender_scripts.contract import EVENTS_FILE_VARIABLE, character_task
 from blender_scripts.supervise import Outcome
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.settings import PROJECT_ROOT
@@ -71,7 +71,7 @@ def run_fake(
     launch = supervise.launch(
         lambda kind, job: [sys.executable, str(path), str(job)], dict(os.environ), 30.0
     )
-    job = new_job("render", [CharacterTask(k, k, k) for k in keys], SMALL)
+    job = new_job("render", [character_task(k, k, k) for k in keys], SMALL)
     heard: list[str] = []
     outcomes = supervise.run_job(job, tmp_path, launch, lambda e: heard.append(e["event"]))
     return outcomes, heard

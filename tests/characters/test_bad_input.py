@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blender_scripts.contract import LANDMARKS, CharacterTask, RenderSettings, SettingsError
+from blender_scripts.contract import LANDMARKS, RenderSettings, SettingsError, character_task
 from blender_scripts.supervise import Outcome
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.intake.uploads import UploadError, check_file
+from posefactory_dagster.renders.documents import first_person
 from tests.blender import fbx_bytes
 from tests.conftest import SAMPLES, SMALL, Factory
 
@@ -82,7 +83,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Outcom
     )
     shutil.copyfile(SAMPLE, folder / "zz_good.fbx")
     tasks = [
-        CharacterTask(p.stem, str(p), str(folder / f"out_{p.stem}"))
+        character_task(p.stem, str(p), str(folder / f"out_{p.stem}"))
         for p in sorted(folder.glob("*.fbx"))
     ]
     return run_job(new_job("render", tasks, SMALL), folder), folder
@@ -142,7 +143,7 @@ def truth_of(outcomes: Any, name: str) -> tuple[dict[str, Any], dict[str, np.nda
     assert result[name].error is None, result[name].error
     with np.load(folder / f"out_{name}" / "truth.npz") as arrays:
         document = json.loads((folder / f"out_{name}" / "truth.json").read_text())
-        return document, {n: arrays[n] for n in arrays.files}
+        return document, first_person(arrays)
 
 
 def test_a_mesh_on_a_bone_follows_it_and_a_loose_one_is_left_out(outcomes: Any) -> None:
@@ -164,11 +165,11 @@ def test_the_longest_take_that_moves_is_used_and_another_by_name(
     outcome, folder = render(file, kind="character")
     facts = json.loads((folder / "facts.json").read_text())
     assert {t["name"]: t["moves"] for t in facts["takes"]} == {"A_Still": False, "Walk": True}
-    task = CharacterTask("hero", str(file), str(folder.parent / "still"), take="A_Still")
+    task = character_task("hero", str(file), str(folder.parent / "still"), take="A_Still")
     still = run_job(new_job("render", [task], SMALL), folder.parent)["hero"]
     assert still.error is None
     assert json.loads((folder.parent / "still" / "truth.json").read_text())["take"] == "A_Still"
-    task = CharacterTask("hero", str(file), str(folder.parent / "none"), take="Run")
+    task = character_task("hero", str(file), str(folder.parent / "none"), take="Run")
     error = run_job(new_job("render", [task], SMALL), folder.parent)["hero"].error
     assert error is not None and "no take 'Run'" in error and "A_Still, Walk" in error
 

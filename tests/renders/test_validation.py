@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blender_scripts.contract import render_files, sample_frames
+from blender_scripts.contract import render_files, ring, sample_frames
 from posefactory_dagster.renders.validation import InvalidRenders, check_renders
 from tests.conftest import SAMPLES, SMALL, run_rendering
 
@@ -28,7 +28,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(folder: Path) -> None:
     frames = sample_frames((2, 62), True, SMALL.frames_per_clip)
-    paths = {n: folder / n for n in render_files(frames, SMALL)}
+    paths = {n: folder / n for n in render_files(frames, ring(SMALL.num_angles))}
     check_renders(paths, "hero", frames, SMALL, decode=True)
 
 
@@ -73,7 +73,7 @@ def array_bomb(folder: Path) -> None:
     """A header that announces 300,000 images."""
     with zipfile.ZipFile(folder / "truth.npz") as archive:
         members = {n: archive.read(n) for n in archive.namelist()}
-    members["area.npy"] = members["area.npy"].replace(b"(2,)", b"(300000,)")
+    members["area.npy"] = members["area.npy"].replace(b"(2, 1)", b"(300000, 1)")
     with zipfile.ZipFile(folder / "truth.npz", "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
@@ -87,10 +87,10 @@ def truncated(folder: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "not a number": (arrays(pixels=put(np.nan)), "pixels has values that are not finite"),
     "huge": (arrays(world=put(1e30)), "world has values out of any range"),
-    "wrong shape": (arrays(depth=lambda a: a[:, :5]), "depth has the shape"),
+    "wrong shape": (arrays(depth=lambda a: a[..., :5]), "depth has the shape"),
     "wrong kind": (arrays(visible=lambda a: a.astype(float)), "visible holds another kind"),
     "missing array": (arrays(area=lambda a: None), "other arrays"),
-    "pickled": (arrays(origin=lambda a: np.array([{"x": 1}] * 33, dtype=object)), "origin"),
+    "pickled": (arrays(origin=lambda a: np.array([[{"x": 1}] * 33], dtype=object)), "origin"),
     "visibility of 7": (arrays(visibility=put(7)), "visibility is not 0, 1 or 2"),
     "no such part": (arrays(first_hit_part=put(5000)), "first_hit_part names no part"),
     "no rotation": (arrays(rotation=put(5.0)), "rotation is no rotation"),

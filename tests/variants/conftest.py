@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from blender_scripts.contract import CharacterTask, RenderSettings
+from blender_scripts.contract import RenderSettings, character_task
 from posefactory_dagster.budget.ledger import Purse
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
@@ -37,7 +37,7 @@ LOOK = RenderSettings(num_angles=4, frames_per_clip=1, width=384, height=384, sa
 def rendered_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the committed renders of one person, rendered once for all tests."""
     place = tmp_path_factory.mktemp("people")
-    task = CharacterTask("ada", str(SAMPLES / "ada_walk.fbx"), str(place / "out"))
+    task = character_task("ada", str(SAMPLES / "ada_walk.fbx"), str(place / "out"))
     outcome = run_job(new_job("render", [task], LOOK), place)["ada"]
     assert outcome.error is None
     document = json.loads((place / "out" / "truth.json").read_text())
