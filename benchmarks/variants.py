@@ -22,7 +22,7 @@ from typing import Any
 from PIL import Image
 
 from blender_scripts.contract import RenderSettings, character_task
-from posefactory_dagster.budget.ledger import Purse
+from posefactory_dagster.budget.ledger import Budget
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import model
@@ -35,7 +35,7 @@ from posefactory_dagster.variants.batch import Batch, plan, states
 from posefactory_dagster.variants.documents import read_style
 from posefactory_dagster.variants.enhancers.relight import Relight
 from posefactory_dagster.variants.enhancers.stability import PARALLEL, Stability
-from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.render_views import RenderViews
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.stability_simulator import stability  # noqa: E402
@@ -54,21 +54,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sets = CommittedSets(open_store(folder))
         print("rendering", file=sys.stderr, flush=True)
-        shots = render(sets, Path(folder))
+        render_views = render(sets, Path(folder))
         with open_landmarkers(model.model_path(), 0.5) as landmarkers:
             gate = Gate(landmarkers, GateSettings())
-            gate.look(shots[0].read(0).subject)  # loading is not an image's cost
+            gate.look(render_views[0].read(0).subject)  # loading is not an image's cost
             for name, measure in (("relight", relight), ("gate", gate_alone)):
                 print(f"measuring: {name}", file=sys.stderr, flush=True)
-                results[name] = measure(sets, shots, gate)
+                results[name] = measure(sets, render_views, gate)
         print("measuring: remote", file=sys.stderr, flush=True)
-        results["remote"] = remote(shots[0])
+        results["remote"] = remote(render_views[0])
     text = json.dumps(results, indent=1)
     (Path(__file__).parent / "results_variants.json").write_text(text)
     print(text)
 
 
-def render(sets: CommittedSets, place: Path) -> list[Shots]:
+def render(sets: CommittedSets, place: Path) -> list[RenderViews]:
     """The shipped people, rendered and committed."""
     tasks = [character_task(p.stem, str(p), str(place / "out" / p.stem)) for p in SAMPLES]
     outcomes = run_job(new_job("render", tasks, SETTINGS), place)
@@ -78,23 +78,23 @@ def render(sets: CommittedSets, place: Path) -> list[Shots]:
         ref = SetRef("multi_angle_renders", task.key, "bench")
         values = dataclasses.asdict(SETTINGS)
         result.append(
-            Shots.of(
+            RenderViews.of(
                 sets.commit(ref, Path(task.outputs), inputs={"sets": []}, settings=values, facts={})
             )
         )
     return result
 
 
-def relight(sets: CommittedSets, shots: list[Shots], gate: Gate) -> dict[str, Any]:
+def relight(sets: CommittedSets, render_views: list[RenderViews], gate: Gate) -> dict[str, Any]:
     """From committed renders to a written set of variants, retries included."""
     style = read_style("places")
     settings = VariantSettings()
-    purse = Purse(sets.store, 1, 1, "benchmark")
+    budget = Budget(sets.store, 1, 1, "benchmark")
     count, attempts, ends = 0, 0, {}
     started = time.perf_counter()
     with contextlib.closing(Relight(style)) as enhancer:
-        batch = Batch(sets.store, gate, {style.name: enhancer}, settings, purse, "bench")
-        for one in shots:
+        batch = Batch(sets.store, gate, {style.name: enhancer}, settings, budget, "bench")
+        for one in render_views:
             key = one.renders.ref.partition
             variants = batch.make(
                 key, one, plan(key, one, [style], {style.name: enhancer}), lambda *_: None
@@ -115,10 +115,10 @@ def relight(sets: CommittedSets, shots: list[Shots], gate: Gate) -> dict[str, An
     }
 
 
-def gate_alone(sets: CommittedSets, shots: list[Shots], gate: Gate) -> dict[str, Any]:
+def gate_alone(sets: CommittedSets, render_views: list[RenderViews], gate: Gate) -> dict[str, Any]:
     """The gate on render and image, against the two MediaPipe calls that it needs and nothing else."""
     pairs = []
-    for one in shots:
+    for one in render_views:
         for index in range(0, len(one.truth.images), 2):
             subject = one.read(index).subject
             buffer = io.BytesIO()
@@ -149,9 +149,9 @@ def gate_alone(sets: CommittedSets, shots: list[Shots], gate: Gate) -> dict[str,
     }
 
 
-def remote(shots: Shots) -> dict[str, Any]:
+def remote(render_views: RenderViews) -> dict[str, Any]:
     """Many calls to the simulator, against the least time that the rate's limit allows."""
-    shot, style = shots.read(0), read_style("stability_structure")
+    render_view, style = render_views.read(0), read_style("stability_structure")
     with stability() as server:
         os.environ |= server.environment
         server.latency_s = LATENCY_S
@@ -159,7 +159,7 @@ def remote(shots: Shots) -> dict[str, Any]:
             started = time.perf_counter()
             list(
                 pool.map(
-                    lambda i: enhancer.enhance(shot, style, style.parameters(f"{i:08x}")),
+                    lambda i: enhancer.enhance(render_view, style, style.parameters(f"{i:08x}")),
                     range(CALLS),
                 )
             )

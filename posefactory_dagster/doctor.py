@@ -18,7 +18,7 @@ from blender_scripts.supervise import BlenderError
 from posefactory_dagster.budget.estimates import OverBudget, check_budget, estimate_render
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import gpu_at_hand, run_job
-from posefactory_dagster.compute.runpod import placing
+from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.account import bucket_of, open_api
 from posefactory_dagster.compute.runpod.api import RunPodError
 from posefactory_dagster.compute.runpod.endpoint import ask_price
@@ -149,8 +149,8 @@ def _try_runpod(settings: PodSettings) -> Iterator[Finding]:
         memory = settings.enhancer_memory_gb if enhancing else 0
         with open_api() as api:
             count = len(api.pods())
-            first = placing.candidates(api.gpu_types(settings.cloud), settings, memory)[0]
-        price = placing.price_of(first, settings)
+            first = provisioning.candidates(api.gpu_types(settings.cloud), settings, memory)[0]
+        price = provisioning.price_of(first, settings)
         check_budget(estimate_render(1, price, settings), settings)
         yield Finding(
             "RunPod, pods", True, pods,

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from posefactory_dagster.compute.runpod import api as runpod_api
-from posefactory_dagster.compute.runpod import placing, watching
+from posefactory_dagster.compute.runpod import provisioning, watching
 from posefactory_dagster.compute.sensors import pod_janitor
 from posefactory_dagster.definitions import defs, house
 from posefactory_dagster.pipeline import jobs
@@ -146,7 +146,7 @@ def rented(
 ) -> Iterator[Rented]:
     monkeypatch.setattr(watching, "SURPLUS_POLL_S", 0.5)
     monkeypatch.setattr(watching, "DRAIN_S", 2.0)
-    monkeypatch.setattr(placing, "LOOK_S", 0.2)
+    monkeypatch.setattr(provisioning, "LOOK_S", 0.2)
     monkeypatch.setattr(runpod_api, "TIMEOUT", runpod_api.TIMEOUT)  # put back, whatever a test does
     with (
         simulated_runpod(tmp_path / "pods") as simulator,

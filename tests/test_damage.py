@@ -14,7 +14,7 @@ from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import DamagedObject
 from posefactory_dagster.variants.enhancers.base import CannotEnhance
-from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.render_views import RenderViews
 from tests.conftest import Factory
 
 #: The tests share one factory, so they run in one process, one after the other.
@@ -184,7 +184,7 @@ def test_renders_of_an_earlier_version_say_so(made: Factory) -> None:
     renders = current(made, "multi_angle_renders")
     files = {n: e for n, e in renders.files.items() if not n.startswith(("albedo/", "normals/"))}
     with pytest.raises(CannotEnhance, match="rendered by an earlier version"):
-        Shots.of(dataclasses.replace(renders, files=files))
+        RenderViews.of(dataclasses.replace(renders, files=files))
 
 
 def test_a_removed_key_that_comes_back_has_not_failed(factory: Factory) -> None:

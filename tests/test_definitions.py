@@ -35,7 +35,15 @@ def test_the_store_of_the_launchpad_holds_for_assets_and_io_manager(
             },
         )
         assert result.success
-    assert CommittedSets(chosen).current("multi_angle_renders", "hero") is not None
+        made = CommittedSets(chosen).current("multi_angle_renders", "hero")
+        assert made is not None
+        # The identity is Dagster's data version, and the key has a check of its own.
+        event = instance.get_latest_materialization_event(dg.AssetKey("multi_angle_renders"))
+        assert event is not None and event.asset_materialization is not None
+        tags = event.asset_materialization.tags or {}
+        assert tags["dagster/data_version"] == made.ref.identity
+        checks = [c for c in result.get_asset_check_evaluations() if c.partition == "hero"]
+        assert [(c.check_name, c.passed) for c in checks] == [("truth_is_sound", True)]
     assert not (tmp_path / "of the environment").exists()
 
 

@@ -35,9 +35,9 @@ from posefactory_dagster.quality.landmarker import Landmarkers
 from posefactory_dagster.renders.documents import first_person, measured
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, GateSettings
 from posefactory_dagster.variants.documents import Parameters, Style, read_style
-from posefactory_dagster.variants.enhancers.base import Shot
+from posefactory_dagster.variants.enhancers.base import RenderView
 from posefactory_dagster.variants.enhancers.relight import Relight
-from posefactory_dagster.variants.shots import read_shot
+from posefactory_dagster.variants.render_views import read_render_view
 
 HERE = Path(__file__).parent
 SAMPLES = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
@@ -118,10 +118,10 @@ class Person:
         assert done.returncode == 0, done.stderr[-2000:]
         return pictures
 
-    def shot(self, folder: str, name: str, index: int) -> Shot:
+    def render_view(self, folder: str, name: str, index: int) -> RenderView:
         """A render, plain or turned, with the truth of the plain one."""
         paths = {kind: self.folder / folder / kind / name for kind in IMAGE_FOLDERS}
-        return read_shot(paths, self.arrays, index)
+        return read_render_view(paths, self.arrays, index)
 
 
 def distance(subject: Subject, moved: np.ndarray) -> float:
@@ -131,20 +131,20 @@ def distance(subject: Subject, moved: np.ndarray) -> float:
     return float(np.linalg.norm(moved - a["pixels"][0], axis=1)[LIMB_JOINTS].max() / torso)
 
 
-def cases(person: Person, others: list[Shot], seed: int) -> Iterator[Case]:
+def cases(person: Person, others: list[RenderView], seed: int) -> Iterator[Case]:
     """Every picture made of one person."""
     styles = {name: read_style(name) for name, _ in POSITIVES}
     enhancers = {name: Relight(style) for name, style in styles.items()}
 
-    def relit(shot: Shot, style: Style, number: int) -> np.ndarray:
+    def relit(render_view: RenderView, style: Style, number: int) -> np.ndarray:
         chosen = Parameters(strength=style.strength, control=0.5, seed=number)
-        data = enhancers[style.name].enhance(shot, style, chosen).data
+        data = enhancers[style.name].enhance(render_view, style, chosen).data
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
 
     for index, record in enumerate(person.document["images"]):
-        shot = person.shot("renders", record["file"], index)
-        subject, number = shot.subject, seed + index * 100
+        render_view = person.render_view("renders", record["file"], index)
+        subject, number = render_view.subject, seed + index * 100
         truth = subject.arrays["pixels"][0]
 
         def case(kind: str, look: str, pixels: np.ndarray, moved: np.ndarray | float) -> Case:
@@ -153,18 +153,18 @@ def cases(person: Person, others: list[Shot], seed: int) -> Iterator[Case]:
 
         for name, count in POSITIVES:
             for copy in range(count):
-                yield case("positive", name, relit(shot, styles[name], number + copy), 0.0)
-        looks: dict[str, Callable[[Shot], np.ndarray]] = {
+                yield case("positive", name, relit(render_view, styles[name], number + copy), 0.0)
+        looks: dict[str, Callable[[RenderView], np.ndarray]] = {
             "plain": lambda s: s.subject.pixels,
             "places": lambda s: relit(s, styles["places"], number + 50),  # noqa: B023
         }
         width, height = subject.size
         for look, make in looks.items():
             for turn in (t for t in person.turns if t["index"] == index):
-                turned = person.shot("turned", turn["name"], index)
+                turned = person.render_view("turned", turn["name"], index)
                 kind = f"limb turned {abs(turn['degrees'])}°"
                 yield case(kind, look, make(turned), person.turned[turn["name"]])
-            pixels = make(shot)
+            pixels = make(render_view)
             flipped = truth * (-1, 1) + (width, 0)
             yield case("mirrored", look, pixels[:, ::-1], _swap_sides(flipped))
             for share in SHIFTS:
@@ -192,7 +192,7 @@ def _swap_sides(points: np.ndarray) -> np.ndarray:
     return points[order]
 
 
-def _beside(pixels: np.ndarray, subject: Subject, other: Shot) -> np.ndarray:
+def _beside(pixels: np.ndarray, subject: Subject, other: RenderView) -> np.ndarray:
     """Another person at the side where there is more room, three quarters as tall."""
     height, width = subject.mask.shape
     rows, columns = np.nonzero(other.subject.mask)
@@ -227,7 +227,8 @@ def measure_all(folder: Path, seed: int) -> pd.DataFrame:
         for number, person in enumerate(people):
             other = people[(number + 1) % len(people)]
             others = [
-                other.shot("renders", r["file"], i) for i, r in enumerate(other.document["images"])
+                other.render_view("renders", r["file"], i)
+                for i, r in enumerate(other.document["images"])
             ]
             raws: dict[int, Measurement] = {}
             todo = list(cases(person, others, seed + 10_000 * number))

@@ -51,8 +51,10 @@ def main() -> None:
         pinhole = camera.Pinhole(*matrices, settings.width, settings.height)
         camera.film(pinhole)
         outline = pinhole.project(vertices)
-        shot = film.shoot(output, (*outline.min(axis=0), *outline.max(axis=0)))
-        film.save_all(output, picture["name"], shot, film.plain_backdrop(), pinhole.rotation)
+        picture_seen = film.shoot(output, (*outline.min(axis=0), *outline.max(axis=0)))
+        film.save_all(
+            output, picture["name"], picture_seen, film.plain_backdrop(), pinhole.rotation
+        )
         points = truth.locate(character, anchors, vertices)
         turned[picture["name"]] = pinhole.project(points)
         print(picture["name"], flush=True)

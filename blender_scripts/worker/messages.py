@@ -18,8 +18,8 @@ from blender_scripts.worker import transfer
 INTERVAL_S = 0.5
 
 
-class LaneChannel(PipesMessageWriterChannel):
-    """Writes chunks to the addresses of one lane, in order, from a thread of its own."""
+class MessageStreamChannel(PipesMessageWriterChannel):
+    """Writes chunks to the addresses of one stream, in order, from a thread of its own."""
 
     def __init__(self, addresses: list[str], seconds: float) -> None:
         self._addresses = addresses
@@ -64,16 +64,16 @@ class LaneChannel(PipesMessageWriterChannel):
                 time.sleep(INTERVAL_S)
 
 
-class LaneWriter(PipesMessageWriter[LaneChannel]):
-    """Opens the channel of one lane: each start of the container has its own."""
+class MessageStreamWriter(PipesMessageWriter[MessageStreamChannel]):
+    """Opens the channel of one stream: each start of the container has its own."""
 
-    def __init__(self, lane: dict[str, Any], seconds: float) -> None:
-        self._lane, self._seconds = lane, seconds
+    def __init__(self, stream: dict[str, Any], seconds: float) -> None:
+        self._stream, self._seconds = stream, seconds
 
     @contextmanager
-    def open(self, params: Mapping[str, Any]) -> Iterator[LaneChannel]:
+    def open(self, params: Mapping[str, Any]) -> Iterator[MessageStreamChannel]:
         """A channel for the life of the block; what is unsent at its end is sent then."""
-        channel = LaneChannel(self._lane["put"], self._seconds)
+        channel = MessageStreamChannel(self._stream["put"], self._seconds)
         try:
             yield channel
         finally:

@@ -25,7 +25,7 @@ from blender_scripts.worker.environment import (
     WorkerEnvironment,
     start_without_secrets,
 )
-from blender_scripts.worker.messages import LaneWriter
+from blender_scripts.worker.messages import MessageStreamWriter
 from blender_scripts.worker.render import Emit, Order, carry_out
 
 ALIVE_S = 15.0
@@ -67,7 +67,7 @@ def _work(environment: WorkerEnvironment, order_url: str, serve: Serve | None) -
     print(f"job {order.job.job_id}: {len(order.job.tasks)} characters", flush=True)
     good = True
     if order.job.tasks:
-        good = _in_session(order, order.lanes, lambda emit: carry_out(order, environment, emit))
+        good = _in_session(order, order.streams, lambda emit: carry_out(order, environment, emit))
         print("finished" if good else "finished, with failures", flush=True)
     service = order.service
     if good and service is not None and serve is not None:
@@ -77,24 +77,24 @@ def _work(environment: WorkerEnvironment, order_url: str, serve: Serve | None) -
             serve(service)
             return True
 
-        good = _in_session(order, service["lanes"], answer)
+        good = _in_session(order, service["streams"], answer)
     return good
 
 
 def _in_session(
-    order: Order, lanes: Sequence[dict[str, Any]], work: Callable[[Emit], bool]
+    order: Order, streams: Sequence[dict[str, Any]], work: Callable[[Emit], bool]
 ) -> bool:
-    """Do ``work`` in a Dagster Pipes session of its own, on the first lane that no earlier start has used."""
-    lane = next((x for x in lanes if transfer.get_bytes(x["probe"], "messages") is None), None)
-    if lane is None:
-        print("started too often: every lane for messages is used", flush=True)
+    """Do ``work`` in a Dagster Pipes session of its own, on the first stream that no earlier start has used."""
+    stream = next((x for x in streams if transfer.get_bytes(x["probe"], "messages") is None), None)
+    if stream is None:
+        print("started too often: every stream for messages is used", flush=True)
         return False
     over = threading.Event()
     # Not by `open_dagster_pipes`, which gives a process the same one, closed or not, a second time.
     with PipesContext(
         PipesMappingParamsLoader(order.pipes),
         PipesDefaultContextLoader(),
-        LaneWriter(lane, order.seconds),
+        MessageStreamWriter(stream, order.seconds),
     ) as pipes:
 
         def emit(event: Event) -> None:

@@ -47,7 +47,7 @@ class Order:
     inputs: Mapping[str, Mapping[str, str]]
     outputs: Mapping[str, Mapping[str, str]]
     results: Mapping[str, Mapping[str, str]]
-    lanes: list[dict[str, Any]]
+    streams: list[dict[str, Any]]
     pipes: Mapping[str, str]
     seconds: float
     character_seconds: float

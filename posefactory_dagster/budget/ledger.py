@@ -93,7 +93,7 @@ FORGOTTEN = datetime.timedelta(hours=2)
 SAID_AGAIN = datetime.timedelta(minutes=10)
 #: Reserved in one step beyond what is needed, so that each call over the estimate does not read the ledger anew.
 STEP = 1.1
-#: Whose entries are of rented machines, which their own limits hold; other entries are of calls, which a purse pays.
+#: Whose entries are of rented machines, which their own limits hold; other entries are of calls, which a budget pays.
 MACHINES = "runpod"
 
 
@@ -113,7 +113,7 @@ def _reservations(store: Store, day: str) -> list[Reservation]:
     return found
 
 
-class Purse:
+class Budget:
     """What one run may still spend. Shared by threads: a sum is set aside before each call, and paid or given back.
 
     Runs side by side share the limit of a day: each says in the store what it will spend at most before it spends it, and
@@ -237,7 +237,7 @@ class Purse:
                 machines += entry.cost_usd
             else:
                 by_run[entry.run_id] = by_run.get(entry.run_id, 0.0) + entry.cost_usd
-        # Of this run's calls those count that another purse paid, as of a run that was tried again.
+        # Of this run's calls those count that another budget paid, as of a run that was tried again.
         mine = max(by_run.pop(self._holder, 0.0) - self._paid, 0.0)
         holders = []
         for one in _reservations(self._store, self._day.isoformat()):

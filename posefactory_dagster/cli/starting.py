@@ -147,7 +147,7 @@ def doctor(
 def _spend(yes: bool, as_json: bool) -> None:
     """One real pod for one image of a sample, with its price said first."""
     from posefactory_dagster.budget.estimates import estimate_render
-    from posefactory_dagster.compute.runpod import placing
+    from posefactory_dagster.compute.runpod import provisioning
     from posefactory_dagster.compute.runpod.account import bucket_of, open_api
     from posefactory_dagster.compute.runpod.api import RunPodError
     from posefactory_dagster.definitions import house as whole_house
@@ -158,10 +158,10 @@ def _spend(yes: bool, as_json: bool) -> None:
     try:
         bucket_of(sets.store)
         with open_api() as api:
-            gpu = placing.candidates(api.gpu_types(settings.cloud), settings)[0]
+            gpu = provisioning.candidates(api.gpu_types(settings.cloud), settings)[0]
     except RunPodError as error:
         raise CommandError(str(error)) from error
-    price = placing.price_of(gpu, settings)
+    price = provisioning.price_of(gpu, settings)
     estimate = estimate_render(1, price, settings)
     err.print(
         f"one image on a {gpu.id} at ${price:.2f} an hour: about {estimate.seconds:.0f} s, ${estimate.cost:.3f}"

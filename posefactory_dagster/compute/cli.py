@@ -30,11 +30,11 @@ jobs_app = typer.Typer(no_args_is_help=True, help="Render jobs: what was asked, 
 
 
 def _own_pods(api: Any, instance: Any) -> list[Any]:
-    from posefactory_dagster.compute.runpod import placing
+    from posefactory_dagster.compute.runpod import provisioning
     from posefactory_dagster.compute.runpod.pipes import installation_id
 
     mine = installation_id(instance)
-    return [p for p in api.pods() if placing.run_of(p.name, mine) is not None]
+    return [p for p in api.pods() if provisioning.run_of(p.name, mine) is not None]
 
 
 def _pod_document(pod: Any) -> dict[str, Any]:
@@ -69,25 +69,25 @@ def pods_list(as_json: JsonOption = False) -> None:
 @pods_app.command("prices")
 def pods_prices(as_json: JsonOption = False) -> None:
     """RunPod's GPU types, cheapest first, and which of them a job would take."""
-    from posefactory_dagster.compute.runpod import placing
+    from posefactory_dagster.compute.runpod import provisioning
     from posefactory_dagster.compute.runpod.account import open_api
 
     settings = project_settings().pods
     with _explained(), open_api() as api:
         catalogue = api.gpu_types(settings.cloud)
     try:
-        chosen = [g.id for g in placing.candidates(catalogue, settings)]
-    except placing.NotPlaced:
+        chosen = [g.id for g in provisioning.candidates(catalogue, settings)]
+    except provisioning.NotPlaced:
         chosen = []
     rows = [
         {
             "id": g.id,
             "memory_gb": g.memory,
-            "usd_per_hour": placing.price_of(g, settings),
+            "usd_per_hour": provisioning.price_of(g, settings),
             "stock": g.availability,
             "order": chosen.index(g.id) + 1 if g.id in chosen else None,
         }
-        for g in sorted(catalogue, key=lambda g: placing.price_of(g, settings))
+        for g in sorted(catalogue, key=lambda g: provisioning.price_of(g, settings))
     ]
 
     def print_it() -> None:

@@ -56,7 +56,11 @@ def gpu_prices(
         "prices": _table(gpus),
         "in_stock": sum(g.availability != "NONE" for g in gpus),
     }
-    return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=metadata)
+    return dg.MaterializeResult(
+        value={layout.UNPARTITIONED: ref},
+        metadata=metadata,
+        data_version=dg.DataVersion(ref.identity),
+    )
 
 
 def _without_key(sets: CommittedSets) -> SetRef:
@@ -149,4 +153,8 @@ def spending(
     }
     if records:
         metadata["by_day"] = dg.MetadataValue.table(records)
-    return dg.MaterializeResult(value={layout.UNPARTITIONED: ref}, metadata=metadata)
+    return dg.MaterializeResult(
+        value={layout.UNPARTITIONED: ref},
+        metadata=metadata,
+        data_version=dg.DataVersion(ref.identity),
+    )

@@ -17,7 +17,7 @@ from posefactory_dagster.datasets.members import MALFORMED, Member, UnusableMemb
 from posefactory_dagster.motions.documents import RecipeError, read_recipe
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP, OPTIONAL_INPUTS
-from posefactory_dagster.pipeline.partitions import rounded, viewer_link
+from posefactory_dagster.pipeline.partitions import REFERENCES, rounded, viewer_link
 from posefactory_dagster.review.approval import ApprovalError, Decisions, read_decisions
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage import layout
@@ -26,6 +26,7 @@ from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import DamagedObject
 
 DATASET_VERSION = 4
+COMPLETE = "dataset_is_complete"
 
 
 def _all() -> dg.AssetIn:
@@ -40,8 +41,16 @@ def _all() -> dg.AssetIn:
         "enhanced_variants": _all(),
     },
     group_name=GROUP,
+    dagster_type=REFERENCES,
     metadata={OPTIONAL_INPUTS: ["enhanced_variants"]},  # a gain, and no condition
     kinds={"coco", "parquet"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            COMPLETE,
+            asset=DATASET,
+            description="Warns when characters are left out, or when a split has no images.",
+        )
+    ],
     description="Images, COCO keypoints (17 and 33), one Parquet, splits by character, contact sheet, card.",
 )
 def pose_dataset(
@@ -51,7 +60,7 @@ def pose_dataset(
     label_accuracy: dict[str, CommittedSet],
     enhanced_variants: dict[str, CommittedSet],
     store: StoreResource,
-) -> dg.MaterializeResult[dict[str, SetRef]]:
+) -> dg.MaterializeResult:
     """Export every character whose renders, labels and accuracy belong together, with its locked variants."""
     sets = store.sets()
     registered = context.instance.get_dynamic_partitions(CHARACTERS)
@@ -90,7 +99,22 @@ def pose_dataset(
     metadata = _metadata(committed)
     if left_out:
         metadata["left_out"] = dg.MetadataValue.json(left_out)
-    return dg.MaterializeResult(value={layout.UNPARTITIONED: committed.ref}, metadata=metadata)
+    empty = [name for name in splits.SPLITS if not committed.facts["splits"].get(name)]
+    check = dg.AssetCheckResult(
+        check_name=COMPLETE,
+        passed=not left_out and not empty,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "left_out": dg.MetadataValue.json(left_out),
+            "empty_splits": ", ".join(empty) or "none",
+        },
+    )
+    return dg.MaterializeResult(
+        value={layout.UNPARTITIONED: committed.ref},
+        metadata=metadata,
+        data_version=dg.DataVersion(committed.ref.identity),
+        check_results=[check],
+    )
 
 
 def _member(

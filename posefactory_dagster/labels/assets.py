@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,13 @@ from posefactory_dagster.labels.documents import (
 )
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP
-from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
+from posefactory_dagster.pipeline.partitions import (
+    REFERENCES,
+    PartitionLedger,
+    check_of,
+    partition_set,
+    viewer_link,
+)
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned, required
 from posefactory_dagster.quality import accuracy, landmarker, model
 from posefactory_dagster.renders.documents import ASSET as RENDERS
@@ -42,6 +47,7 @@ from posefactory_dagster.storage.sets import (
 #: Of the overlays in a preview.
 STRIP_IMAGES = 8
 LABELS_VERSION = ACCURACY_VERSION = 1
+AGREES = "mediapipe_agrees"
 #: The check warns below this. Published for BlazePose Full on real people: 95.5-96.3 (yoga, dance,
 #: HIIT; Google's model card); rendered people are harder, and back views more so.
 PCK_WARNING = 0.80
@@ -198,13 +204,15 @@ def _labels_metadata(committed: CommittedSet) -> dict[str, Any]:
     partitions_def=partition_set(CHARACTERS),
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=GROUP,
+    dagster_type=REFERENCES,
     kinds={"python", "parquet"},
     description="MediaPipe measured against the exact truth: detection, PCK, OKS, centimetres, swaps.",
     check_specs=[
-        dg.AssetCheckSpec(
-            "mediapipe_agrees",
-            asset=ACCURACY,
-            description=f"Warns when PCK@0.2 of a character is under {PCK_WARNING}.",
+        check_of(
+            ACCURACY,
+            AGREES,
+            CHARACTERS,
+            f"Warns when PCK@0.2 of a character is under {PCK_WARNING}.",
         )
     ],
 )
@@ -213,14 +221,15 @@ def label_accuracy(
     multi_angle_renders: dict[str, CommittedSet],
     pose_labels: dict[str, CommittedSet],
     store: StoreResource,
-) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[dict[str, SetRef]]]:
+) -> dg.MaterializeResult:
     """Compare each character's labels with its truth; the check covers those that could be compared, whatever others do."""
     sets = store.sets()
     ledger = PartitionLedger(context, sets)
-    scores: dict[str, float] = {}
 
     def shown(committed: CommittedSet) -> dict[str, Any]:
-        scores[committed.ref.partition] = committed.facts["all"]["pck_0.2"]
+        score = committed.facts["all"]["pck_0.2"]
+        low = None if score >= PCK_WARNING else f"PCK@0.2 is {score:.3f}, under {PCK_WARNING}"
+        ledger.check(AGREES, committed.ref.partition, low, pck=score)
         return _accuracy_metadata(committed)
 
     inputs = {RENDERS: multi_angle_renders, LABELS: pose_labels}
@@ -228,18 +237,7 @@ def label_accuracy(
         with ledger.failing_alone(key):
             committed = _measure(sets, ref, multi_angle_renders[key], pose_labels[key])
             ledger.good(key, ref, shown(committed))
-    low = {key: round(score, 3) for key, score in scores.items() if not score >= PCK_WARNING}
-    yield dg.AssetCheckResult(
-        check_name="mediapipe_agrees",
-        passed=not low,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={
-            "threshold": PCK_WARNING,
-            "below": dg.MetadataValue.json(low),
-            "compared": len(scores),
-        },
-    )
-    yield ledger.close()
+    return ledger.close()
 
 
 def _measure(

@@ -20,6 +20,9 @@ def partition_set(name: str) -> dg.DynamicPartitionsDefinition:
     return dg.DynamicPartitionsDefinition(name=name)
 
 
+#: The type of an asset's value, references to committed sets by partition key; said where an asset has checks too, as then
+#: Dagster does not take it from the annotation.
+REFERENCES = dg.Any
 #: In a failure's metadata: the keys that failed, with their reasons.
 FAILED_KEYS = "failed_keys"
 #: In an observation of a partition: why it could not be made.
@@ -29,6 +32,17 @@ FAILED = "failed"
 def rounded(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata as people read it: no more digits than mean something."""
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in metadata.items()}
+
+
+def check_of(asset: str, name: str, keys: str, description: str) -> dg.AssetCheckSpec:
+    """A check of an asset, with a result for each of its keys; see ``PartitionLedger.check``.
+
+    Args:
+        keys: the partition set.
+    """
+    return dg.AssetCheckSpec(
+        name, asset=asset, description=description, partitions_def=partition_set(keys)
+    )
 
 
 def viewer_link(name: str, kind: str) -> dg.MetadataValue:
@@ -54,6 +68,8 @@ class PartitionLedger:
         self._partition_set = str(getattr(context.assets_def.partitions_def, "name", ""))
         self._good: dict[str, tuple[SetRef, dict[str, Any]]] = {}
         self._bad: dict[str, str] = {}
+        mine = (k.name for k in context.selected_asset_check_keys if k.asset_key == self._asset)
+        self._checks: dict[str, dict[str, str | None]] = {name: {} for name in mine}
 
     @property
     def keys(self) -> list[str]:
@@ -79,6 +95,47 @@ class PartitionLedger:
             self._context.log_event(
                 dg.AssetMaterialization(self._asset, partition=key, metadata=self._good[key][1])
             )
+
+    def check(self, name: str, key: str, fault: str | None, **figures: float) -> None:
+        """Report a check of ``key`` at once, so that it stands whatever becomes of others.
+
+        Args:
+            fault: what a person should know; None if all is well.
+            figures: what was measured.
+        """
+        if name not in self._checks:  # not selected in this run
+            return
+        self._checks[name][key] = fault
+        if len(self._keys) == 1:
+            return  # its step has one result, which is that key's
+        metadata: dict[str, Any] = {k: v for k, v in rounded(figures).items() if v == v}
+        if fault:
+            metadata["fault"] = fault
+        self._report(name, fault is None, metadata, key)
+
+    def _report(
+        self, name: str, passed: bool, metadata: Mapping[str, Any], key: str | None
+    ) -> None:
+        self._context.log_event(
+            dg.AssetCheckEvaluation(
+                asset_key=self._asset,
+                check_name=name,
+                passed=passed,
+                metadata=metadata,
+                severity=dg.AssetCheckSeverity.WARN,
+                partition=key,
+            )
+        )
+
+    def _summaries(self) -> dict[str, dict[str, Any]]:
+        """Of each check, what is said of the keys of this step together."""
+        return {
+            name: {
+                "faults": dg.MetadataValue.json({k: f for k, f in found.items() if f}),
+                "checked": len(found),
+            }
+            for name, found in self._checks.items()
+        }
 
     def plan(
         self,
@@ -147,7 +204,13 @@ class PartitionLedger:
         Raises:
             dagster.Failure: some keys failed; all of them are named with their reasons.
         """
+        summaries = self._summaries()
+        passed = {name: not any(found.values()) for name, found in self._checks.items()}
         if self._bad:
+            for name, metadata in summaries.items():
+                self._report(
+                    name, passed[name], metadata, self._keys[0] if len(self._keys) == 1 else None
+                )
             reasons = "\n".join(f"- {reason}" for reason in self._bad.values())
             raise dg.Failure(
                 description=f"{len(self._bad)} of {len(self._keys)} keys failed:\n{reasons}",
@@ -156,7 +219,23 @@ class PartitionLedger:
             )
         for key, (_, metadata) in self._good.items():
             self._context.add_asset_metadata(metadata, partition_key=key)
-        return dg.MaterializeResult(value={key: ref for key, (ref, _) in self._good.items()})
+        alone = (
+            next(iter(self._good.values()))[0] if len(self._keys) == len(self._good) == 1 else None
+        )
+        return dg.MaterializeResult(
+            value={key: ref for key, (ref, _) in self._good.items()},
+            # Dagster has one data version for all keys of a step, so only one alone has its own.
+            data_version=dg.DataVersion(alone.identity) if alone else None,
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name=name,
+                    passed=passed[name],
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata=metadata,
+                )
+                for name, metadata in summaries.items()
+            ],
+        )
 
 
 def forget_failures(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:

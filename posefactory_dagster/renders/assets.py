@@ -20,9 +20,15 @@ from posefactory_dagster.compute.resources import RentedPods
 from posefactory_dagster.compute.work import RESULT, Work
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP
-from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
+from posefactory_dagster.pipeline.partitions import (
+    REFERENCES,
+    PartitionLedger,
+    check_of,
+    partition_set,
+    viewer_link,
+)
 from posefactory_dagster.renders import render_sets
-from posefactory_dagster.renders.documents import STRIP
+from posefactory_dagster.renders.documents import ASSET, STRIP
 from posefactory_dagster.renders.validation import InvalidRenders, check_renders, size_limit
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -31,6 +37,7 @@ from posefactory_dagster.storage.store import DamagedObject
 
 _TYPES = get_type_hints(RenderSettings)
 STRIP_IMAGES = 8
+SOUND = "truth_is_sound"
 
 #: One optional field per render setting, so that the launchpad shows and checks them all.
 RenderConfig = create_model(  # type: ignore[call-overload]
@@ -62,7 +69,16 @@ def wanted_settings(overrides: dict[str, Any], place: str = "") -> RenderSetting
     partitions_def=partition_set(CHARACTERS),
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=GROUP,
+    dagster_type=REFERENCES,
     kinds={"blender", "png"},
+    check_specs=[
+        check_of(
+            ASSET,
+            SOUND,
+            CHARACTERS,
+            "Warns when images show nobody, or when landmarks are placed by proportion, as the rig has no bone for them.",
+        )
+    ],  # fmt: skip
     pool="renders",  # a team's instance limits it: as many pods at a time
     description="Views x frames of a character as PNG, with the exact truth of each image.",
 )
@@ -73,7 +89,7 @@ def multi_angle_renders(
     store: StoreResource,
     blender: BlenderResource,
     pods: RentedPods,
-) -> dg.MaterializeResult[dict[str, SetRef]]:
+) -> dg.MaterializeResult:
     """Render what is not committed yet, all characters in one Blender process."""
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     try:
@@ -83,7 +99,16 @@ def multi_angle_renders(
     sets = store.sets()
     ledger = PartitionLedger(context, sets)
     planner = render_sets.RenderPlanner(settings)
-    planned = ledger.plan(planner, {CHARACTER: character}, _metadata)
+
+    def shown(committed: CommittedSet) -> dict[str, Any]:
+        empty, guessed = (committed.facts[n] for n in ("empty_images", "landmarks_by_proportion"))
+        faults = [f"{empty} images show nobody"] if empty else []
+        faults += [f"{guessed} landmarks are placed by proportion"] if guessed else []
+        fault = "; ".join(faults) or None
+        ledger.check(SOUND, committed.ref.partition, fault, images=committed.facts["images"])
+        return _metadata(committed)
+
+    planned = ledger.plan(planner, {CHARACTER: character}, shown)
     todo = {key: _work(ref, character[key]) for key, ref in planned.items()}
     if not todo:
         return ledger.close()
@@ -95,7 +120,7 @@ def multi_angle_renders(
             if fault is None:
                 try:
                     committed = _commit(sets, todo[key], settings, scratch / key, outcome)
-                    ledger.good(key, committed.ref, _metadata(committed))
+                    ledger.good(key, committed.ref, shown(committed))
                     return None
                 except Exception as error:
                     if outcome.attempt is None:

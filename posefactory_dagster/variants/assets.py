@@ -11,14 +11,20 @@ from pydantic import create_model
 from blender_scripts.contract import SettingsError
 from posefactory_dagster import progress
 from posefactory_dagster.budget.estimates import OverBudget
-from posefactory_dagster.budget.ledger import Purse
+from posefactory_dagster.budget.ledger import Budget
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.compute.resources import RentedPods
 from posefactory_dagster.compute.runpod.service import PodService
 from posefactory_dagster.diffusion.engine import CannotGenerate
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP
-from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
+from posefactory_dagster.pipeline.partitions import (
+    REFERENCES,
+    PartitionLedger,
+    check_of,
+    partition_set,
+    viewer_link,
+)
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.renders.documents import ASSET as RENDERS
@@ -35,15 +41,16 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 from posefactory_dagster.variants import variant_sets
 from posefactory_dagster.variants.batch import Batch, Unfinished, plan
-from posefactory_dagster.variants.documents import Style, read_styles
+from posefactory_dagster.variants.documents import ASSET, Style, read_styles
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhancer, EnhancerError
 from posefactory_dagster.variants.enhancers.diffusion import pinned_version
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.journal import asked_for
-from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.render_views import RenderViews
 
 #: Of a run, before anything is spent.
 ESTIMATE_TAG = "posefactory/variants_estimate_usd"
+SURVIVED = "poses_survived"
 
 
 VariantConfig = create_model(  # type: ignore[call-overload]
@@ -60,7 +67,16 @@ VariantConfig = create_model(  # type: ignore[call-overload]
     partitions_def=partition_set(CHARACTERS),
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=GROUP,
+    dagster_type=REFERENCES,
     kinds={"python", "mediapipe"},
+    check_specs=[
+        check_of(
+            ASSET,
+            SURVIVED,
+            CHARACTERS,
+            "Warns when the gate blocks variants, as their pose may have moved.",
+        )
+    ],
     pool="variants",  # a team's instance limits it, as with renders
     description="Images of another look, each judged against the exact pose; approved ones are locked.",
 )
@@ -70,7 +86,7 @@ def enhanced_variants(
     multi_angle_renders: dict[str, CommittedSet],
     store: StoreResource,
     pods: RentedPods,
-) -> dg.MaterializeResult[dict[str, SetRef]]:
+) -> dg.MaterializeResult:
     """Make what is not made yet, and judge it."""
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     sets = store.sets()
@@ -97,11 +113,19 @@ def enhanced_variants(
         names = {s: e.name for s, e in enhancers.items()}
         planner = variant_sets.VariantPlanner(styles, names, sha256, settings, gate_settings)
         todo: dict[str, tuple[SetRef, CommittedSet]] = {}
-        planned = ledger.plan(planner, {RENDERS: multi_angle_renders}, _metadata)
+
+        def shown(committed: CommittedSet) -> dict[str, Any]:
+            blocked = committed.facts["states"].get("blocked", 0)
+            fault = f"{blocked} variants are blocked" if blocked else None
+            figures = {"variants": committed.facts["variants"], "blocked": blocked}
+            ledger.check(SURVIVED, committed.ref.partition, fault, **figures)
+            return _metadata(committed)
+
+        planned = ledger.plan(planner, {RENDERS: multi_angle_renders}, shown)
         for key, ref in planned.items():
             with ledger.failing_alone(key):
                 try:
-                    Shots.of(
+                    RenderViews.of(
                         multi_angle_renders[key]
                     )  # damaged ones are told before any cost is reckoned
                     todo[key] = (ref, multi_angle_renders[key])
@@ -115,9 +139,9 @@ def enhanced_variants(
             return run is not None and run.is_finished
 
         limits = settings.max_cost_per_job, settings.max_cost_per_day
-        purse = Purse(sets.store, *limits, context.run_id, ended)
-        stack.callback(purse.close)
-        _check_costs(context, sets, todo, styles, enhancers, settings, purse, service)
+        budget = Budget(sets.store, *limits, context.run_id, ended)
+        stack.callback(budget.close)
+        _check_costs(context, sets, todo, styles, enhancers, settings, budget, service)
         landmarkers = stack.enter_context(
             open_landmarkers(task, project_settings().labels.min_detection_confidence)
         )
@@ -127,7 +151,7 @@ def enhanced_variants(
             known = run_id != context.run_id and context.instance.has_run(run_id)
             return known and not ended(run_id)
 
-        batch = Batch(sets.store, gate, enhancers, settings, purse, context.run_id, goes_on)
+        batch = Batch(sets.store, gate, enhancers, settings, budget, context.run_id, goes_on)
         for key, (ref, renders) in todo.items():
             with ledger.failing_alone(key):
                 try:
@@ -138,7 +162,7 @@ def enhanced_variants(
                 context.log.info(
                     f"{key}: {committed.facts['states']}, ${committed.facts['cost_usd']:.4f}"
                 )
-                ledger.good(key, ref, _metadata(committed))
+                ledger.good(key, ref, shown(committed))
         return ledger.close()
 
 
@@ -175,7 +199,7 @@ def _check_costs(
     styles: Sequence[Style],
     enhancers: Mapping[str, Enhancer],
     settings: VariantSettings,
-    purse: Purse,
+    budget: Budget,
     service: PodService | None,
 ) -> None:
     """Say what the run will cost before anything is spent, and refuse what is too much."""
@@ -183,17 +207,17 @@ def _check_costs(
     on_pods: list[float] = []
     priced = [style for style in styles if enhancers[style.name].paid]
     for key, (_, renders) in todo.items():
-        shots = Shots.of(renders)
+        render_views = RenderViews.of(renders)
         for style in styles:
             try:
-                enhancers[style.name].check(shots.size)
+                enhancers[style.name].check(render_views.size)
             except EnhancerError as error:
                 raise dg.Failure(
                     description=f"style {style.name}: {error}", allow_retries=False
                 ) from error
         # What was asked for is paid, whatever came of it; locked variants of paid styles are among these.
         begun = asked_for(sets.store, key) if priced else set()
-        new = [i for i in plan(key, shots, priced, enhancers) if i.variant not in begun]
+        new = [i for i in plan(key, render_views, priced, enhancers) if i.variant not in begun]
         paid += len(new)
         for item in new:
             price = enhancers[item.style.name].price()
@@ -226,7 +250,7 @@ def _check_costs(
                 f"{paid} images are asked for, over max_images_per_batch = {settings.max_images_per_batch}; nothing was "
                 "started. Take fewer characters or styles, or raise it in posefactory.toml, [variants]"
             )
-        purse.check(estimate)
+        budget.check(estimate)
     except OverBudget as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     if estimate >= settings.warn_cost:
@@ -244,16 +268,16 @@ def _make(
     enhancers: Mapping[str, Enhancer],
     settings: VariantSettings,
 ) -> CommittedSet:
-    shots = Shots.of(renders)
-    items = plan(ref.partition, shots, styles, enhancers)
+    render_views = RenderViews.of(renders)
+    items = plan(ref.partition, render_views, styles, enhancers)
     variants = batch.make(
         ref.partition,
-        shots,
+        render_views,
         items,
         lambda done, total: progress.tell(f"enhance {ref.partition} image", done, total),
     )
     with sets.scratch() as scratch:
-        facts = variant_sets.write(scratch, sets.store, shots, variants)
+        facts = variant_sets.write(scratch, sets.store, render_views, variants)
         return sets.commit(
             ref,
             scratch,

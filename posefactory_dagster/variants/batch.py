@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posefactory_dagster.budget.estimates import OverBudget
-from posefactory_dagster.budget.ledger import Entry, Purse
+from posefactory_dagster.budget.ledger import Budget, Entry
 from posefactory_dagster.quality.gate import Gate, Measurement, Reason, Verdict
 from posefactory_dagster.review.approval import BY_CONSTRUCTION, BY_GATE, lock_all, locks_of, now
 from posefactory_dagster.review.documents import Image, Lock, State
@@ -28,10 +28,10 @@ from posefactory_dagster.variants.enhancers.base import (
     EnhancerError,
     OutcomeUnknown,
     Refused,
-    Shot,
+    RenderView,
 )
 from posefactory_dagster.variants.journal import Call, Journal, asked_for, image_of
-from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.render_views import RenderViews
 
 #: Flags of a variant.
 NOT_JUDGEABLE = "not_judgeable"
@@ -45,7 +45,7 @@ INTERRUPTED = (
 
 @dataclass(frozen=True)
 class Item:
-    """One variant to be: the ``index`` of its shot, its style, and which copy it is."""
+    """One variant to be: the ``index`` of its render_view, its style, and which copy it is."""
 
     variant: str
     index: int
@@ -54,16 +54,19 @@ class Item:
 
 
 def plan(
-    character: str, shots: Shots, styles: Sequence[Style], enhancers: Mapping[str, Enhancer]
+    character: str,
+    render_views: RenderViews,
+    styles: Sequence[Style],
+    enhancers: Mapping[str, Enhancer],
 ) -> list[Item]:
     """All variants of a character. The name of one is a digest of its render, its style's content and its enhancer."""
     items = []
     for style in styles:
-        for index, source in enumerate(shots.sources()):
+        for index, source in enumerate(render_views.sources()):
             for copy in range(style.count):
                 made_from = {
                     "character": character,
-                    "renders": shots.renders.ref.identity,
+                    "renders": render_views.renders.ref.identity,
                     "image": source.sha256,
                 }
                 made_by = {
@@ -90,7 +93,7 @@ class Batch:
 
     Args:
         enhancers: by style name, each open.
-        purse: what may be spent.
+        budget: what may be spent.
         run_id: for the records.
         goes_on: whether another run, by its id, is still at work; what it asked for is left to it.
     """
@@ -101,7 +104,7 @@ class Batch:
         gate: Gate,
         enhancers: Mapping[str, Enhancer],
         settings: VariantSettings,
-        purse: Purse,
+        budget: Budget,
         run_id: str,
         goes_on: Callable[[str], bool] = lambda run_id: False,
     ) -> None:
@@ -109,7 +112,7 @@ class Batch:
         self._gate = gate
         self._enhancers = enhancers
         self._settings = settings
-        self._purse = purse
+        self._budget = budget
         self._run_id = run_id
         self._goes_on = goes_on
         self._stopped: dict[str, str] = {}  # styles that cannot go on, with the reason
@@ -117,7 +120,7 @@ class Batch:
     def make(
         self,
         character: str,
-        shots: Shots,
+        render_views: RenderViews,
         items: Sequence[Item],
         tell: Callable[[int, int], None],
     ) -> list[Variant]:
@@ -129,7 +132,7 @@ class Batch:
         locks = locks_of(self._store, Variant, character)
         todo = [i for i in items if i.variant not in locks]
         self._close_open_calls(character, todo)
-        raws = self._look(shots, sorted({i.index for i in todo}))
+        raws = self._look(render_views, sorted({i.index for i in todo}))
         made: dict[str, _Made] = {v: _Made(lock.record) for v, lock in locks.items()}
         troubles: list[str] = []
         done = len(items) - len(todo)
@@ -140,7 +143,7 @@ class Batch:
                 troubles.append(why)
                 return
             try:
-                made[item.variant] = self._make(character, shots, item, raws[item.index])
+                made[item.variant] = self._make(character, render_views, item, raws[item.index])
             except (CannotEnhance, OverBudget) as error:  # so would the others
                 self._stopped.setdefault(item.style.name, str(error))
                 troubles.append(str(error))
@@ -171,11 +174,11 @@ class Batch:
         locked = {m.variant.variant: m.variant for m in made.values()}
         return [locked[i.variant] for i in items]
 
-    def _look(self, shots: Shots, indices: Sequence[int]) -> dict[int, Measurement]:
+    def _look(self, render_views: RenderViews, indices: Sequence[int]) -> dict[int, Measurement]:
         """The gate's opinion of the renders themselves."""
 
         def look(index: int) -> Measurement:
-            return self._gate.look(shots.read(index).subject)
+            return self._gate.look(render_views.read(index).subject)
 
         with ThreadPoolExecutor(self._gate.parallel) as pool:
             return dict(zip(indices, pool.map(look, indices), strict=True))
@@ -205,9 +208,11 @@ class Batch:
         for lock in lock_all(self._store, locks):
             made[lock.record.variant] = _Made(lock.record)
 
-    def _make(self, character: str, shots: Shots, item: Item, raw: Measurement) -> _Made:
+    def _make(
+        self, character: str, render_views: RenderViews, item: Item, raw: Measurement
+    ) -> _Made:
         enhancer = self._enhancers[item.style.name]
-        source = shots.sources()[item.index]
+        source = render_views.sources()[item.index]
         judgeable = self._gate.judgeable(raw)
         variant = Variant(
             variant=item.variant,
@@ -221,7 +226,7 @@ class Batch:
         )
         if enhancer.paid and not judgeable and self._settings.skip_unjudgeable:
             return _Made(variant)
-        shot = shots.read(item.index)
+        render_view = render_views.read(item.index)
         parameters = item.style.parameters(item.variant)
         attempts: list[Attempt] = []
         images: list[bytes | None] = []
@@ -234,7 +239,7 @@ class Batch:
         ):
             number = len(attempts) + 1
             attempt, data, verdict = self._attempt(
-                variant, item.style, number, shot, raw, parameters
+                variant, item.style, number, render_view, raw, parameters
             )
             attempts.append(attempt.model_copy(update={"correction": correction}))
             images.append(data)
@@ -269,7 +274,7 @@ class Batch:
         variant: Variant,
         style: Style,
         number: int,
-        shot: Shot,
+        render_view: RenderView,
         raw: Measurement,
         parameters: Parameters,
     ) -> tuple[Attempt, bytes | None, Verdict | None]:
@@ -277,7 +282,7 @@ class Batch:
         enhancer = self._enhancers[style.name]
         attempt = Attempt(number=number, parameters=parameters, seed=parameters.seed)
         if enhancer.paid:
-            answer, data = self._paid(variant, style, number, shot, parameters)
+            answer, data = self._paid(variant, style, number, render_view, parameters)
             attempt = attempt.model_copy(
                 update={
                     # An image that is there already was made with what was asked then.
@@ -293,7 +298,7 @@ class Batch:
             )
             filtered = answer.get("filtered", False)
         else:
-            enhanced = enhancer.enhance(shot, style, parameters)
+            enhanced = enhancer.enhance(render_view, style, parameters)
             data, filtered = enhanced.data, enhanced.filtered
             update = {
                 "seed": enhanced.seed,
@@ -309,7 +314,7 @@ class Batch:
         elif data is None:
             return attempt, None, None
         else:
-            verdict = self._gate.judge(shot.subject, raw, data)
+            verdict = self._gate.judge(render_view.subject, raw, data)
         said = PoseVerdict.model_validate(verdict.to_dict())
         return attempt.model_copy(update={"verdict": said}), data, verdict
 
@@ -340,11 +345,16 @@ class Batch:
         if answer is None:
             answer = journal.close(number, call.lost(INTERRUPTED))
         if answer.get("cost_usd"):  # a run may have been killed before it could enter it
-            self._purse.found(name, _entry(call, answer, name, style, journal.character))
+            self._budget.found(name, _entry(call, answer, name, style, journal.character))
         return answer
 
     def _paid(
-        self, variant: Variant, style: Style, number: int, shot: Shot, parameters: Parameters
+        self,
+        variant: Variant,
+        style: Style,
+        number: int,
+        render_view: RenderView,
+        parameters: Parameters,
     ) -> tuple[dict[str, Any], bytes | None]:
         """A paid call, made once for all time: what is in the journal is not asked for again."""
         enhancer = self._enhancers[style.name]
@@ -360,28 +370,28 @@ class Batch:
             journal.take_back(number)
         if (why := self._stopped.get(style.name)) is not None:
             raise EnhancerError(why)
-        self._purse.set_aside(price)
+        self._budget.set_aside(price)
         call = Call(at=now(), parameters=parameters, estimate_usd=price, run_id=self._run_id)
         if not journal.begin(number, call):
-            self._purse.give_back(price)
+            self._budget.give_back(price)
             raise EnhancerError(f"{name}: another run has just begun to make it")
         started = time.perf_counter()
         try:
-            enhanced: Enhanced = enhancer.enhance(shot, style, call.parameters)
+            enhanced: Enhanced = enhancer.enhance(render_view, style, call.parameters)
         except OutcomeUnknown:
             answer = journal.close(number, call.lost(INTERRUPTED))
-            self._purse.paid(name, _entry(call, answer, name, style, variant.character), price)
+            self._budget.paid(name, _entry(call, answer, name, style, variant.character), price)
             return answer, None
         except Refused as error:
-            self._purse.give_back(price)
+            self._budget.give_back(price)
             refused = {"parameters": parameters.model_dump(), "error": str(error), "filtered": True}
             return journal.close(number, refused), None
         except EnhancerError:
-            self._purse.give_back(price)
+            self._budget.give_back(price)
             journal.take_back(number)
             raise
         answer = journal.keep(number, call, enhanced, time.perf_counter() - started)
-        self._purse.paid(name, _entry(call, answer, name, style, variant.character), price)
+        self._budget.paid(name, _entry(call, answer, name, style, variant.character), price)
         return answer, enhanced.data
 
 

@@ -306,7 +306,7 @@ def remake(
 ) -> None:
     """Make a variant once more from its record, with the same provider and seed. It replaces nothing."""
     from posefactory_dagster.budget.estimates import OverBudget
-    from posefactory_dagster.budget.ledger import Purse
+    from posefactory_dagster.budget.ledger import Budget
     from posefactory_dagster.variants.enhancers.base import EnhancerError
     from posefactory_dagster.variants.enhancers.opening import open_enhancer
     from posefactory_dagster.variants.remaking import kept_attempt, style_of_record
@@ -319,7 +319,7 @@ def remake(
     (found,) = _find(sets, [variant])
     limits = project_settings().variants
     holder = f"remake-{secrets.token_hex(4)}"
-    purse = Purse(sets.store, limits.max_cost_per_job, limits.max_cost_per_day, holder)
+    budget = Budget(sets.store, limits.max_cost_per_job, limits.max_cost_per_day, holder)
     try:
         image = kept_attempt(found).image
         with contextlib.closing(open_enhancer(style_of_record(found))) as enhancer:
@@ -327,11 +327,11 @@ def remake(
             asks = enhancer.paid and not yes
             if asks and not typer.confirm(f"it costs ${price:.3f}; go on?", err=True):
                 raise CommandError("nothing was asked for")
-            made = make_again(sets, found, enhancer, purse)
+            made = make_again(sets, found, enhancer, budget)
     except (EnhancerError, OverBudget) as error:
         raise CommandError(str(error)) from error
     finally:
-        purse.close()
+        budget.close()
     target.write_bytes(made.data)
     sha256 = hashlib.sha256(made.data).hexdigest()
     same = image is not None and sha256 == image.sha256

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from blender_scripts.contract import LANDMARKS
-from posefactory_dagster.variants.enhancers.base import Shot
+from posefactory_dagster.variants.enhancers.base import RenderView
 
 Control = Literal["openpose", "depth", "edges"]
 
@@ -43,14 +43,17 @@ def palette() -> np.ndarray:
     return cv2.cvtColor(hues, cv2.COLOR_HSV2RGB)[0]
 
 
-def openpose(shot: Shot) -> np.ndarray:
+def openpose(render_view: RenderView) -> np.ndarray:
     """The exact skeleton as OpenPose draws it, (H, W, 3) uint8. Points outside the frame are left out."""
-    truth, seen = shot.subject.arrays["pixels"][0], shot.subject.arrays["visibility"][0] > 0
+    truth, seen = (
+        render_view.subject.arrays["pixels"][0],
+        render_view.subject.arrays["visibility"][0] > 0,
+    )
     index = {name: i for i, name in enumerate(LANDMARKS)}
     rows = [[index[n] for n in names] for names in OPENPOSE_POINTS]
     points = np.array([truth[r].mean(axis=0) for r in rows])
     shown = np.array([seen[r].all() for r in rows])
-    height, width = shot.subject.mask.shape
+    height, width = render_view.subject.mask.shape
     thickness = max(1, round(STICK_PIXELS * min(width, height) / 512))
     colours = palette()
     picture = np.zeros((height, width, 3), np.uint8)
@@ -71,28 +74,28 @@ def openpose(shot: Shot) -> np.ndarray:
     return picture
 
 
-def depth(shot: Shot) -> np.ndarray:
+def depth(render_view: RenderView) -> np.ndarray:
     """The exact depth as depth models give it: near is bright, in steps of inverse distance; (H, W, 3) uint8."""
-    known = shot.depth > 0
-    picture = np.zeros(shot.depth.shape, np.float32)
+    known = render_view.depth > 0
+    picture = np.zeros(render_view.depth.shape, np.float32)
     if known.any():
-        inverse = 1 / shot.depth[known]
+        inverse = 1 / render_view.depth[known]
         low, high = inverse.min(), inverse.max()
         grey = (inverse - low) / max(high - low, 1e-9)
         picture[known] = FARTHEST_GREY + (1 - FARTHEST_GREY) * grey
     return np.repeat((picture * 255).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def edges(shot: Shot) -> np.ndarray:
+def edges(render_view: RenderView) -> np.ndarray:
     """Edges inside the render and the person's exact outline, (H, W, 3) uint8."""
-    inside = cv2.Canny(shot.subject.pixels, CANNY_LOW, CANNY_HIGH)
-    mask = shot.subject.mask.astype(np.uint8)
+    inside = cv2.Canny(render_view.subject.pixels, CANNY_LOW, CANNY_HIGH)
+    mask = render_view.subject.mask.astype(np.uint8)
     inside[mask == 0] = 0
     outline = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8)) * 255
     return np.repeat(np.maximum(inside, outline)[..., None], 3, axis=-1)
 
 
-CONTROLS: dict[Control, Callable[[Shot], np.ndarray]] = {
+CONTROLS: dict[Control, Callable[[RenderView], np.ndarray]] = {
     "openpose": openpose,
     "depth": depth,
     "edges": edges,

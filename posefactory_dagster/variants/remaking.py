@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from posefactory_dagster.budget.ledger import Entry, Purse
+from posefactory_dagster.budget.ledger import Budget, Entry
 from posefactory_dagster.review.approval import now
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
 from posefactory_dagster.variants.documents import Attempt, Style, Variant, style_of
@@ -15,7 +15,7 @@ from posefactory_dagster.variants.enhancers.base import (
     EnhancerError,
     OutcomeUnknown,
 )
-from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.render_views import RenderViews
 
 
 def style_of_record(variant: Variant) -> Style:
@@ -34,7 +34,7 @@ def kept_attempt(variant: Variant) -> Attempt:
     return variant.attempts[variant.kept - 1]
 
 
-def remake(sets: CommittedSets, variant: Variant, enhancer: Enhancer, purse: Purse) -> Enhanced:
+def remake(sets: CommittedSets, variant: Variant, enhancer: Enhancer, budget: Budget) -> Enhanced:
     """Ask its enhancer for the same image again. A paid one charges for it, and the ledger is told.
 
     Raises:
@@ -45,28 +45,28 @@ def remake(sets: CommittedSets, variant: Variant, enhancer: Enhancer, purse: Pur
     renders = sets.find(SetRef(*variant.source.set))
     if renders is None:
         raise CannotEnhance(f"{variant.variant}: its render set {variant.source.set} is gone")
-    shots = Shots.of(renders)
-    index = [i["file"] for i in shots.truth.images].index(variant.source.file)
+    render_views = RenderViews.of(renders)
+    index = [i["file"] for i in render_views.truth.images].index(variant.source.file)
     style = style_of_record(variant)
     attempt = kept_attempt(variant)
     parameters = attempt.parameters.model_copy(update={"seed": attempt.seed})
-    enhancer.check(shots.size)
+    enhancer.check(render_views.size)
     if not enhancer.paid:
-        return enhancer.enhance(shots.read(index), style, parameters)
+        return enhancer.enhance(render_views.read(index), style, parameters)
     price, name = enhancer.price(), f"remake-{variant.variant}-{secrets.token_hex(4)}"
     entry = Entry(
         at=now(), provider=style.provider, model=style.model, style=style.name,
         character=variant.character, what=name, cost_usd=price, estimate_usd=price,
     )  # fmt: skip
-    purse.set_aside(price)
+    budget.set_aside(price)
     try:
-        made = enhancer.enhance(shots.read(index), style, parameters)
+        made = enhancer.enhance(render_views.read(index), style, parameters)
     except OutcomeUnknown:
-        purse.paid(name, entry.model_copy(update={"outcome": "unknown"}), price)
+        budget.paid(name, entry.model_copy(update={"outcome": "unknown"}), price)
         raise
     except EnhancerError:
-        purse.give_back(price)
+        budget.give_back(price)
         raise
     outcome = "filtered" if made.filtered else "done"
-    purse.paid(name, entry.model_copy(update={"outcome": outcome}), price)
+    budget.paid(name, entry.model_copy(update={"outcome": outcome}), price)
     return made

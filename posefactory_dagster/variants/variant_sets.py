@@ -38,7 +38,7 @@ from posefactory_dagster.variants.documents import (
     Variant,
     read_variants,
 )
-from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.render_views import RenderViews
 
 VERSION = 1
 GATE_TABLE, STRIP, PAGE = "gate.parquet", "strip.jpg", "review.html"
@@ -129,28 +129,30 @@ def take(
     return taken, [text for _, text in faults], key
 
 
-def write(folder: Path, store: Store, shots: Shots, variants: Sequence[Variant]) -> dict[str, Any]:
+def write(
+    folder: Path, store: Store, render_views: RenderViews, variants: Sequence[Variant]
+) -> dict[str, Any]:
     """Write a set's files under ``folder`` and return its numbers."""
     records = [v.model_dump(mode="json") for v in variants]
     (folder / RECORDS).write_text(json.dumps(records), "utf-8")
     table(variants).to_parquet(folder / GATE_TABLE, index=False)
     images = {v.image.key: v.image.sha256 for v in variants if v.image is not None}
     paths: dict[str, Path] = store.local_paths(dict(images))
-    _strip(shots, variants, paths).save(folder / STRIP, quality=85)
-    (folder / PAGE).write_text(page(shots, variants, paths), "utf-8")
+    _strip(render_views, variants, paths).save(folder / STRIP, quality=85)
+    (folder / PAGE).write_text(page(render_views, variants, paths), "utf-8")
     return figures(variants)
 
 
-def page(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path]) -> str:
+def page(render_views: RenderViews, variants: Sequence[Variant], paths: Mapping[str, Path]) -> str:
     """The review page of a character's variants.
 
     Args:
         paths: where the variants' images are, by object key.
     """
-    names = [i["file"] for i in shots.truth.images]
+    names = [i["file"] for i in render_views.truth.images]
     entries = []
     for v in variants:
-        truth = shots.truth.arrays["pixels"][names.index(v.source.file)] / shots.size
+        truth = render_views.truth.arrays["pixels"][names.index(v.source.file)] / render_views.size
         raw = v.verdict.raw if v.verdict else None
         enhanced = v.verdict.enhanced if v.verdict else None
         attempts = [
@@ -173,7 +175,7 @@ def page(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path]) -
                 pose=enhanced.landmarks if enhanced else None,
             )
         )
-    files = {v.source.file: shots.paths[f"images/{v.source.file}"] for v in variants}
+    files = {v.source.file: render_views.paths[f"images/{v.source.file}"] for v in variants}
     return review_page.page(entries, files)
 
 
@@ -219,7 +221,9 @@ def table(variants: Sequence[Variant]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _strip(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path]) -> Image.Image:
+def _strip(
+    render_views: RenderViews, variants: Sequence[Variant], paths: Mapping[str, Path]
+) -> Image.Image:
     """Renders above, what was made of them below."""
     shown = [v for v in variants if v.image is not None]
     chosen = np.unique(np.linspace(0, len(shown) - 1, min(len(shown), STRIP_COLUMNS)).round())
@@ -227,7 +231,7 @@ def _strip(shots: Shots, variants: Sequence[Variant], paths: Mapping[str, Path])
     for column, index in enumerate(chosen.astype(int)):
         variant = shown[index]
         assert variant.image is not None
-        pair = (shots.paths[f"images/{variant.source.file}"], paths[variant.image.key])
+        pair = (render_views.paths[f"images/{variant.source.file}"], paths[variant.image.key])
         for row, path in enumerate(pair):
             # What a provider sent need not be an image; the gate has said so.
             if (image := small_picture(path.read_bytes(), STRIP_CELL)) is not None:

@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from posefactory_dagster.compute.runpod import pipes
-from posefactory_dagster.compute.runpod.pipes import LaneReader
+from posefactory_dagster.compute.runpod.pipes import MessageStreamReader
 
 OPENED = {"__dagster_pipes_version": "0.1", "method": "opened", "params": {"extras": {}}}
 CLOSED = {"__dagster_pipes_version": "0.1", "method": "closed", "params": {}}
@@ -27,16 +27,16 @@ def heard(
     chunks: dict[tuple[int, int], bytes],
     late: Callable[[tuple[int, int]], bool] = lambda place: False,
 ) -> list[object]:
-    """What a session gets to know of these chunks before it is closed, with three lanes.
+    """What a session gets to know of these chunks before it is closed, with three streams.
 
     ``late``: whether a chunk is not there yet, asked whenever it is looked for.
     """
     payloads: list[object] = []
 
-    def read(lane: int, number: int) -> bytes | None:
-        return None if late((lane, number)) else chunks.get((lane, number))
+    def read(stream: int, number: int) -> bytes | None:
+        return None if late((stream, number)) else chunks.get((stream, number))
 
-    reader = LaneReader(read, 3)
+    reader = MessageStreamReader(read, 3)
 
     @dg.asset
     def listening(context: dg.AssetExecutionContext) -> object:
@@ -74,7 +74,7 @@ def test_what_comes_late_in_one_lane_holds_no_other_up_and_is_not_lost() -> None
 
     chunks = {
         (0, 0): lines(OPENED),
-        (0, 1): lines(custom("late")),  # only after the second lane is under way
+        (0, 1): lines(custom("late")),  # only after the second stream is under way
         (1, 0): lines(OPENED, custom("second")),
         (1, 1): lines(custom("more")),
         (1, 2): lines(CLOSED),  # only after the late one was read

@@ -20,7 +20,7 @@ import pytest
 
 from posefactory_dagster.compute.record import read_jobs
 from posefactory_dagster.compute.runpod import api as runpod_api
-from posefactory_dagster.compute.runpod import orders, pipes, placing, watching
+from posefactory_dagster.compute.runpod import orders, pipes, provisioning, watching
 from posefactory_dagster.definitions import house
 from posefactory_dagster.pipeline.jobs import run_keys
 from posefactory_dagster.renders import assets as render_assets
@@ -45,7 +45,7 @@ def test_characters_are_rendered_on_one_pod_and_equal_local_ones(
     (pod,) = rented.simulator.pods.values()
     assert pod.request["gpu"]["id"] == "NVIDIA A40"  # the cheapest in stock
     run = rented.instance.get_run_by_id(report.runs[0])
-    assert pod.request["name"].startswith(placing.NAME_PREFIX)
+    assert pod.request["name"].startswith(provisioning.NAME_PREFIX)
     assert run.run_id[:8] in pod.request["name"] and run.tags["posefactory/pod"] == pod.id
     log = rented.log()
     assert "ASSET_OBSERVATION" in log and "estimate_usd" in log
@@ -427,7 +427,7 @@ def test_a_pod_can_reach_the_objects_of_its_job_and_nothing_else(
         r["get"] for r in order["results"].values()
     ]
     puts = [u for urls in order["outputs"].values() for u in urls.values()]
-    puts += [u for lane in order["lanes"] for u in lane["put"]]
+    puts += [u for stream in order["streams"] for u in stream["put"]]
 
     def answer(url: str, method: str) -> int:
         request = urllib.request.Request(url, method=method, data=b"x" if method == "PUT" else None)

@@ -1,4 +1,4 @@
-"""The original's cost functions, the ledger and the purse."""
+"""The original's cost functions, the ledger and the budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from posefactory_dagster.budget import ledger, prices
 from posefactory_dagster.budget.estimates import OverBudget
-from posefactory_dagster.budget.ledger import Entry, Purse, enter, read_ledger
+from posefactory_dagster.budget.ledger import Budget, Entry, enter, read_ledger
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
 from tests.conftest import Factory
@@ -94,25 +94,25 @@ def test_the_ledger_only_grows_and_counts_nothing_twice(tmp_path: Path) -> None:
 
 def test_a_purse_refuses_before_the_money_is_gone(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    purse = Purse(store, max_job=0.1, max_day=10, holder="run-1")
-    purse.check(0.1)
+    budget = Budget(store, max_job=0.1, max_day=10, holder="run-1")
+    budget.check(0.1)
     with pytest.raises(OverBudget, match=r"max_cost_per_job = \$0\.10"):
-        purse.check(0.11)
-    purse.set_aside(0.06)
+        budget.check(0.11)
+    budget.set_aside(0.06)
     with pytest.raises(OverBudget):
-        purse.set_aside(0.06)
-    purse.give_back(0.06)
-    purse.set_aside(0.06)
-    purse.paid("x", entry(0.04), 0.06)
-    assert purse.spent == pytest.approx(0.04)
+        budget.set_aside(0.06)
+    budget.give_back(0.06)
+    budget.set_aside(0.06)
+    budget.paid("x", entry(0.04), 0.06)
+    assert budget.spent == pytest.approx(0.04)
     with pytest.raises(OverBudget, match=r"max_cost_per_day = \$0\.05"):
-        Purse(store, max_job=1, max_day=0.05, holder="run-2").set_aside(0.02)
+        Budget(store, max_job=1, max_day=0.05, holder="run-2").set_aside(0.02)
 
 
 def test_runs_side_by_side_keep_the_limit_of_a_day_together(tmp_path: Path) -> None:
     store, over = open_store(str(tmp_path)), set()
     first, second = (
-        Purse(store, max_job=1, max_day=1, holder=h, ended=lambda run: run in over)
+        Budget(store, max_job=1, max_day=1, holder=h, ended=lambda run: run in over)
         for h in ("run-1", "run-2")
     )
     first.check(0.7)
@@ -131,12 +131,12 @@ def test_runs_side_by_side_keep_the_limit_of_a_day_together(tmp_path: Path) -> N
     second.close()
     over.clear()
     first.close()
-    Purse(store, max_job=1, max_day=1, holder="run-3").check(0.4)
+    Budget(store, max_job=1, max_day=1, holder="run-3").check(0.4)
 
 
 def test_what_machines_cost_counts_beside_what_is_reserved(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    first, second = (Purse(store, max_job=10, max_day=10, holder=h) for h in ("run-1", "run-2"))
+    first, second = (Budget(store, max_job=10, max_day=10, holder=h) for h in ("run-1", "run-2"))
     first.check(5)
     enter(store, "pod", entry(4, provider="runpod", run_id="run-1"))
     with pytest.raises(OverBudget, match=r"run-1"):
@@ -148,9 +148,9 @@ def test_what_machines_cost_counts_beside_what_is_reserved(tmp_path: Path) -> No
 
 def test_what_nobody_holds_any_more_is_free_again(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    dead = Purse(store, max_job=1, max_day=1, holder="remake-dead")
+    dead = Budget(store, max_job=1, max_day=1, holder="remake-dead")
     dead.check(0.9)
-    mine = Purse(store, max_job=1, max_day=1, holder="run-2")
+    mine = Budget(store, max_job=1, max_day=1, holder="run-2")
     with pytest.raises(OverBudget, match="remake-dead"):
         mine.check(0.5)
     (item,) = (i for i in store.list("reserved/") if "dead" in i.key)
@@ -165,13 +165,13 @@ def test_what_nobody_holds_any_more_is_free_again(tmp_path: Path) -> None:
 def test_calls_over_the_estimate_do_not_read_the_ledger_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    purse = Purse(open_store(str(tmp_path)), max_job=1000, max_day=1000, holder="run-1")
-    purse.check(10)
+    budget = Budget(open_store(str(tmp_path)), max_job=1000, max_day=1000, holder="run-1")
+    budget.check(10)
     reads = []
     monkeypatch.setattr(ledger, "read_ledger", lambda *a: reads.append(a) or ([], {}))
     for _ in range(400):
-        purse.set_aside(0.05)
-    assert purse.spent == pytest.approx(20) and 1 <= len(reads) <= 10
+        budget.set_aside(0.05)
+    assert budget.spent == pytest.approx(20) and 1 <= len(reads) <= 10
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_an_entry_that_cannot_be_read_counts_for_nothing_and_is_set_aside(
     store.put_bytes(f"ledger/{today}/bad.json", words.encode())
     assert json.loads(factory.cli("costs", "spent", "--json"))[0]["cost_usd"] == 0.25
     assert "bad.json: left out, not an entry" in factory.cli("costs", "spent")
-    Purse(store, max_job=1, max_day=1, holder="run-1").check(0.5)
+    Budget(store, max_job=1, max_day=1, holder="run-1").check(0.5)
     found = json.loads(factory.cli("store", "verify", "--json", expect=1))
     assert [row["key"] for row in found["unreadable"]] == [f"ledger/{today}/bad.json"]
     factory.cli("store", "verify", "--repair")

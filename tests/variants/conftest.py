@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from blender_scripts.contract import RenderSettings, character_task
-from posefactory_dagster.budget.ledger import Purse
+from posefactory_dagster.budget.ledger import Budget
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import model
@@ -24,7 +24,7 @@ from posefactory_dagster.storage.sets import CommittedSets, SetRef
 from posefactory_dagster.variants.batch import Batch, plan
 from posefactory_dagster.variants.documents import Style, Variant
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
-from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.render_views import RenderViews
 from tests.conftest import SAMPLES
 from tests.rented import rented  # noqa: F401  (a fixture)
 from tests.stability_simulator import StabilitySimulator, stability
@@ -57,11 +57,11 @@ def sets(rendered_once: Path, tmp_path: Path) -> CommittedSets:
 
 
 @pytest.fixture
-def shots(sets: CommittedSets) -> Shots:
-    """The person's shots: az_000 is the front."""
+def render_views(sets: CommittedSets) -> RenderViews:
+    """The person's render_views: az_000 is the front."""
     renders = sets.current("multi_angle_renders", "ada")
     assert renders is not None
-    return Shots.of(renders)
+    return RenderViews.of(renders)
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +90,7 @@ Make = Callable[..., list[Variant]]
 
 
 @pytest.fixture
-def make(sets: CommittedSets, shots: Shots, gate: Gate) -> Make:
+def make(sets: CommittedSets, render_views: RenderViews, gate: Gate) -> Make:
     """Make the variants of a style: ``make(style, views=…, **settings)``."""
 
     def work(
@@ -100,13 +100,15 @@ def make(sets: CommittedSets, shots: Shots, gate: Gate) -> Make:
         **settings: object,
     ) -> list[Variant]:
         values = VariantSettings(**settings)  # type: ignore[arg-type]
-        purse = Purse(sets.store, values.max_cost_per_job, values.max_cost_per_day, "run-1")
+        budget = Budget(sets.store, values.max_cost_per_job, values.max_cost_per_day, "run-1")
         with contextlib.closing(open_enhancer(style)) as enhancer:
             enhancers = {style.name: enhancer}
-            batch = Batch(sets.store, gate, enhancers, values, purse, "run-1", goes_on)
-            names = [i["view"] for i in shots.truth.images]
-            items = [i for i in plan("ada", shots, [style], enhancers) if names[i.index] in views]
-            return batch.make("ada", shots, items, lambda done, total: None)
+            batch = Batch(sets.store, gate, enhancers, values, budget, "run-1", goes_on)
+            names = [i["view"] for i in render_views.truth.images]
+            items = [
+                i for i in plan("ada", render_views, [style], enhancers) if names[i.index] in views
+            ]
+            return batch.make("ada", render_views, items, lambda done, total: None)
 
     return work
 

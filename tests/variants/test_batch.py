@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from posefactory_dagster.budget.ledger import Purse, read_ledger
+from posefactory_dagster.budget.ledger import Budget, read_ledger
 from posefactory_dagster.quality.gate import Gate
 from posefactory_dagster.review.approval import locks_of, now, read_decisions, write_decisions
 from posefactory_dagster.review.documents import Decision
@@ -21,7 +21,7 @@ from posefactory_dagster.variants.batch import INTERRUPTED, NOT_JUDGEABLE, Batch
 from posefactory_dagster.variants.documents import Style, Variant, read_style
 from posefactory_dagster.variants.enhancers import stability as module
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
-from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.render_views import RenderViews
 from tests.servers import S3Server
 from tests.stability_simulator import StabilitySimulator
 from tests.variants.conftest import Make
@@ -310,7 +310,7 @@ def test_what_an_earlier_run_lost_counts_in_the_budget_of_the_day(
 
 
 def test_paid_variants_in_a_bucket(
-    shots: Shots, gate: Gate, simulator: StabilitySimulator, moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    render_views: RenderViews, gate: Gate, simulator: StabilitySimulator, moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # fmt: skip
     """The journal's and the locks' conditional writes, and images fetched by their checksums, where R2 would be."""
     for name, value in moto_s3.environment.items():
@@ -322,10 +322,10 @@ def test_paid_variants_in_a_bucket(
         with contextlib.closing(open_enhancer(PAID)) as enhancer:
             enhancers = {PAID.name: enhancer}
             batch = Batch(
-                store, gate, enhancers, VariantSettings(), Purse(store, 1, 1, "run"), "run"
+                store, gate, enhancers, VariantSettings(), Budget(store, 1, 1, "run"), "run"
             )
-            items = [i for i in plan("ada", shots, [PAID], enhancers) if i.index == 0]
-            return batch.make("ada", shots, items, lambda done, total: None)[0]
+            items = [i for i in plan("ada", render_views, [PAID], enhancers) if i.index == 0]
+            return batch.make("ada", render_views, items, lambda done, total: None)[0]
 
     first = work()
     assert first.state == "locked_approved"

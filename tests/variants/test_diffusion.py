@@ -24,37 +24,39 @@ from posefactory_dagster.diffusion.engine import working_size  # noqa: E402
 from posefactory_dagster.variants.documents import Parameters, Style  # noqa: E402
 from posefactory_dagster.variants.enhancers.base import CannotEnhance  # noqa: E402
 from posefactory_dagster.variants.enhancers.diffusion import Diffusion, Here  # noqa: E402
-from posefactory_dagster.variants.shots import Shots  # noqa: E402
+from posefactory_dagster.variants.render_views import RenderViews  # noqa: E402
 from tests.variants.conftest import Make  # noqa: E402
 from tests.variants.tiny_models import FAMILIES, style  # noqa: E402
 
 
-def made(shots: Shots, chosen: Style, view: int = 0, **parameters: object) -> np.ndarray:
+def made(
+    render_views: RenderViews, chosen: Style, view: int = 0, **parameters: object
+) -> np.ndarray:
     enhancer = Diffusion(chosen, Here())
-    enhancer.check(shots.size)
+    enhancer.check(render_views.size)
     asked = Parameters(
         prompt=chosen.prompt, strength=chosen.strength, control=chosen.control, seed=7
     )
-    answer = enhancer.enhance(shots.read(view), chosen, asked.model_copy(update=parameters))
+    answer = enhancer.enhance(render_views.read(view), chosen, asked.model_copy(update=parameters))
     with Image.open(io.BytesIO(answer.data)) as image:
-        assert image.size == shots.size
+        assert image.size == render_views.size
         return np.asarray(image)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_images_are_repeatable_and_held_by_the_controls(
-    shots: Shots, models: Path, family: str
+    render_views: RenderViews, models: Path, family: str
 ) -> None:
     chosen = style(models, family)
-    first = made(shots, chosen)
-    assert (made(shots, chosen) == first).all()
+    first = made(render_views, chosen)
+    assert (made(render_views, chosen) == first).all()
     for other in (
-        made(shots, chosen, seed=8),
-        made(shots, chosen, control=0.0),
-        made(shots, chosen, prompt="something else"),
-        made(shots, style(models, family, ("openpose",))),
-        made(shots, style(models, family, ())),
-        made(shots, chosen, view=1),
+        made(render_views, chosen, seed=8),
+        made(render_views, chosen, control=0.0),
+        made(render_views, chosen, prompt="something else"),
+        made(render_views, style(models, family, ("openpose",))),
+        made(render_views, style(models, family, ())),
+        made(render_views, chosen, view=1),
     ):
         assert (other != first).any()
 
@@ -92,7 +94,7 @@ def test_models_that_do_not_fit_are_told_before_they_are_loaded(
 
 
 def test_weights_that_are_broken_are_an_error_and_no_crash(
-    shots: Shots, models: Path, tmp_path: Path
+    render_views: RenderViews, models: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(models, tmp_path / "models")
     weights = (
@@ -100,7 +102,7 @@ def test_weights_that_are_broken_are_an_error_and_no_crash(
     )
     weights.write_bytes(b"broken")
     with pytest.raises(CannotEnhance):
-        made(shots, style(tmp_path / "models", "sd_1_5"))
+        made(render_views, style(tmp_path / "models", "sd_1_5"))
 
 
 def test_too_few_steps_and_odd_sizes(models: Path) -> None:

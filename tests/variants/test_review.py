@@ -206,16 +206,16 @@ def test_the_page_in_a_browser(factory: Factory, tmp_path: Path) -> None:
 
 def test_the_page_cannot_be_broken_out_of(factory: Factory) -> None:
     from posefactory_dagster.storage.opening import open_store
-    from posefactory_dagster.variants.shots import Shots
+    from posefactory_dagster.variants.render_views import RenderViews
     from posefactory_dagster.variants.variant_sets import page
 
     committed = factory.sets.current("enhanced_variants", "ada")
     assert committed is not None and PAGE in committed.files
     variant = read_variants(committed)[0]
     nasty = variant.model_copy(update={"style_name": "</script><script>alert(1)</script>"})
-    shots = Shots.of(factory.sets.current("multi_angle_renders", "ada"))
+    render_views = RenderViews.of(factory.sets.current("multi_angle_renders", "ada"))
     images = {i.key: i.sha256 for v in [variant] if (i := v.image)}
-    text = page(shots, [nasty], open_store(str(factory.store)).local_paths(dict(images)))
+    text = page(render_views, [nasty], open_store(str(factory.store)).local_paths(dict(images)))
     assert "</script><script>alert" not in text
 
 

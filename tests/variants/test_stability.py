@@ -19,28 +19,30 @@ from posefactory_dagster.variants.enhancers.base import (
 )
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
 from posefactory_dagster.variants.enhancers.stability import Stability
-from posefactory_dagster.variants.shots import Shots
+from posefactory_dagster.variants.render_views import RenderViews
 from tests.stability_simulator import KEY, StabilitySimulator
 
 STYLES = ("stability_structure", "stability_sketch", "stability_sdxl")
 
 
-def ask(shots: Shots, style_name: str = "stability_structure", **parameters: object) -> Enhanced:
+def ask(
+    render_views: RenderViews, style_name: str = "stability_structure", **parameters: object
+) -> Enhanced:
     style = read_style(style_name)
     enhancer = Stability(style.provider, style.model, timed_out_s=0.1)  # type: ignore[arg-type]
-    enhancer.check(shots.size)
+    enhancer.check(render_views.size)
     asked = style.parameters("0123456789").model_copy(update=parameters)
     try:
-        return enhancer.enhance(shots.read(0), style, asked)
+        return enhancer.enhance(render_views.read(0), style, asked)
     finally:
         enhancer.close()
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_requests_keep_to_the_published_schema(
-    shots: Shots, simulator: StabilitySimulator, style: str
+    render_views: RenderViews, simulator: StabilitySimulator, style: str
 ) -> None:
-    made = ask(shots, style, seed=42)
+    made = ask(render_views, style, seed=42)
     assert not simulator.violations
     assert simulator.charges[0].endpoint.rpartition("/")[2] in (
         "structure",
@@ -49,17 +51,17 @@ def test_requests_keep_to_the_published_schema(
     )
     assert made.seed == 42 and made.answer["finish-reason"] == "SUCCESS"
     with Image.open(io.BytesIO(made.data)) as image:
-        assert image.size == shots.size
+        assert image.size == render_views.size
     price = open_enhancer(read_style(style)).price()
     assert price == simulator.charges[0].price
 
 
 def test_the_longest_prompts_and_the_edges_of_all_ranges_are_allowed(
-    shots: Shots, simulator: StabilitySimulator
+    render_views: RenderViews, simulator: StabilitySimulator
 ) -> None:
     words = "a" * 10_000
     for seed, control in ((1, 0.0), (2**32 - 2, 1.0)):
-        ask(shots, prompt=words, negative_prompt=words, seed=seed, control=control)
+        ask(render_views, prompt=words, negative_prompt=words, seed=seed, control=control)
     assert len(simulator.charges) == 2 and not simulator.violations
 
 
@@ -81,11 +83,15 @@ def test_the_longest_prompts_and_the_edges_of_all_ranges_are_allowed(
     ],
 )
 def test_every_answer_code_is_a_clear_error_and_is_not_repeated(
-    shots: Shots, simulator: StabilitySimulator, fault: str, kind: type[EnhancerError], words: str
+    render_views: RenderViews,
+    simulator: StabilitySimulator,
+    fault: str,
+    kind: type[EnhancerError],
+    words: str,
 ) -> None:
     simulator.faults.append(fault)
     with pytest.raises(EnhancerError, match=words) as caught:
-        ask(shots)
+        ask(render_views)
     assert type(caught.value) is kind
     assert simulator.calls == 1
     assert KEY not in str(caught.value)
@@ -93,40 +99,45 @@ def test_every_answer_code_is_a_clear_error_and_is_not_repeated(
 
 @pytest.mark.parametrize("fault", ["internal", "too_many"])
 def test_what_was_certainly_not_charged_is_tried_again(
-    shots: Shots, simulator: StabilitySimulator, fault: str, monkeypatch: pytest.MonkeyPatch
+    render_views: RenderViews,
+    simulator: StabilitySimulator,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_waiting", lambda state: 0.01)
     simulator.faults.extend([fault, fault])
-    ask(shots)
+    ask(render_views)
     assert simulator.calls == 3 and len(simulator.charges) == 1
     simulator.faults.extend([fault] * 5)
     with pytest.raises(EnhancerError):
-        ask(shots)
+        ask(render_views)
     assert simulator.calls == 8 and len(simulator.charges) == 1
 
 
 def test_a_server_that_is_not_there_is_said_to_be_so(
-    shots: Shots, monkeypatch: pytest.MonkeyPatch
+    render_views: RenderViews, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_waiting", lambda state: 0.01)
     monkeypatch.setenv("STABILITY_API_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("STABILITY_API_KEY", KEY)
     with pytest.raises(EnhancerError, match="cannot be reached"):
-        ask(shots)
+        ask(render_views)
 
 
 def test_an_answer_that_never_comes_may_have_been_charged(
-    shots: Shots, simulator: StabilitySimulator, monkeypatch: pytest.MonkeyPatch
+    render_views: RenderViews, simulator: StabilitySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "READ_TIMEOUT_S", 0.2)
     simulator.latency_s = 1.0
     with pytest.raises(OutcomeUnknown):
-        ask(shots)
+        ask(render_views)
 
 
-def test_a_filtered_image_is_told_as_such(shots: Shots, simulator: StabilitySimulator) -> None:
+def test_a_filtered_image_is_told_as_such(
+    render_views: RenderViews, simulator: StabilitySimulator
+) -> None:
     simulator.faults.append("filtered")
-    assert ask(shots).filtered
+    assert ask(render_views).filtered
 
 
 def test_without_a_key_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,14 +148,14 @@ def test_without_a_key_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_dreamstudio_is_the_same_with_a_key_of_its_own(
-    shots: Shots, simulator: StabilitySimulator, monkeypatch: pytest.MonkeyPatch
+    render_views: RenderViews, simulator: StabilitySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("STABILITY_API_KEY")
     monkeypatch.setenv("DREAMSTUDIO_API_KEY", KEY)
     enhancer = Stability("dreamstudio", "sdxl_1_0")
     style = read_style("stability_sdxl").model_copy(update={"provider": "dreamstudio"})
     asked = Parameters(prompt="a person", strength=0.4, control=0.5, seed=3)
-    assert enhancer.enhance(shots.read(0), style, asked).data
+    assert enhancer.enhance(render_views.read(0), style, asked).data
     assert len(simulator.charges) == 1 and not simulator.violations
 
 
@@ -200,10 +211,13 @@ def test_the_simulator_refuses_what_the_schema_does_not_have(simulator: Stabilit
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f" {KEY}\r\n"])
 def test_a_key_from_a_file_may_end_in_a_newline(
-    shots: Shots, simulator: StabilitySimulator, monkeypatch: pytest.MonkeyPatch, key: str
+    render_views: RenderViews,
+    simulator: StabilitySimulator,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
 ) -> None:
     monkeypatch.setenv("STABILITY_API_KEY", key)
-    assert ask(shots).data
+    assert ask(render_views).data
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from posefactory_dagster.budget import ledger
 from posefactory_dagster.budget.estimates import cost_of
 from posefactory_dagster.budget.prices import hourly_providers
 from posefactory_dagster.compute.record import DamagedJob, of_pod, read_status, tell_failed
-from posefactory_dagster.compute.runpod import placing
+from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.api import Pod, RunPodApi, RunPodError
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import Store
@@ -33,7 +33,7 @@ def sweep(
     now = datetime.datetime.now(datetime.UTC)
     ended = []
     for pod in pods:
-        run = placing.run_of(pod.name, installation)
+        run = provisioning.run_of(pod.name, installation)
         if run is None or pod.status == "TERMINATED":
             continue
         until = active.get(run)
@@ -59,7 +59,7 @@ def enter_ended(store: Store, pod: Pod, installation: str) -> None:
     if pod.cost is None or pod.createdAt is None:
         return
     now = datetime.datetime.now(datetime.UTC)
-    run = placing.run_of(pod.name, installation) or ""
+    run = provisioning.run_of(pod.name, installation) or ""
     hourly = hourly_providers()
     days = {pod.createdAt.astimezone(datetime.UTC).date(), now.date()}
     entered = sum(

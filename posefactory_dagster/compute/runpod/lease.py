@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from posefactory_dagster.budget import ledger
 from posefactory_dagster.budget.estimates import cost_of
 from posefactory_dagster.compute.record import of_pod
-from posefactory_dagster.compute.runpod import placing
+from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.account import bucket_of, open_api
 from posefactory_dagster.compute.runpod.api import GpuType, Pod
 from posefactory_dagster.compute.runpod.orders import Order
@@ -97,7 +97,7 @@ class PodLease:
         try:
             with open_api() as api:
                 api.delete_pod(held.pod.id)
-                placing.end_named(api, held.base, None)
+                provisioning.end_named(api, held.base, None)
         finally:
             held.order.clear(bucket_of(store))
         # By itself it ends after so long; it may be gone for hours.

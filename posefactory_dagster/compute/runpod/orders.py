@@ -16,8 +16,8 @@ from posefactory_dagster.compute.work import RESULT, Work
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.r2 import R2Store
 
-#: A container may be started anew; each start writes its messages to a lane of its own.
-LANES = 3
+#: A container may be started anew; each start writes its messages to a stream of its own.
+STREAMS = 3
 #: Chunks of messages: one every few seconds of the job's limit, so that no silence grows long.
 SECONDS_PER_MESSAGE, FEWEST_MESSAGES, MOST_MESSAGES = 5.0, 50, 2000
 #: Addresses outlive the job by this much, for the last words.
@@ -52,9 +52,11 @@ class Order:
         """The object key of the document."""
         return layout.job_file(self.job.job_id, f"order-{self.attempt}.json")
 
-    def message_key(self, lane: int, number: int) -> str:
+    def message_key(self, stream: int, number: int) -> str:
         """The object key of a chunk of messages."""
-        return layout.job_file(self.job.job_id, f"messages-{self.attempt}/{lane}/{number:05d}.json")
+        return layout.job_file(
+            self.job.job_id, f"messages-{self.attempt}/{stream}/{number:05d}.json"
+        )
 
     def request_key(self, number: int) -> str:
         """The object key of a request."""
@@ -73,12 +75,12 @@ class Order:
         """The object key of a file of a character's set."""
         return self.work[key].key(self.attempt, name)
 
-    def write(self, store: R2Store, pipes: Mapping[str, str], lanes: int = LANES) -> str:
+    def write(self, store: R2Store, pipes: Mapping[str, str], streams: int = STREAMS) -> str:
         """Put the document in the store; the address by which the worker gets it.
 
         Args:
             pipes: the bootstrap parameters of a Dagster Pipes session.
-            lanes: none for a worker that sends no messages.
+            streams: none for a worker that sends no messages.
         """
         messages = int(min(max(self.seconds / SECONDS_PER_MESSAGE, FEWEST_MESSAGES), MOST_MESSAGES))
 
@@ -88,7 +90,7 @@ class Order:
         def put(key: str) -> str:
             return store.presigned(key, "PUT", self.life)
 
-        def lane(number: int) -> dict[str, Any]:
+        def stream(number: int) -> dict[str, Any]:
             return {
                 "probe": get(self.message_key(number, 0)),
                 "put": [put(self.message_key(number, n)) for n in range(messages)],
@@ -119,7 +121,7 @@ class Order:
                 }
                 for key in self.work
             },
-            "lanes": [lane(n) for n in range(lanes)],
+            "streams": [stream(n) for n in range(streams)],
             "pipes": dict(pipes),
             "seconds": self.seconds,
             "character_seconds": self.character_seconds,
@@ -128,7 +130,7 @@ class Order:
             document["service"] = {
                 "first": get(self.request_key(0)),
                 "idle_s": self.idle_s,
-                "lanes": [lane(lanes + n) for n in range(lanes)],
+                "streams": [stream(streams + n) for n in range(streams)],
             }
         store.put_bytes(self.key, json.dumps(document).encode())
         return get(self.key)

@@ -17,7 +17,7 @@ from blender_scripts.supervise import Event
 from blender_scripts.worker.environment import ORDER_URL_VARIABLE
 from posefactory_dagster.budget.estimates import cost_of
 from posefactory_dagster.compute.record import JobRecord
-from posefactory_dagster.compute.runpod import placing
+from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.api import GpuType, Pod, RunPodApi, RunPodError
 from posefactory_dagster.compute.runpod.lease import HeldPod
 from posefactory_dagster.compute.runpod.watching import LogFollower, watch
@@ -68,21 +68,21 @@ def installation_id(instance: dg.DagsterInstance) -> str:
     return found[INSTALLATION_KEY]
 
 
-class LaneReader(dg.PipesMessageReader):
-    """Reads numbered chunks of messages, lane by lane.
+class MessageStreamReader(dg.PipesMessageReader):
+    """Reads numbered chunks of messages, stream by stream.
 
-    A container that was started anew writes to the next lane, and says once more that it opened; only
-    the first such message is handed on. Every lane is read at its own pace, so that none hides another. A
+    A container that was started anew writes to the next stream, and says once more that it opened; only
+    the first such message is handed on. Every stream is read at its own pace, so that none hides another. A
     new reader for each session: it keeps its place.
 
     Args:
-        read: the chunk (lane, number), or None while there is none.
-        lanes: how many there are.
+        read: the chunk (stream, number), or None while there is none.
+        streams: how many there are.
     """
 
-    def __init__(self, read: Callable[[int, int], bytes | None], lanes: int) -> None:
+    def __init__(self, read: Callable[[int, int], bytes | None], streams: int) -> None:
         self._read = read
-        self._next = [0] * lanes
+        self._next = [0] * streams
         self._opened = False
         self.closed = False
 
@@ -115,20 +115,20 @@ class LaneReader(dg.PipesMessageReader):
         return "The worker's messages lie in the store under jobs/; its log is in RunPod's console."
 
     def _advance(self, handler: PipesMessageHandler) -> bool:
-        """Read the next chunk of each lane in use, and look whether the next lane is; whether there was any."""
+        """Read the next chunk of each stream in use, and look whether the next stream is; whether there was any."""
         found = False
-        for lane, number in enumerate(self._next):
+        for stream, number in enumerate(self._next):
             try:
-                chunk = self._read(lane, number)
+                chunk = self._read(stream, number)
             except Exception as error:  # the store may be back at the next look; the deadlines hold
                 handler._context.log.warning(f"messages cannot be read now: {error}")  # noqa: SLF001
                 return False
             if chunk is not None:
                 found = True
-                self._next[lane] += 1
+                self._next[stream] += 1
                 self._hand_on(chunk, handler)
             elif number == 0:
-                break  # lanes are taken in order
+                break  # streams are taken in order
         return found
 
     def _hand_on(self, chunk: bytes, handler: PipesMessageHandler) -> None:
@@ -212,7 +212,7 @@ class PipesRunPodClient:
         self,
         context: dg.AssetExecutionContext,
         request: PodRequest,
-        reader: LaneReader,
+        reader: MessageStreamReader,
         on_event: Callable[[Event], None],
         on_report: Callable[[PodReport], None],
         keep: Callable[[PodReport, str], bool] = lambda report, base: False,
@@ -227,7 +227,7 @@ class PipesRunPodClient:
             RunPodError: none could be placed.
             PodEnded: it ended, or passed a deadline, without a closing message.
         """
-        base = placing.pod_name(
+        base = provisioning.pod_name(
             installation_id(context.instance), context.run.run_id, secrets.token_hex(4)
         )
         longest = self._settings.provision_timeout_s + self._settings.job_timeout_s + SLACK_S
@@ -242,7 +242,7 @@ class PipesRunPodClient:
         context: dg.AssetExecutionContext,
         held: HeldPod,
         estimate: float,
-        reader: LaneReader,
+        reader: MessageStreamReader,
         on_event: Callable[[Event], None],
         on_report: Callable[[PodReport], None],
     ) -> None:
@@ -257,7 +257,7 @@ class PipesRunPodClient:
         context: dg.AssetExecutionContext,
         base: str,
         start: Callable[[Mapping[str, str]], PodReport],
-        reader: LaneReader,
+        reader: MessageStreamReader,
         on_event: Callable[[Event], None],
         on_report: Callable[[PodReport], None],
         keep: Callable[[PodReport, str], bool],
@@ -302,7 +302,7 @@ class PipesRunPodClient:
         context: dg.AssetExecutionContext,
         report: PodReport,
         base: str,
-        reader: LaneReader,
+        reader: MessageStreamReader,
         new_events: Callable[[], list[Event]],
         on_event: Callable[[Event], None],
     ) -> None:
@@ -341,11 +341,11 @@ class PipesRunPodClient:
                 "env": {ORDER_URL_VARIABLE: request.order(name, pipes)},
             }
 
-        pod = placing.place(
+        pod = provisioning.place(
             self._api, body, request.gpus, self._settings.max_price_per_hour, context.log.warning
         )
         gpu = next((g for g in request.gpus if pod.gpu and g.id == pod.gpu.id), request.gpus[0])
-        price = pod.cost or placing.price_of(gpu, self._settings)
+        price = pod.cost or provisioning.price_of(gpu, self._settings)
         report = PodReport(pod, gpu, price, request.estimate)
         request.chosen(report)
         return report
@@ -358,7 +358,9 @@ class PipesRunPodClient:
         try:
             if report is not None and not keep:
                 self._api.delete_pod(report.pod.id)
-            surplus = placing.end_named(self._api, base, report.pod.id if report and keep else None)
+            surplus = provisioning.end_named(
+                self._api, base, report.pod.id if report and keep else None
+            )
         except RunPodError as error:
             which = report.pod.id if report else f"named {base}-…"
             context.log.error(

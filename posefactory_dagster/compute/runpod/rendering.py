@@ -20,12 +20,12 @@ from posefactory_dagster.budget.estimates import (
     check_time,
     estimate_render,
 )
-from posefactory_dagster.compute.runpod import placing
+from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.account import open_api, pod_image
 from posefactory_dagster.compute.runpod.api import RunPodApi, RunPodError
 from posefactory_dagster.compute.runpod.lease import PodLease, held
 from posefactory_dagster.compute.runpod.orders import (
-    LANES,
+    STREAMS,
     BadResult,
     Order,
     finished_elsewhere,
@@ -34,7 +34,7 @@ from posefactory_dagster.compute.runpod.pipes import (
     ENHANCING_WORKER,
     MAX_CHUNK,
     WORKER,
-    LaneReader,
+    MessageStreamReader,
     PipesRunPodClient,
     PodReport,
     PodRequest,
@@ -110,9 +110,9 @@ class PodRenderer:
         left = dict(self._left)
         images = sum(w.images(job.settings) for w in left.values())
         memory = self._settings.enhancer_memory_gb if self._serves else 0
-        gpus = placing.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
+        gpus = provisioning.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
         estimate = estimate_render(
-            images, placing.price_of(gpus[0], self._settings), self._settings
+            images, provisioning.price_of(gpus[0], self._settings), self._settings
         )
         check_budget(estimate, self._settings, spent)
         check_time(estimate, self._settings)
@@ -120,7 +120,7 @@ class PodRenderer:
             g
             for g in gpus
             if spent
-            + estimate_render(images, placing.price_of(g, self._settings), self._settings).cost
+            + estimate_render(images, provisioning.price_of(g, self._settings), self._settings).cost
             <= self._settings.max_cost_per_job
         ]
         self._context.log.info(
@@ -140,10 +140,10 @@ class PodRenderer:
 
         chosen: list[Order] = []
 
-        def read(lane: int, number: int) -> bytes | None:
+        def read(stream: int, number: int) -> bytes | None:
             if not chosen:
                 return None
-            return self._store.get_bytes(chosen[0].message_key(lane, number), MAX_CHUNK + 1)
+            return self._store.get_bytes(chosen[0].message_key(stream, number), MAX_CHUNK + 1)
 
         request = PodRequest(
             image,
@@ -176,7 +176,7 @@ class PodRenderer:
 
         try:
             client.run(
-                self._context, request, LaneReader(read, LANES), lambda e: self._hear(chosen[0], e), on_report, keep
+                self._context, request, MessageStreamReader(read, STREAMS), lambda e: self._hear(chosen[0], e), on_report, keep
             )  # fmt: skip
         except PodEnded as error:
             self._trouble = str(error)

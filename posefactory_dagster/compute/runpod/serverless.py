@@ -220,7 +220,7 @@ class ServerlessRenderer:
                 waits=QUEUE_S,
             )
             try:
-                job_id = client.submit(order.write(self._store, {}, lanes=0), seconds, QUEUE_S)
+                job_id = client.submit(order.write(self._store, {}, streams=0), seconds, QUEUE_S)
             except RunPodError as error:
                 order.clear(self._store)  # what runs in spite of it finds no order
                 self._refused_since = self._refused_since or now

@@ -14,22 +14,22 @@ from blender_scripts.supervise import Event
 from posefactory_dagster.budget.estimates import RenderEstimate, check_budget, check_time, cost_of
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.record import JobRecord
-from posefactory_dagster.compute.runpod import placing
+from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.account import bucket_of, open_api, pod_image
 from posefactory_dagster.compute.runpod.api import GpuType, NotFound, RunPodApi, RunPodError
-from posefactory_dagster.compute.runpod.desk import Desk
 from posefactory_dagster.compute.runpod.lease import HeldPod, PodLease
-from posefactory_dagster.compute.runpod.orders import LANES, Order
+from posefactory_dagster.compute.runpod.orders import STREAMS, Order
 from posefactory_dagster.compute.runpod.pipes import (
     ENHANCING_COST,
     ENHANCING_WORKER,
     MAX_CHUNK,
-    LaneReader,
+    MessageStreamReader,
     PipesRunPodClient,
     PodReport,
     PodRequest,
     tell_report,
 )
+from posefactory_dagster.compute.runpod.request_queue import RequestQueue
 from posefactory_dagster.compute.runpod.watching import PodEnded
 from posefactory_dagster.diffusion.engine import (
     Answer,
@@ -53,10 +53,10 @@ class _Session:
     ``images`` were made, for ``images_usd``; ``settled``: what comes now is in the pod's own bill.
     """
 
-    reader: LaneReader
+    reader: MessageStreamReader
     ready: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
-    desk: Desk | None = None
+    queue: RequestQueue | None = None
     order: Order | None = None
     price: float = 0.0
     images: int = 0
@@ -152,8 +152,8 @@ class PodService:
             asked = time.monotonic()
             try:
                 answer = (
-                    session.desk.ask(values, lambda said: _read(said, size), limit)
-                    if session.desk is not None
+                    session.queue.ask(values, lambda said: _read(said, size), limit)
+                    if session.queue is not None
                     else None
                 )
             except TimeoutError as error:
@@ -240,7 +240,7 @@ class PodService:
         if self._lease.held is not None:
             return self._lease.held.price
         with open_api() as api:
-            return placing.price_of(self._gpus(api)[0], self._settings)
+            return provisioning.price_of(self._gpus(api)[0], self._settings)
 
     def _begin(self, held: HeldPod | None) -> _Session:
         if self._record is None:
@@ -249,18 +249,20 @@ class PodService:
             self._record.open()
         self._pods += 1
         session = _Session(
-            LaneReader(lambda lane, number: self._message(session, lane, number), LANES)
+            MessageStreamReader(
+                lambda stream, number: self._message(session, stream, number), STREAMS
+            )
         )
         session.thread = threading.Thread(target=self._attend, args=(session, held), daemon=True)
         session.thread.start()
         return session
 
-    def _message(self, session: _Session, lane: int, number: int) -> bytes | None:
-        """A chunk of the worker's messages; those of its renders, if any, have the first lanes."""
+    def _message(self, session: _Session, stream: int, number: int) -> bytes | None:
+        """A chunk of the worker's messages; those of its renders, if any, have the first streams."""
         if session.order is None:
             return None
         return bucket_of(self._store).get_bytes(
-            session.order.message_key(LANES + lane, number), MAX_CHUNK + 1
+            session.order.message_key(STREAMS + stream, number), MAX_CHUNK + 1
         )
 
     def _attend(self, session: _Session, held: HeldPod | None) -> None:
@@ -314,12 +316,12 @@ class PodService:
         assert self._record is not None
         job, store = self._record.job, bucket_of(self._store)
         gpus = self._gpus(api)
-        cheapest = self._estimate(placing.price_of(gpus[0], self._settings), starts=True)
+        cheapest = self._estimate(provisioning.price_of(gpus[0], self._settings), starts=True)
         check_budget(cheapest, self._settings, self._spent)
         affordable = [
             g
             for g in gpus
-            if self._spent + cost_of(cheapest.seconds, placing.price_of(g, self._settings))
+            if self._spent + cost_of(cheapest.seconds, provisioning.price_of(g, self._settings))
             <= self._settings.max_cost_per_job
         ]
         orders: dict[str, Order] = {}
@@ -337,7 +339,7 @@ class PodService:
             return orders[name].write(store, pipes)
 
         def chosen(report: PodReport) -> None:
-            self._open_desk(session, orders[report.pod.name], report.price)
+            self._open_queue(session, orders[report.pod.name], report.price)
 
         request = PodRequest(
             pod_image(),
@@ -351,8 +353,8 @@ class PodService:
         try:
             client.run(self._context, request, session.reader, hear, on_report)
         finally:
-            if session.desk is not None:
-                session.desk.close()
+            if session.queue is not None:
+                session.queue.close()
             for order in orders.values():
                 order.clear(store)
 
@@ -365,22 +367,22 @@ class PodService:
         on_report: Callable[[PodReport], None],
     ) -> None:
         order = held.order
-        self._open_desk(session, order, held.price)
-        assert session.desk is not None
+        self._open_queue(session, order, held.price)
+        assert session.queue is not None
         estimate = self._estimate(held.price, starts=False)
         try:
             client.resume(self._context, held, estimate.cost, session.reader, hear, on_report)
         finally:
-            session.desk.close()
+            session.queue.close()
             order.clear(bucket_of(self._store))
 
-    def _open_desk(self, session: _Session, order: Order, price: float) -> None:
+    def _open_queue(self, session: _Session, order: Order, price: float) -> None:
         session.order, session.price = order, price
-        session.desk = Desk(bucket_of(self._store), order)
+        session.queue = RequestQueue(bucket_of(self._store), order)
 
     def _gpus(self, api: RunPodApi) -> list[GpuType]:
         memory = self._settings.enhancer_memory_gb
-        return placing.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
+        return provisioning.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
 
     def _lives(self, api: RunPodApi, held: HeldPod) -> bool:
         """Whether a held pod lives still. What is left of one that does not is cleared away."""

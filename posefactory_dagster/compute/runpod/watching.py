@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from blender_scripts.supervise import Event
-from posefactory_dagster.compute.runpod import placing
+from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.api import NotFound, Pod, RunPodApi, RunPodError
 from posefactory_dagster.settings import PodSettings
 
@@ -68,7 +68,7 @@ def watch(
             continue
         if now - begun < SURPLUS_S and now >= next_surplus:
             next_surplus = now + SURPLUS_POLL_S
-            on_surplus(_quietly(lambda: placing.end_named(api, base, pod.id), 0))
+            on_surplus(_quietly(lambda: provisioning.end_named(api, base, pod.id), 0))
         if now >= next_poll:
             state = _quietly(lambda: _state(api, pod), "unknown")
             if state == "RUNNING" and running_since is None:

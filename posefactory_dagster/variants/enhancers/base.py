@@ -12,7 +12,7 @@ from posefactory_dagster.variants.documents import Parameters, Style
 
 
 @dataclass(frozen=True)
-class Shot:
+class RenderView:
     """One exact render with all that enhancers are held to.
 
     ``subject`` has pixels, mask and the truth's row; ``depth`` (H, W) float32 metres, 0 where the person is not;
@@ -69,7 +69,7 @@ class Enhancer(Protocol):
             CannotEnhance: a key, a model or a package is missing, or the size does not fit.
         """
 
-    def enhance(self, shot: Shot, style: Style, parameters: Parameters) -> Enhanced:
+    def enhance(self, render_view: RenderView, style: Style, parameters: Parameters) -> Enhanced:
         """One image of the same size, in the look of ``style``.
 
         Raises:

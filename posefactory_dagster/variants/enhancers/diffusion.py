@@ -21,7 +21,12 @@ from posefactory_dagster.diffusion.engine import (
 from posefactory_dagster.settings import PROJECT_ROOT
 from posefactory_dagster.variants.controls import CONTROLS
 from posefactory_dagster.variants.documents import Parameters, Style
-from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, EnhancerError, Shot
+from posefactory_dagster.variants.enhancers.base import (
+    CannotEnhance,
+    Enhanced,
+    EnhancerError,
+    RenderView,
+)
 from posefactory_dagster.variants.providers import DiffusersOptions, DiffusersProvider
 
 
@@ -151,12 +156,12 @@ class Diffusion:
     def close(self) -> None:
         self._backend.close()
 
-    def enhance(self, shot: Shot, style: Style, parameters: Parameters) -> Enhanced:
+    def enhance(self, render_view: RenderView, style: Style, parameters: Parameters) -> Enhanced:
         request = Request(
             models=self._models,
-            image=shot.png,
+            image=render_view.png,
             controls={
-                name: cv2.imencode(".png", CONTROLS[name](shot)[..., ::-1])[1].tobytes()
+                name: cv2.imencode(".png", CONTROLS[name](render_view)[..., ::-1])[1].tobytes()
                 for name in self._options.controlnets
             },
             prompt=parameters.prompt,

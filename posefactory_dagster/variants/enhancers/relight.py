@@ -20,7 +20,7 @@ import numpy as np
 from blender_scripts.contract import LANDMARKS
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
 from posefactory_dagster.variants.documents import Parameters, Style
-from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, Shot
+from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhanced, RenderView
 from posefactory_dagster.variants.providers import RelightOptions, RelightProvider
 
 #: Raised whenever the same seed gives another image.
@@ -119,31 +119,31 @@ class Relight:
     def close(self) -> None:
         pass
 
-    def enhance(self, shot: Shot, style: Style, parameters: Parameters) -> Enhanced:
+    def enhance(self, render_view: RenderView, style: Style, parameters: Parameters) -> Enhanced:
         options = style.options
         assert isinstance(options, RelightOptions)
         rng = np.random.default_rng(parameters.seed)
         place = self._places[int(rng.integers(len(self._places)))]
         amount = parameters.strength
-        height, width = shot.subject.mask.shape
+        height, width = render_view.subject.mask.shape
         pixel = min(width, height) / 512
 
         yaw = np.radians(rng.uniform(-MOST_YAW_DEGREES, MOST_YAW_DEGREES))
-        to_place = _towards(shot, yaw)
-        behind = _TO_LINEAR[_view(place, shot, to_place)]
+        to_place = _towards(render_view, yaw)
+        behind = _TO_LINEAR[_view(place, render_view, to_place)]
         blur = rng.uniform(*options.background_blur) * pixel
         if blur > 0.2:
             behind = cv2.GaussianBlur(behind, (0, 0), blur)
-        direction = to_place.T @ place.direction  # in the shot's camera's frame
-        behind *= _shadow(shot, direction, place)[..., None]
+        direction = to_place.T @ place.direction  # in the render_view's camera's frame
+        behind *= _shadow(render_view, direction, place)[..., None]
 
-        alpha = shot.albedo[..., 3:].astype(np.float32) / 255
-        light = _light_on(shot, place, to_place, direction)
+        alpha = render_view.albedo[..., 3:].astype(np.float32) / 255
+        light = _light_on(render_view, place, to_place, direction)
         seen = alpha[..., 0] > 0.5
         if seen.any():
             even = light[seen].mean(axis=0)
             light = even + (light - even) * (options.relight * amount)
-        person, gain = _exposed(_TO_LINEAR[shot.albedo[..., :3]] * light, seen)
+        person, gain = _exposed(_TO_LINEAR[render_view.albedo[..., :3]] * light, seen)
         behind *= gain
         picture = behind + (person - behind) * alpha
 
@@ -242,13 +242,13 @@ def _read(path: Path) -> np.ndarray:
     return np.ascontiguousarray(image[..., ::-1])
 
 
-def _row(shot: Shot, name: str) -> np.ndarray:
-    return np.asarray(shot.subject.arrays[name][0], np.float64)
+def _row(render_view: RenderView, name: str) -> np.ndarray:
+    return np.asarray(render_view.subject.arrays[name][0], np.float64)
 
 
-def _towards(shot: Shot, yaw: float) -> np.ndarray:
-    """The rotation (3, 3) from the shot's camera to a level camera that looks ``yaw`` further to the right."""
-    forward = _row(shot, "rotation")[2]
+def _towards(render_view: RenderView, yaw: float) -> np.ndarray:
+    """The rotation (3, 3) from the render_view's camera to a level camera that looks ``yaw`` further to the right."""
+    forward = _row(render_view, "rotation")[2]
     pitch = float(np.arcsin(np.clip(forward[2], -1, 1)))  # up is positive
     about_x = np.array(
         [[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]]
@@ -257,14 +257,14 @@ def _towards(shot: Shot, yaw: float) -> np.ndarray:
     return about_y @ about_x
 
 
-def _view(place: Background, shot: Shot, to_place: np.ndarray) -> np.ndarray:
-    """The place as the shot's camera would see it, (H, W, 3) uint8: a turned camera is a homography."""
+def _view(place: Background, render_view: RenderView, to_place: np.ndarray) -> np.ndarray:
+    """The place as the render_view's camera would see it, (H, W, 3) uint8: a turned camera is a homography."""
     picture = _read(place.path)
     rows, columns = picture.shape[:2]
     focal = columns / 2 / np.tan(np.radians(place.field_degrees) / 2)
     lens = np.array([[focal, 0, columns / 2], [0, focal, rows / 2], [0, 0, 1]])
-    mapping = lens @ to_place @ np.linalg.inv(_row(shot, "intrinsics"))
-    height, width = shot.subject.mask.shape
+    mapping = lens @ to_place @ np.linalg.inv(_row(render_view, "intrinsics"))
+    height, width = render_view.subject.mask.shape
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpPerspective(
         picture, mapping, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT
@@ -284,45 +284,45 @@ def harmonics(directions: np.ndarray) -> np.ndarray:
 
 
 def _light_on(
-    shot: Shot, place: Background, to_place: np.ndarray, direction: np.ndarray
+    render_view: RenderView, place: Background, to_place: np.ndarray, direction: np.ndarray
 ) -> np.ndarray:
     """The light on each pixel's surface, as radiance of a white matt one, (H, W, 3) float32.
 
     Args:
-        direction: towards the key light, in the shot's camera's frame.
+        direction: towards the key light, in the render_view's camera's frame.
     """
-    normals = shot.normals
+    normals = render_view.normals
     around = harmonics(normals @ to_place.T.astype(np.float32)) @ place.ambient
-    around = np.maximum(around, 0) * (1 - HOLLOW * _hollows(shot))[..., None]
+    around = np.maximum(around, 0) * (1 - HOLLOW * _hollows(render_view))[..., None]
     facing = np.maximum(normals @ direction.astype(np.float32), 0)
-    return around + (facing * _reached(shot, direction))[..., None] * place.key
+    return around + (facing * _reached(render_view, direction))[..., None] * place.key
 
 
-def _hollows(shot: Shot) -> np.ndarray:
+def _hollows(render_view: RenderView) -> np.ndarray:
     """How deep a pixel lies behind its surroundings on the body, (H, W) 0 to 1."""
-    known = (shot.depth > 0).astype(np.float32)
+    known = (render_view.depth > 0).astype(np.float32)
     if not known.any():
         return known
-    focal = float(_row(shot, "intrinsics")[0, 0])
-    sigma = max(HOLLOW_M * focal / float(shot.depth[shot.depth > 0].mean()), 0.5)
+    focal = float(_row(render_view, "intrinsics")[0, 0])
+    sigma = max(HOLLOW_M * focal / float(render_view.depth[render_view.depth > 0].mean()), 0.5)
     weight = cv2.GaussianBlur(known, (0, 0), sigma)
-    around = cv2.GaussianBlur(shot.depth, (0, 0), sigma) / np.maximum(weight, 1e-6)
-    return np.clip((shot.depth - around) / HOLLOW_DEPTH_M, 0, 1) * known
+    around = cv2.GaussianBlur(render_view.depth, (0, 0), sigma) / np.maximum(weight, 1e-6)
+    return np.clip((render_view.depth - around) / HOLLOW_DEPTH_M, 0, 1) * known
 
 
-def _reached(shot: Shot, direction: np.ndarray) -> np.ndarray:
+def _reached(render_view: RenderView, direction: np.ndarray) -> np.ndarray:
     """How much of the key light reaches a pixel past the rest of the body, (H, W) 0 to 1.
 
     Looked for in the depth image, at half its size: from each point some steps towards the light, which another part of the
     body may hide.
     """
-    height, width = shot.depth.shape
-    depth = shot.depth[::2, ::2]
+    height, width = render_view.depth.shape
+    depth = render_view.depth[::2, ::2]
     rows, columns = np.nonzero(depth)
     reached = np.ones(depth.shape, np.float32)
     if len(rows) == 0:
         return np.ones((height, width), np.float32)
-    intrinsics = _row(shot, "intrinsics")
+    intrinsics = _row(render_view, "intrinsics")
     focal, middle = intrinsics[[0, 1], [0, 1]] / 2, intrinsics[:2, 2] / 2
     start = depth[rows, columns].astype(np.float64)
     points = np.stack(
@@ -372,11 +372,11 @@ def _exposed(person: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, float]:
     return person.astype(np.float32), float(np.clip(np.sqrt(gain), DARKEST_PLACE, 1.0))
 
 
-def _shadow(shot: Shot, direction: np.ndarray, place: Background) -> np.ndarray:
+def _shadow(render_view: RenderView, direction: np.ndarray, place: Background) -> np.ndarray:
     """What the person leaves of the ground's light, (H, W) 0 to 1: a cast shadow, and the dark under the feet."""
-    world, rotation = _row(shot, "world"), _row(shot, "rotation")
-    translation, intrinsics = _row(shot, "translation"), _row(shot, "intrinsics")
-    height, width = shot.subject.mask.shape
+    world, rotation = _row(render_view, "world"), _row(render_view, "rotation")
+    translation, intrinsics = _row(render_view, "translation"), _row(render_view, "intrinsics")
+    height, width = render_view.subject.mask.shape
     to_light = rotation.T @ direction
     to_light[2] = max(to_light[2], 0.45)  # a low sun would throw it out of the picture
     ends = np.array([(_INDEX[a], _INDEX[b]) for a, b, _ in BODY])

@@ -29,7 +29,7 @@ from posefactory_dagster.variants.enhancers.base import (
     EnhancerError,
     OutcomeUnknown,
     Refused,
-    Shot,
+    RenderView,
 )
 from posefactory_dagster.variants.providers import (
     DreamStudioProvider,
@@ -164,11 +164,11 @@ class Stability:
     def close(self) -> None:
         self._client.close()
 
-    def enhance(self, shot: Shot, style: Style, parameters: Parameters) -> Enhanced:
+    def enhance(self, render_view: RenderView, style: Style, parameters: Parameters) -> Enhanced:
         options = style.options
         assert isinstance(options, StabilityOptions)
         if self._model == "sdxl_1_0":
-            return self._sdxl(shot, style, options, parameters)
+            return self._sdxl(render_view, style, options, parameters)
         fields: dict[str, Any] = {
             "prompt": parameters.prompt,
             "negative_prompt": parameters.negative_prompt,
@@ -178,14 +178,18 @@ class Stability:
         }
         if options.style_preset:
             fields["style_preset"] = options.style_preset
-        answer = self._send("image", shot.png, fields, "image/*")
+        answer = self._send("image", render_view.png, fields, "image/*")
         return self._enhanced(answer, answer.content, parameters)
 
     def _sdxl(
-        self, shot: Shot, style: Style, options: StabilityOptions, parameters: Parameters
+        self,
+        render_view: RenderView,
+        style: Style,
+        options: StabilityOptions,
+        parameters: Parameters,
     ) -> Enhanced:
-        size = shot.subject.size
-        with Image.open(io.BytesIO(shot.png)) as image:
+        size = render_view.subject.size
+        with Image.open(io.BytesIO(render_view.png)) as image:
             png = _png(image.convert("RGB").resize(_sdxl_size(size), Image.Resampling.LANCZOS))
         fields = {
             "text_prompts[0][text]": parameters.prompt,

@@ -23,7 +23,7 @@ MAX_ANSWER = 64 * 2**20
 LAST_LOOK_S = 30.0
 
 
-class Desk:
+class RequestQueue:
     """Asks the worker of one order. Safe to be used by many threads; the worker answers in the order of the questions."""
 
     def __init__(self, store: R2Store, order: Order) -> None:
@@ -36,7 +36,7 @@ class Desk:
     def ask(
         self, values: Mapping[str, Any], read: Callable[[dict[str, Any]], T], seconds: float
     ) -> T | None:
-        """The worker's answer to a request, as ``read`` makes it; None if there is none when the desk is closed.
+        """The worker's answer to a request, as ``read`` makes it; None if there is none when the queue is closed.
 
         Raises:
             TimeoutError: there is none within ``seconds``.

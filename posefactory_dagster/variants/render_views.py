@@ -15,22 +15,22 @@ from posefactory_dagster.quality.gate import Subject
 from posefactory_dagster.renders.documents import Truth, read_depth, read_mask, read_truth
 from posefactory_dagster.storage.sets import CommittedSet
 from posefactory_dagster.variants.documents import Source
-from posefactory_dagster.variants.enhancers.base import CannotEnhance, Shot
+from posefactory_dagster.variants.enhancers.base import CannotEnhance, RenderView
 
 #: Shorter ones are no normals but the middle grey of where nothing is.
 LEAST_NORMAL = 0.5
 
 
 @dataclass(frozen=True)
-class Shots:
-    """A render set's shots; images are read when they are asked for, and not kept."""
+class RenderViews:
+    """A render set's render_views; images are read when they are asked for, and not kept."""
 
     renders: CommittedSet
     truth: Truth
 
     @classmethod
-    def of(cls, renders: CommittedSet) -> Shots:
-        """The shots of a committed render set.
+    def of(cls, renders: CommittedSet) -> RenderViews:
+        """The render_views of a committed render set.
 
         Raises:
             CannotEnhance: the set is of an earlier version.
@@ -69,14 +69,16 @@ class Shots:
             for image in self.truth.images
         ]
 
-    def read(self, index: int) -> Shot:
-        """The shot with that place in the truth's order."""
+    def read(self, index: int) -> RenderView:
+        """The render_view with that place in the truth's order."""
         name = self.truth.images[index]["file"]
         paths = {kind: self.paths[f"{kind}/{name}"] for kind in IMAGE_FOLDERS}
-        return read_shot(paths, self.truth.arrays, index)
+        return read_render_view(paths, self.truth.arrays, index)
 
 
-def read_shot(paths: Mapping[str, Path], arrays: Mapping[str, np.ndarray], index: int) -> Shot:
+def read_render_view(
+    paths: Mapping[str, Path], arrays: Mapping[str, np.ndarray], index: int
+) -> RenderView:
     """One render with all that belongs to it.
 
     Args:
@@ -92,7 +94,7 @@ def read_shot(paths: Mapping[str, Path], arrays: Mapping[str, np.ndarray], index
         normals = np.asarray(image.convert("RGB")).astype(np.float32) / 127.5 - 1
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     normals = np.where(length > LEAST_NORMAL, normals / np.maximum(length, LEAST_NORMAL), 0)
-    return Shot(
+    return RenderView(
         subject=Subject.of(arrays, index, pixels, read_mask(paths["masks"])),
         depth=read_depth(paths["depth"]),
         albedo=albedo,
