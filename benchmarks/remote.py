@@ -113,7 +113,7 @@ def sensor(server: S3Server) -> dict[str, Any]:
         started = time.perf_counter()
         finding = look(store, cursor, lambda key: None, 200)
         seconds.append(time.perf_counter() - started)
-        taken.append(len(finding.new))
+        taken.append(len(finding.with_geometry))
     started = time.perf_counter()
     look(store, cursor, lambda key: None, 200)
     known = time.perf_counter() - started

@@ -23,7 +23,7 @@ from blender_scripts.session import Stopwatch, TaskReport, run
 from blender_scripts.stage import camera, fbx, film, light, truth
 from blender_scripts.stage.character import Character
 from blender_scripts.stage.motion import cast
-from blender_scripts.stage.rig import read_rig
+from blender_scripts.stage.rig import Rig, read_rig
 
 PORTRAIT = RenderSettings(width=192, height=192, samples=4, engine="cycles")
 PORTRAIT_AZIMUTH_DEGREES = 20.0
@@ -114,7 +114,7 @@ def _portrait(character: Character, output: Path, frame: int) -> None:
     film.save_png(output / THUMBNAIL, picture.over(film.plain_backdrop()))
 
 
-def _skeleton(imported: fbx.Imported, rig, output: Path, start: int, end: int) -> None:
+def _skeleton(imported: fbx.Imported, rig: Rig, output: Path, start: int, end: int) -> None:
     """Bone segments over the motion: (frames, bones, 2 ends, 3), the file's units, z up."""
     import bpy
 

@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import jsonschema
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from posefactory_dagster.settings import PROJECT_ROOT
@@ -126,7 +126,7 @@ class RunPodSimulator:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.document = json.loads(API.read_text())
-        resource = Resource(contents=self.document, specification=DRAFT202012)
+        resource = DRAFT202012.create_resource(self.document)
         self.registry = Registry().with_resource(BASE, resource)
         self.pods: dict[str, SimulatedPod] = {}
         self.faults: list[Fault] = []

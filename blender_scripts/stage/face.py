@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import mathutils
 import numpy as np
@@ -74,6 +75,10 @@ class Eyes:
     def level(self) -> float:
         """Height of the pupils."""
         return float(self.centres[:, 2].mean())
+
+
+#: Where a ray meets the skin: point (3,) and corners of the triangle (3,), or None for both.
+Hit = tuple[Any, Any]
 
 
 class Head:
@@ -184,17 +189,17 @@ class Head:
             return None
         return Eyes(np.stack([best[0][1], best[1][1]]), np.concatenate([best[0][3], best[1][3]]))
 
-    def _cast(self, start: np.ndarray, direction: tuple[float, float, float]):
+    def _cast(self, start: np.ndarray, direction: tuple[float, float, float]) -> Hit:
         position, _, index, _ = self._feel[0].ray_cast(
             mathutils.Vector(start), mathutils.Vector(direction)
         )
         return (None, None) if position is None else (np.array(position), self._feel[1][index])
 
-    def from_front(self, side: float, height: float):
+    def from_front(self, side: float, height: float) -> Hit:
         """Where a ray from the front meets the skin: (point (3,), triangle (3,)), or (None, None)."""
         return self._cast(np.array((side, 1.0, height)), (0.0, -1.0, 0.0))
 
-    def from_side(self, sign: float, depth: float, height: float):
+    def from_side(self, sign: float, depth: float, height: float) -> Hit:
         """The same for a ray from the left (``sign`` 1) or the right (-1)."""
         return self._cast(np.array((sign * 1.0, depth, height)), (-sign, 0.0, 0.0))
 
@@ -306,7 +311,9 @@ def _on_ball(head: Head, eyes: Eyes, which: int) -> FacePoint:
     return head.point("surface", np.array(position), eyes.triangles[index])
 
 
-def _nose(head: Head, eyes: Eyes | None, middle: float, unit: float):
+def _nose(
+    head: Head, eyes: Eyes | None, middle: float, unit: float
+) -> tuple[np.ndarray, np.ndarray] | None:
     """The foremost point of the face's midline, if it stands out before the cheeks: (point, triangle), or None."""
     low, high = head.span()
     if eyes is not None:
@@ -326,7 +333,9 @@ def _nose(head: Head, eyes: Eyes | None, middle: float, unit: float):
     return best
 
 
-def _chin(head: Head, middle: float, nose, unit: float) -> float:
+def _chin(
+    head: Head, middle: float, nose: tuple[np.ndarray, np.ndarray] | None, unit: float
+) -> float:
     """The height where the face ends below: there its midline falls back by almost half."""
     low, high = head.span()
     start = low + 0.4 * (high - low) if nose is None else float(nose[0][2]) - 0.3 * unit

@@ -6,10 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from blender_scripts.contract import (
     DEPTH_UNITS_PER_METRE,
@@ -19,6 +16,11 @@ from blender_scripts.contract import (
     TRUTH_DOCUMENT,
 )
 from posefactory_dagster.storage.sets import CommittedSet
+
+if (
+    TYPE_CHECKING
+):  # half of what the command line would take to start, so they are imported where they are used
+    import numpy as np
 
 ASSET = "multi_angle_renders"
 #: Some of the images in rows, for previews.
@@ -47,6 +49,8 @@ class Truth:
 
 def read_truth(renders: CommittedSet) -> Truth:
     """The truth of a committed render set."""
+    import numpy as np
+
     files = renders.paths([TRUTH_DOCUMENT, TRUTH_ARRAYS])
     document = json.loads(files[TRUTH_DOCUMENT].read_text("utf-8"))
     with np.load(files[TRUTH_ARRAYS], allow_pickle=False) as stored:
@@ -67,12 +71,18 @@ def first_person(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def read_mask(path: Path) -> np.ndarray:
     """A mask image of a render set: (H, W) bool, true where the person fills most of a pixel."""
+    import numpy as np
+    from PIL import Image
+
     with Image.open(path) as opened:
         return np.asarray(opened.convert("L")) > MASK_LEVEL
 
 
 def read_depth(path: Path) -> np.ndarray:
     """A depth image of a render set: (H, W) float32, metres along the camera's axis; 0 where the person is not."""
+    import numpy as np
+    from PIL import Image
+
     with Image.open(path) as opened:
         return np.asarray(opened).astype(np.float32) / DEPTH_UNITS_PER_METRE
 

@@ -21,6 +21,7 @@ import pytest
 from posefactory_dagster.compute.record import read_jobs
 from posefactory_dagster.compute.runpod import api as runpod_api
 from posefactory_dagster.compute.runpod import orders, pipes, provisioning, watching
+from posefactory_dagster.compute.runpod.account import bucket_of
 from posefactory_dagster.definitions import house
 from posefactory_dagster.pipeline.jobs import run_keys
 from posefactory_dagster.renders import assets as render_assets
@@ -419,7 +420,7 @@ def test_a_pod_can_reach_the_objects_of_its_job_and_nothing_else(
     monkeypatch.setattr(orders.Order, "clear", lambda self, store: None)
     rented.add("hero", "other")
     assert not rented.run("hero").failed
-    store = rented.sets.store
+    store = bucket_of(rented.sets.store)
     (pod,) = rented.simulator.pods.values()
     assert set(pod.request["env"]) == {"POSEFACTORY_JOB_URL"}
     order = json.loads(urllib.request.urlopen(pod.request["env"]["POSEFACTORY_JOB_URL"]).read())
