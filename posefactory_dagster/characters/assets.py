@@ -8,7 +8,7 @@ from posefactory_dagster.characters.documents import ASSET, PARTITIONS, facts_of
 from posefactory_dagster.characters.planning import CharacterPlanner
 from posefactory_dagster.compute.pipes import BlenderResource
 from posefactory_dagster.intake.inspection import inspect
-from posefactory_dagster.motions.documents import CAST, MOTION
+from posefactory_dagster.motions.documents import MOTION
 from posefactory_dagster.pipeline.jobs import GROUP
 from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
 from posefactory_dagster.storage import layout
@@ -20,7 +20,8 @@ from posefactory_dagster.storage.sets import CommittedSet, SetRef
     name=ASSET,
     partitions_def=partition_set(PARTITIONS),
     backfill_policy=dg.BackfillPolicy.single_run(),
-    deps=[dg.AssetDep(CAST, partition_mapping=dg.IdentityPartitionMapping())],
+    # No dependency on `cast`, though casts become characters: where there are none, the web UI would warn before every run
+    # that something upstream is missing. The command line and the sensor of casts see to the order.
     group_name=GROUP,
     kinds={"blender", "fbx"},
     description="An uploaded FBX with a skin, or a cast of one with a motion, checked and measured inside Blender.",
@@ -64,6 +65,7 @@ def _metadata(committed: CommittedSet) -> dict[str, object]:
         "viewer": viewer_link(committed.ref.partition, "characters"),
         "preview": dg.MetadataValue.md(pictures.thumbnail_markdown(committed.path(THUMBNAIL))),
         "height_m": facts.height_m,
+        "motion": committed.inputs.get("motion", {}).get("file_name"),
         "meshes": facts.meshes,
         "vertices": facts.vertices,
         "bones": facts.bones,

@@ -172,7 +172,7 @@ def test_the_page_in_a_browser(factory: Factory, tmp_path: Path) -> None:
         assert not errors
         browser.close()
     saved = json.loads((tmp_path / "decisions.json").read_text())["decisions"]
-    assert {d["variant"]: d["decision"] for d in saved} == {
+    assert {d["id"]: d["decision"] for d in saved} == {
         chosen[0]: "approve",
         chosen[1]: "reject",
     }

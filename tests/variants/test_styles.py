@@ -36,7 +36,7 @@ def test_every_shipped_style_is_one_and_has_a_price() -> None:
     [
         ("provider: [", "not YAML"),
         ("just words", "not a style"),
-        ("provider: magic\nmodel: x\n", "provider: Input should be 'relight'"),
+        ("provider: magic\nmodel: x\n", "provider: Value error, choose one of relight"),
         (GOOD + "strength: 1.5\n", "strength: Input should be less than or equal to 1"),
         (GOOD + "strength: .nan\n", "strength"),
         (GOOD + "count: 0\n", "count: Input should be greater than or equal to 1"),
