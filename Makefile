@@ -40,6 +40,7 @@ dev: setup
 # The site in build/site, links checked.
 docs: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m typer posefactory_dagster.cli.app utils docs --name posefactory --output docs/reference.md
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "open build/site/index.html"
 

@@ -44,7 +44,7 @@ def _pod_document(pod: Any) -> dict[str, Any]:
         "status": pod.status,
         "gpu": pod.gpu.id if pod.gpu else None,
         "usd_per_hour": pod.cost,
-        "created_at": pod.createdAt.isoformat() if pod.createdAt else None,
+        "created_at": pod.created_at.isoformat() if pod.created_at else None,
         "console": pod.console,
     }
 

@@ -12,6 +12,7 @@ from posefactory_dagster.compute.runpod.account import open_api
 from posefactory_dagster.compute.runpod.api import GpuType, RunPodError
 from posefactory_dagster.costs.charts import draw_prices, draw_spending
 from posefactory_dagster.pictures import thumbnail_markdown
+from posefactory_dagster.pipeline.partitions import published
 from posefactory_dagster.settings import environment
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -34,9 +35,7 @@ def gpu_prices(
     """
     sets = store.sets()
     if environment().runpod_api_key is None:
-        return dg.MaterializeResult(
-            value={layout.UNPARTITIONED: _without_key(sets)}, metadata=_shipped()
-        )
+        return published(sets, _without_key(sets), _shipped())
     try:
         gpus = sorted(_catalogue(), key=lambda g: (g.price.secure, g.id))
     except RunPodError as error:
@@ -56,11 +55,7 @@ def gpu_prices(
         "prices": _table(gpus),
         "in_stock": sum(g.availability != "NONE" for g in gpus),
     }
-    return dg.MaterializeResult(
-        value={layout.UNPARTITIONED: ref},
-        metadata=metadata,
-        data_version=dg.DataVersion(ref.identity),
-    )
+    return published(sets, ref, metadata)
 
 
 def _without_key(sets: CommittedSets) -> SetRef:
@@ -153,8 +148,4 @@ def spending(
     }
     if records:
         metadata["by_day"] = dg.MetadataValue.table(records)
-    return dg.MaterializeResult(
-        value={layout.UNPARTITIONED: ref},
-        metadata=metadata,
-        data_version=dg.DataVersion(ref.identity),
-    )
+    return published(sets, ref, metadata)

@@ -17,7 +17,7 @@ from posefactory_dagster.datasets.members import MALFORMED, Member, UnusableMemb
 from posefactory_dagster.motions.documents import RecipeError, read_recipe
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP, OPTIONAL_INPUTS
-from posefactory_dagster.pipeline.partitions import REFERENCES, rounded, viewer_link
+from posefactory_dagster.pipeline.partitions import REFERENCES, published, rounded, viewer_link
 from posefactory_dagster.review.approval import ApprovalError, Decisions, read_decisions
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage import layout
@@ -109,12 +109,7 @@ def pose_dataset(
             "empty_splits": ", ".join(empty) or "none",
         },
     )
-    return dg.MaterializeResult(
-        value={layout.UNPARTITIONED: committed.ref},
-        metadata=metadata,
-        data_version=dg.DataVersion(committed.ref.identity),
-        check_results=[check],
-    )
+    return published(sets, committed.ref, metadata, [check])
 
 
 def _member(

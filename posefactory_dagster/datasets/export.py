@@ -93,14 +93,14 @@ def export(
 def _copy_files(
     member: Member, pictures: Sequence[Picture], truth: Truth, store: Store, folder: Path
 ) -> None:
-    files = member.renders.paths(f"{k}/{i['file']}" for i in truth.images for k in EXPORTED)
+    files = member.renders.paths(f"{k}/{i.file}" for i in truth.images for k in EXPORTED)
     locked = locked_images(store, list(member.variants))
     for picture in pictures:
         target = folder / "images" / picture.name
         if picture.variant is not None:
             shutil.copyfile(locked[picture.variant.variant], target)
             continue
-        file = truth.images[picture.index]["file"]
+        file = truth.images[picture.index].file
         shutil.copyfile(files[f"images/{file}"], target)
         for kind in ("masks", "depth"):
             shutil.copyfile(files[f"{kind}/{file}"], folder / kind / picture.render)
@@ -182,11 +182,11 @@ def _image_record(number: int, member: Member, picture: Picture, truth: Truth) -
     return {
         "id": number,
         "file_name": picture.name,
-        "width": truth.document["settings"]["width"],
-        "height": truth.document["settings"]["height"],
+        "width": truth.document.settings.width,
+        "height": truth.document.settings.height,
         "character": member.key,
-        "view": record["view"],
-        "frame": record["frame"],
+        "view": record.view,
+        "frame": record.frame,
         "split": picture.split,
         "mask": f"masks/{picture.render}",
         "depth": f"depth/{picture.render}",

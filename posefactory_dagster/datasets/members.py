@@ -74,10 +74,10 @@ def pictures_of(
     for index, record in enumerate(truth.images):
         if empty[index] and not negatives:
             continue
-        render = f"{member.key}__{record['file']}"
-        split = splits.of(member.key, record["frame"])
+        render = f"{member.key}__{record.file}"
+        split = splits.of(member.key, record.frame)
         yield Picture(f"{split}/{render}", render, split, index, None, bool(empty[index]))
-        for variant in by_file.get(record["file"], []):
+        for variant in by_file.get(record.file, []):
             name = f"{split}/{variant_name(member.key, variant)}"
             yield Picture(name, render, split, index, variant, bool(empty[index]))
 

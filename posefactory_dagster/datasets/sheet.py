@@ -67,5 +67,5 @@ def _cell(path: Path, truth: Truth, index: int) -> Image.Image:
             colour = landmark_colour(int(seen))
             fill = None if origin == "proportion" else colour
             draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=fill, outline=colour)
-    draw.text((4, cell.height - 18), truth.images[index]["view"], fill=(90, 90, 90), font=font(13))
+    draw.text((4, cell.height - 18), truth.images[index].view, fill=(90, 90, 90), font=font(13))
     return cell

@@ -49,7 +49,7 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
     arrays = truth.arrays
 
     def repeated(name: str) -> np.ndarray:
-        return np.repeat([i[name] for i in truth.images], width)
+        return np.repeat([getattr(i, name) for i in truth.images], width)
 
     columns: dict[str, Any] = {
         "character": member.key,
@@ -69,7 +69,7 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
     }
     for name in ("visibility", "in_frame", "visible", "visible_part", "occluder_gap_m", "facing"):
         columns[name] = arrays[name].ravel()
-    parts = np.array([*truth.document["parts"], "nothing", "no part"])
+    parts = np.array([*truth.document.parts, "nothing", "no part"])
     columns["first_hit_part"] = parts[
         arrays["first_hit_part"].ravel()
     ]  # -1 and -2 count from the end

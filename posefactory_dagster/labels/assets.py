@@ -144,8 +144,8 @@ def _label(
     settings: LabelSettings,
 ) -> CommittedSet:
     truth = read_truth(renders)
-    records = {i["file"]: i for i in truth.images}
-    size = np.array([truth.document["settings"]["width"], truth.document["settings"]["height"]])
+    records = {i.file: i for i in truth.images}
+    size = np.array(truth.document.size)
     paths = list(renders.paths(f"images/{name}" for name in records).values())
     results = []
     with sets.scratch() as scratch:
@@ -163,7 +163,10 @@ def _label(
                     None if values is None else values[:, :2] * size,
                     scratch / OVERLAYS / f"{path.stem}.jpg",
                 )
-        frame = landmarker.to_frame(results)
+        frame = landmarker.to_frame(
+            (record.model_dump(include={"file", "frame", "view"}), values)
+            for record, values in results
+        )
         frame.to_parquet(scratch / LABEL_TABLE, index=False)
         if settings.save_json:
             rows = json.loads(frame.to_json(orient="records"))
@@ -244,17 +247,17 @@ def _measure(
     sets: CommittedSets, ref: SetRef, renders: CommittedSet, labels: CommittedSet
 ) -> CommittedSet:
     truth = read_truth(renders)
-    files = [i["file"] for i in truth.images]
+    files = [i.file for i in truth.images]
     found = landmarker.to_array(pd.read_parquet(labels.path(LABEL_TABLE)), files)
-    size = (truth.document["settings"]["width"], truth.document["settings"]["height"])
+    size = truth.document.size
     agreement = accuracy.compare(truth.arrays, found, size)
-    view_names = np.array([i["view"] for i in truth.images])
+    view_names = np.array([i.view for i in truth.images])
     views = {v: agreement.summary(view_names == v) for v in dict.fromkeys(view_names.tolist())}
     landmarks = accuracy.by_landmark(agreement)
     per_image = pd.DataFrame(
         {
             "file": files,
-            "frame": [i["frame"] for i in truth.images],
+            "frame": [i.frame for i in truth.images],
             "view": view_names,
             "detected": agreement.detected,
             "oks": agreement.oks,

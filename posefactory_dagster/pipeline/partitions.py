@@ -2,7 +2,7 @@
 
 import functools
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import dagster as dg
 
 from posefactory_dagster.pipeline.plans import NotPlanned, Planner
 from posefactory_dagster.settings import environment
+from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import DamagedObject, StoreError
 
@@ -236,6 +237,22 @@ class PartitionLedger:
                 for name, metadata in summaries.items()
             ],
         )
+
+
+def published(
+    sets: CommittedSets,
+    ref: SetRef,
+    metadata: Mapping[str, Any],
+    checks: Sequence[dg.AssetCheckResult] = (),
+) -> dg.MaterializeResult[dict[str, SetRef]]:
+    """What an asset without partitions returns: readers are pointed to its set, whose identity is its data version."""
+    sets.publish(ref)
+    return dg.MaterializeResult(
+        value={layout.UNPARTITIONED: ref},
+        metadata=metadata,
+        data_version=dg.DataVersion(ref.identity),
+        check_results=checks,
+    )
 
 
 def forget_failures(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:

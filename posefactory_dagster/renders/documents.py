@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
 
 from blender_scripts.contract import (
     DEPTH_UNITS_PER_METRE,
@@ -27,6 +28,54 @@ ASSET = "multi_angle_renders"
 STRIP = "strip.png"
 
 
+class ImageSize(BaseModel):
+    """Of the render settings in a document, what others need: width and height in pixels."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    width: int
+    height: int
+
+
+class ImageRecord(BaseModel):
+    """One image of a set. ``file`` is its name in each folder of images; ``bbox`` x, y, width, height and ``area`` in pixels.
+
+    ``azimuth_degrees``: clockwise from above, front = 0; ``cropped``: a part of the person is outside; ``close_up``: meant so.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    file: str
+    frame: int
+    view: str
+    azimuth_degrees: float
+    cropped: bool
+    close_up: bool = False
+    bbox: tuple[float, float, float, float]
+    area: int
+
+
+class TruthDocument(BaseModel):
+    """What of a set's truth is best read as text; `truth.json`.
+
+    ``parts``: names of the bones that ``first_hit_part`` counts; ``frames``: those that were rendered, ``frame_range`` first
+    and last of the animation; ``height_m``: metres in the rest pose.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    key: str
+    settings: ImageSize
+    parts: list[str]
+    frames: list[int]
+    images: list[ImageRecord]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the images, pixels."""
+        return self.settings.width, self.settings.height
+
+
 @dataclass(frozen=True)
 class Truth:
     """A render set's truth. N images of one person, 33 landmarks; see ``arrays`` for what there is.
@@ -38,13 +87,13 @@ class Truth:
     (33,). Added here: measured (N, 33) bool, see ``measured``.
     """
 
-    document: dict[str, Any]
+    document: TruthDocument
     arrays: dict[str, np.ndarray]
 
     @property
-    def images(self) -> list[dict[str, Any]]:
-        """One record per image: file, frame, view, azimuth_degrees, cropped."""
-        return self.document["images"]
+    def images(self) -> list[ImageRecord]:
+        """One record per image, in the order of the arrays."""
+        return self.document.images
 
 
 def read_truth(renders: CommittedSet) -> Truth:
@@ -52,7 +101,7 @@ def read_truth(renders: CommittedSet) -> Truth:
     import numpy as np
 
     files = renders.paths([TRUTH_DOCUMENT, TRUTH_ARRAYS])
-    document = json.loads(files[TRUTH_DOCUMENT].read_text("utf-8"))
+    document = TruthDocument.model_validate_json(files[TRUTH_DOCUMENT].read_bytes())
     with np.load(files[TRUTH_ARRAYS], allow_pickle=False) as stored:
         arrays = first_person({name: stored[name] for name in stored.files})
     return Truth(document, {**arrays, "measured": measured(arrays)})

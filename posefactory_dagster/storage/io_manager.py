@@ -23,8 +23,8 @@ class StoreResource(dg.ConfigurableResource):
 class CommittedSetIOManager(dg.ConfigurableIOManager):
     """Values between assets are committed sets, by partition key.
 
-    An asset returns ``dict[partition, SetRef]`` (an unpartitioned one under the key ``all``); the
-    manager checks that each is committed and points readers to it. A downstream asset gets
+    An asset returns ``dict[partition, SetRef]`` (an unpartitioned one under the key ``all``) of sets that readers were
+    pointed to by ``pipeline.partitions``; the manager checks that each is committed. A downstream asset gets
     ``dict[partition, CommittedSet]`` of those partitions that have one; images are opened only when
     a path is asked for.
     """
@@ -36,7 +36,6 @@ class CommittedSetIOManager(dg.ConfigurableIOManager):
         for partition, ref in obj.items():
             if sets.find(ref) is None:
                 raise dg.DagsterInvariantViolationError(f"{partition}: {ref} is not committed")
-            sets.publish(ref)
 
     def load_input(self, context: dg.InputContext) -> dict[str, CommittedSet]:
         sets = self.store.sets()

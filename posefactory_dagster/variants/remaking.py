@@ -46,7 +46,7 @@ def remake(sets: CommittedSets, variant: Variant, enhancer: Enhancer, budget: Bu
     if renders is None:
         raise CannotEnhance(f"{variant.variant}: its render set {variant.source.set} is gone")
     render_views = RenderViews.of(renders)
-    index = [i["file"] for i in render_views.truth.images].index(variant.source.file)
+    index = [i.file for i in render_views.truth.images].index(variant.source.file)
     style = style_of_record(variant)
     attempt = kept_attempt(variant)
     parameters = attempt.parameters.model_copy(update={"seed": attempt.seed})

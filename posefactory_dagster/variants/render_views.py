@@ -45,14 +45,13 @@ class RenderViews:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of every image."""
-        settings = self.truth.document["settings"]
-        return settings["width"], settings["height"]
+        return self.truth.document.size
 
     @functools.cached_property
     def paths(self) -> dict[str, Path]:
         """All image files here, by their names in the set; fetched at once where the store is elsewhere."""
         return self.renders.paths(
-            f"{kind}/{i['file']}" for i in self.truth.images for kind in IMAGE_FOLDERS
+            f"{kind}/{i.file}" for i in self.truth.images for kind in IMAGE_FOLDERS
         )
 
     def sources(self) -> list[Source]:
@@ -61,17 +60,17 @@ class RenderViews:
         return [
             Source(
                 set=(ref.asset, ref.partition, ref.identity),
-                file=image["file"],
-                sha256=self.renders.files[f"images/{image['file']}"]["sha256"],
-                frame=image["frame"],
-                view=image["view"],
+                file=image.file,
+                sha256=self.renders.files[f"images/{image.file}"]["sha256"],
+                frame=image.frame,
+                view=image.view,
             )
             for image in self.truth.images
         ]
 
     def read(self, index: int) -> RenderView:
         """The render_view with that place in the truth's order."""
-        name = self.truth.images[index]["file"]
+        name = self.truth.images[index].file
         paths = {kind: self.paths[f"{kind}/{name}"] for kind in IMAGE_FOLDERS}
         return read_render_view(paths, self.truth.arrays, index)
 

@@ -149,7 +149,7 @@ def page(render_views: RenderViews, variants: Sequence[Variant], paths: Mapping[
     Args:
         paths: where the variants' images are, by object key.
     """
-    names = [i["file"] for i in render_views.truth.images]
+    names = [i.file for i in render_views.truth.images]
     entries = []
     for v in variants:
         truth = render_views.truth.arrays["pixels"][names.index(v.source.file)] / render_views.size

@@ -125,8 +125,8 @@ def looks(one: Person) -> list[Look]:
     if one.renders is None:
         return []
     truth = read_truth(one.renders)
-    files = [i["file"] for i in truth.images]
-    size = (truth.document["settings"]["width"], truth.document["settings"]["height"])
+    files = [i.file for i in truth.images]
+    size = truth.document.size
     found: np.ndarray | None = None
     if one.labels is not None and one.labels.made_from(one.renders):
         frame = pd.read_parquet(one.labels.path(LABEL_TABLE))
@@ -141,9 +141,9 @@ def looks(one: Person) -> list[Look]:
         guessed = [] if found is None or np.isnan(found[index]).any() else found[index].tolist()
         result.append(
             Look(
-                file=record["file"],
-                frame=record["frame"],
-                view=record["view"],
+                file=record.file,
+                frame=record.frame,
+                view=record.view,
                 width=size[0],
                 height=size[1],
                 truth=[
@@ -151,7 +151,7 @@ def looks(one: Person) -> list[Look]:
                     for n, (x, y), v in zip(LANDMARKS, pixels.tolist(), seen, strict=True)
                 ],
                 found=[Point(n, x, y, 2) for n, (x, y) in zip(LANDMARKS, guessed, strict=False)],
-                oks=scores.get(record["file"]),
+                oks=scores.get(record.file),
             )
         )
     return result

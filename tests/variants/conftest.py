@@ -104,7 +104,7 @@ def make(sets: CommittedSets, render_views: RenderViews, gate: Gate) -> Make:
         with contextlib.closing(open_enhancer(style)) as enhancer:
             enhancers = {style.name: enhancer}
             batch = Batch(sets.store, gate, enhancers, values, budget, "run-1", goes_on)
-            names = [i["view"] for i in render_views.truth.images]
+            names = [i.view for i in render_views.truth.images]
             items = [
                 i for i in plan("ada", render_views, [style], enhancers) if names[i.index] in views
             ]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
+import httpx_sse
 import pydantic
 import tenacity
 
@@ -95,9 +96,9 @@ class Pod(_Model):
     status: str
     cost: float | None = None
     gpu: Gpu | None = None
-    createdAt: pydantic.AwareDatetime | None = None
+    created_at: pydantic.AwareDatetime | None = pydantic.Field(default=None, alias="createdAt")
 
-    @pydantic.field_validator("cost", "gpu", "createdAt", mode="wrap")
+    @pydantic.field_validator("cost", "gpu", "created_at", mode="wrap")
     @classmethod
     def _or_nothing(cls, value: Any, read: pydantic.ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -167,7 +168,7 @@ class EndpointGpus(_Model):
     """What a worker of an endpoint may run on: any type of the pools that is not excluded."""
 
     pools: list[str]
-    excludedTypes: list[str] = []
+    excluded_types: list[str] = pydantic.Field(default=[], alias="excludedTypes")
     count: int = pydantic.Field(default=1, ge=1)
 
 
@@ -275,16 +276,12 @@ class RunPodApi:
             ) as answer:
                 if answer.status_code != 200:
                     return
-                last = ""
-                for line in answer.iter_lines():
-                    if line.startswith("id:"):
-                        last = line[3:].strip()[:200]
-                    elif line.startswith("data:"):
-                        try:
-                            text = str(json.loads(line[5:])["line"])[:2000]
-                        except (ValueError, KeyError, TypeError):
-                            continue
-                        yield LogLine(id=last, line=text)
+                for event in httpx_sse.EventSource(answer).iter_sse():
+                    try:
+                        text = str(event.json()["line"])[:2000]
+                    except (ValueError, KeyError, TypeError, RecursionError):
+                        continue
+                    yield LogLine(id=event.id[:200], line=text)
         except httpx.HTTPError:
             return
 

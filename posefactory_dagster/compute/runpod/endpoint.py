@@ -129,7 +129,7 @@ def worker_price(endpoint: ServerlessEndpoint, catalogue: Sequence[GpuType]) -> 
     prices = [
         g.price.serverless
         for g in catalogue
-        if gpus and g.pool in gpus.pools and g.id not in gpus.excludedTypes and g.price.serverless
+        if gpus and g.pool in gpus.pools and g.id not in gpus.excluded_types and g.price.serverless
     ]
     if gpus is None or not prices:
         raise RunPodError(

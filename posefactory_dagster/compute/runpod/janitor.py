@@ -56,20 +56,20 @@ def enter_ended(store: Store, pod: Pod, installation: str) -> None:
 
     What its run entered of this pod, and of images that it made since, is in the ledger already, and taken off.
     """
-    if pod.cost is None or pod.createdAt is None:
+    if pod.cost is None or pod.created_at is None:
         return
     now = datetime.datetime.now(datetime.UTC)
     run = provisioning.run_of(pod.name, installation) or ""
     hourly = hourly_providers()
-    days = {pod.createdAt.astimezone(datetime.UTC).date(), now.date()}
+    days = {pod.created_at.astimezone(datetime.UTC).date(), now.date()}
     entered = sum(
         e.cost_usd
         for day in days
         for e in ledger.read_ledger(store, day)[0]
         if e.what.endswith(of_pod("", pod.id))
-        or (e.provider in hourly and e.run_id.startswith(run) and e.at >= pod.createdAt)
+        or (e.provider in hourly and e.run_id.startswith(run) and e.at >= pod.created_at)
     )
-    cost = cost_of((now - pod.createdAt).total_seconds(), pod.cost)
+    cost = cost_of((now - pod.created_at).total_seconds(), pod.cost)
     entry = ledger.Entry(
         at=now, provider="runpod", model=pod.gpu.id if pod.gpu else "", what=f"{pod.name}, ended by the janitor",
         cost_usd=round(max(cost - entered, 0.0), 4), estimate_usd=0.0, outcome="unknown", run_id=run,

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
-from dagster._core.pipes.context import PipesMessageHandler
 
 from blender_scripts.supervise import Event
 from blender_scripts.worker.environment import ORDER_URL_VARIABLE
@@ -87,7 +86,7 @@ class MessageStreamReader(dg.PipesMessageReader):
         self.closed = False
 
     @contextmanager
-    def read_messages(self, handler: PipesMessageHandler) -> Iterator[dict[str, Any]]:
+    def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[dict[str, Any]]:
         """Hand messages on from a thread of its own for the life of the block."""
         ended = threading.Event()
 
@@ -114,7 +113,7 @@ class MessageStreamReader(dg.PipesMessageReader):
         """For Dagster's warning when nothing was heard."""
         return "The worker's messages lie in the store under jobs/; its log is in RunPod's console."
 
-    def _advance(self, handler: PipesMessageHandler) -> bool:
+    def _advance(self, handler: dg.PipesMessageHandler) -> bool:
         """Read the next chunk of each stream in use, and look whether the next stream is; whether there was any."""
         found = False
         for stream, number in enumerate(self._next):
@@ -131,7 +130,7 @@ class MessageStreamReader(dg.PipesMessageReader):
                 break  # streams are taken in order
         return found
 
-    def _hand_on(self, chunk: bytes, handler: PipesMessageHandler) -> None:
+    def _hand_on(self, chunk: bytes, handler: dg.PipesMessageHandler) -> None:
         """Pass the messages of a chunk to Dagster; what is no message comes from a stranger, and is left."""
         if len(chunk) > MAX_CHUNK:
             return
