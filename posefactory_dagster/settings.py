@@ -421,16 +421,20 @@ def _read(path: Path, modified_ns: int) -> ProjectSettings:
     return ProjectSettings(**values)
 
 
-def project_settings() -> ProjectSettings:
+def project_settings(file: Path | None = None) -> ProjectSettings:
     """What `posefactory.toml` says now; the defaults where there is none.
+
+    Args:
+        file: another file; by default the one that POSEFACTORY_SETTINGS names.
 
     Raises:
         SettingsError: the file is not TOML, or has an unknown or impossible setting.
     """
-    path = environment().settings_file
+    path = file or environment().settings_file
     if not path.is_file():
         if path != PROJECT_ROOT / SETTINGS_FILE:
-            raise SettingsError(f"POSEFACTORY_SETTINGS={path}: no such file")
+            named = str(path) if file else f"POSEFACTORY_SETTINGS={path}"
+            raise SettingsError(f"{named}: no such file")
         return ProjectSettings()
     return _read(path, path.stat().st_mtime_ns)
 

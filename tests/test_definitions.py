@@ -23,6 +23,8 @@ def test_the_store_of_the_launchpad_holds_for_assets_and_io_manager(
     chosen = open_store(str(tmp_path / "chosen"))
     chosen.put_bytes(layout.upload("hero.fbx"), (SAMPLES / "ada_walk.fbx").read_bytes())
     render = {"num_angles": 1, "frames_per_clip": 1, "width": 64, "height": 64, "samples": 1}
+    settings = tmp_path / "of this run.toml"
+    settings.write_text("[render]\nseed = 7\n")
     with dg.instance_for_test() as instance:
         instance.add_dynamic_partitions("character", ["hero"])
         result = defs.resolve_job_def("characters_to_dataset").execute_in_process(
@@ -30,13 +32,16 @@ def test_the_store_of_the_launchpad_holds_for_assets_and_io_manager(
             partition_key="hero",
             asset_selection=[dg.AssetKey("character"), dg.AssetKey("multi_angle_renders")],
             run_config={
-                "resources": {"store": {"config": {"address": str(tmp_path / "chosen")}}},
+                "resources": {
+                    "store": {"config": {"address": str(tmp_path / "chosen")}},
+                    "project": {"config": {"settings_file": str(settings)}},
+                },
                 "ops": {"multi_angle_renders": {"config": {**render, "engine": "cycles"}}},
             },
         )
         assert result.success
         made = CommittedSets(chosen).current("multi_angle_renders", "hero")
-        assert made is not None
+        assert made is not None and made.settings["seed"] == 7
         # The identity is Dagster's data version, and the key has a check of its own.
         event = instance.get_latest_materialization_event(dg.AssetKey("multi_angle_renders"))
         assert event is not None and event.asset_materialization is not None

@@ -18,8 +18,9 @@ from posefactory_dagster.motions.documents import RecipeError, read_recipe
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP, OPTIONAL_INPUTS
 from posefactory_dagster.pipeline.partitions import REFERENCES, published, rounded, viewer_link
+from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.review.approval import ApprovalError, Decisions, read_decisions
-from posefactory_dagster.settings import project_settings
+from posefactory_dagster.settings import DatasetSettings
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
@@ -60,6 +61,7 @@ def pose_dataset(
     label_accuracy: dict[str, CommittedSet],
     enhanced_variants: dict[str, CommittedSet],
     store: StoreResource,
+    project: ProjectResource,
 ) -> dg.MaterializeResult:
     """Export every character whose renders, labels and accuracy belong together, with its locked variants."""
     sets = store.sets()
@@ -89,7 +91,7 @@ def pose_dataset(
             )
         _refuse_poorer(sets, registered, members, left_out)
         try:
-            committed = _committed(context, sets, members)
+            committed = _committed(context, sets, members, project.settings().dataset)
             break
         except UnusableMember as error:
             left_out[error.key] = str(error)
@@ -144,14 +146,16 @@ def _member(
 
 
 def _committed(
-    context: dg.AssetExecutionContext, sets: CommittedSets, chosen: Mapping[str, Member]
+    context: dg.AssetExecutionContext,
+    sets: CommittedSets,
+    chosen: Mapping[str, Member],
+    settings: DatasetSettings,
 ) -> CommittedSet:
     """The dataset of these members, made if it is not there yet.
 
     Raises:
         UnusableMember: the files of one are damaged.
     """
-    settings = project_settings().dataset
     members = [chosen[key] for key in sorted(chosen)]
     split = splits.assign(
         {m.key: (m.skin, m.renders.inputs["skin_sha256"]) for m in members},

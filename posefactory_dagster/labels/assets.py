@@ -31,10 +31,11 @@ from posefactory_dagster.pipeline.partitions import (
     viewer_link,
 )
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned, required
+from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.quality import accuracy, landmarker, model
 from posefactory_dagster.renders.documents import ASSET as RENDERS
 from posefactory_dagster.renders.documents import read_truth
-from posefactory_dagster.settings import LabelSettings, changed, launchpad_fields, project_settings
+from posefactory_dagster.settings import LabelSettings, changed, launchpad_fields
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import (
     CommittedSet,
@@ -114,12 +115,13 @@ def pose_labels(
     config: LabelConfig,  # type: ignore[valid-type]
     multi_angle_renders: dict[str, CommittedSet],
     store: StoreResource,
+    project: ProjectResource,
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
     """Label what is not labelled yet."""
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     sets = store.sets()
     try:
-        settings = changed(project_settings().labels, **overrides)
+        settings = changed(project.settings().labels, **overrides)
         task = model.model_path()
     except (SettingsError, model.ModelError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error

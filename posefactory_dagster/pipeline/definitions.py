@@ -1,8 +1,13 @@
-"""The factory's job, and the sensor that carries good keys past bad ones."""
+"""The factory's job, its settings, and the sensor that carries good keys past bad ones."""
 
 import dagster as dg
 
 from posefactory_dagster.pipeline.jobs import factory_job
+from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.pipeline.sensors import carry_on_sensor
 
-defs = dg.Definitions(jobs=[factory_job], sensors=[carry_on_sensor])
+defs = dg.Definitions(
+    jobs=[factory_job],
+    sensors=[carry_on_sensor],
+    resources={"project": ProjectResource.configure_at_launch()},
+)

@@ -27,10 +27,11 @@ from posefactory_dagster.pipeline.partitions import (
     partition_set,
     viewer_link,
 )
+from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.renders import render_sets
 from posefactory_dagster.renders.documents import ASSET, STRIP
 from posefactory_dagster.renders.validation import InvalidRenders, check_renders, size_limit
-from posefactory_dagster.settings import environment, project_settings
+from posefactory_dagster.settings import environment
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 from posefactory_dagster.storage.store import DamagedObject
@@ -54,15 +55,18 @@ RenderConfig = create_model(  # type: ignore[call-overload]
 )
 
 
-def wanted_settings(overrides: dict[str, Any], place: str = "") -> RenderSettings:
+def wanted_settings(
+    base: RenderSettings, overrides: dict[str, Any], place: str = ""
+) -> RenderSettings:
     """The project's render settings with ``overrides``, resolved for where renders run.
 
     Raises:
         SettingsError: an unknown or impossible setting.
     """
-    base = dataclasses.asdict(project_settings().render)
     rented = (place or environment().render_on) != "local"  # all rented machines have a GPU
-    return RenderSettings.from_dict({**base, **overrides}).resolved(rented or gpu_at_hand())
+    return RenderSettings.from_dict({**dataclasses.asdict(base), **overrides}).resolved(
+        rented or gpu_at_hand()
+    )
 
 
 @dg.asset(
@@ -89,11 +93,12 @@ def multi_angle_renders(
     store: StoreResource,
     blender: BlenderResource,
     pods: RentedPods,
+    project: ProjectResource,
 ) -> dg.MaterializeResult:
     """Render what is not committed yet, all characters in one Blender process."""
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     try:
-        settings = wanted_settings(overrides, blender.place)
+        settings = wanted_settings(project.settings().render, overrides, blender.place)
     except SettingsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     sets = store.sets()

@@ -25,6 +25,7 @@ from posefactory_dagster.pipeline.partitions import (
     partition_set,
     viewer_link,
 )
+from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.renders.documents import ASSET as RENDERS
@@ -86,14 +87,16 @@ def enhanced_variants(
     multi_angle_renders: dict[str, CommittedSet],
     store: StoreResource,
     pods: RentedPods,
+    project: ProjectResource,
 ) -> dg.MaterializeResult:
     """Make what is not made yet, and judge it."""
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     sets = store.sets()
+    chosen = project.settings()
     with contextlib.ExitStack() as stack:
         try:
-            settings = changed(project_settings().variants, **overrides)
-            gate_settings = project_settings().gate
+            settings = changed(chosen.variants, **overrides)
+            gate_settings = chosen.gate
             styles = read_styles(settings.styles)
             task = model.model_path()
             service = None
@@ -143,7 +146,7 @@ def enhanced_variants(
         stack.callback(budget.close)
         _check_costs(context, sets, todo, styles, enhancers, settings, budget, service)
         landmarkers = stack.enter_context(
-            open_landmarkers(task, project_settings().labels.min_detection_confidence)
+            open_landmarkers(task, chosen.labels.min_detection_confidence)
         )
         gate = Gate(landmarkers, gate_settings)
 
@@ -155,7 +158,9 @@ def enhanced_variants(
         for key, (ref, renders) in todo.items():
             with ledger.failing_alone(key):
                 try:
-                    committed = _make(sets, ref, renders, batch, styles, enhancers, settings)
+                    committed = _make(
+                        sets, ref, renders, batch, styles, enhancers, settings, gate_settings
+                    )
                 except (Unfinished, EnhancerError, ApprovalError) as error:
                     ledger.bad(key, f"{key}: {error}")
                     continue
@@ -267,6 +272,7 @@ def _make(
     styles: Sequence[Style],
     enhancers: Mapping[str, Enhancer],
     settings: VariantSettings,
+    gate_settings: GateSettings,
 ) -> CommittedSet:
     render_views = RenderViews.of(renders)
     items = plan(ref.partition, render_views, styles, enhancers)
@@ -284,7 +290,7 @@ def _make(
             inputs={"sets": [dataclasses.astuple(renders.ref)]},
             settings={
                 **dataclasses.asdict(settings),
-                "gate": dataclasses.asdict(project_settings().gate),
+                "gate": dataclasses.asdict(gate_settings),
             },
             facts=facts,
         )
