@@ -130,10 +130,9 @@ def test_the_page_in_a_browser(factory: Factory, tmp_path: Path) -> None:
         errors: list[str] = []
         page.on("pageerror", lambda e: errors.append(str(e)))
         page.goto(Path(page_path).as_uri())
-        page.wait_for_timeout(300)
+        page.wait_for_function("document.getElementById('made').getContext('2d').getImageData(0, 0, 99, 99).data.some(v => v > 0)")  # fmt: skip
         page.screenshot(path=tmp_path / "review.png")
         first = page.locator("#title").inner_text()
-        assert page.evaluate("document.getElementById('made').getContext('2d').getImageData(0, 0, 99, 99).data.some(v => v > 0)")  # fmt: skip
         page.keyboard.press("j")
         assert page.locator("#title").inner_text() != first
         page.keyboard.press("k")
@@ -167,8 +166,8 @@ def test_the_page_in_a_browser(factory: Factory, tmp_path: Path) -> None:
         download.value.save_as(tmp_path / "decisions.json")
         chosen = page.evaluate(f"[data.items[{major}].id, data.items[{locked}].id]")
         page.reload()
-        page.wait_for_timeout(200)
-        assert page.locator("nav .reject").count() == 1  # what was decided is still there
+        page.locator("nav .reject").wait_for()  # what was decided is still there
+        assert page.locator("nav .reject").count() == 1
         assert not errors
         browser.close()
     saved = json.loads((tmp_path / "decisions.json").read_text())["decisions"]
