@@ -22,6 +22,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from blender_scripts.contract import THUMBNAIL
 from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.guarding import OwnPagesOnly, own_hosts
@@ -166,6 +167,7 @@ class _Pages:
             "home.html",
             store=self._sets.store.address(),
             people=people,
+            motions=reading.motions(self._sets),
             failures=self._failures(),
             datasets=self._sets.of_asset(DATASET),
             current=current.ref.identity if current else "",
@@ -305,4 +307,5 @@ def file_address(committed: CommittedSet, name: str) -> str:
 
 TEMPLATES.globals["file_address"] = file_address
 TEMPLATES.globals["CONTACT_SHEET"] = CONTACT_SHEET
+TEMPLATES.globals["THUMBNAIL"] = THUMBNAIL
 TEMPLATES.filters["words"] = lambda state: STATES.get(state, state)

@@ -16,6 +16,7 @@ from posefactory_dagster.characters.documents import ASSET as CHARACTER
 from posefactory_dagster.characters.documents import CharacterFacts, known_facts
 from posefactory_dagster.datasets.documents import CARD
 from posefactory_dagster.labels.documents import ACCURACY, ACCURACY_TABLE, LABEL_TABLE, LABELS
+from posefactory_dagster.motions.documents import MOTION
 from posefactory_dagster.quality.landmarker import SKELETON, to_array
 from posefactory_dagster.renders.documents import ASSET as RENDERS
 from posefactory_dagster.renders.documents import STRIP, read_depth, read_truth
@@ -108,6 +109,28 @@ def people(sets: CommittedSets) -> list[Person]:
     listed = (item.key for p in prefixes for item in sets.store.list(layout.current_prefix(p)))
     found = {place[1] for key in listed if (place := layout.parse_current(key))}
     return [person(sets, key) for key in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """An inspected motion."""
+
+    committed: CommittedSet
+    facts: CharacterFacts
+
+    @property
+    def words(self) -> str:
+        """Its frames and its length."""
+        start, end = self.facts.frame_range
+        return f"frames {start} to {end}, {(end - start) / self.facts.fps:.1f} s"
+
+
+def motions(sets: CommittedSets) -> list[Motion]:
+    """Every motion that has a readable set."""
+    places = [layout.parse_current(i.key) for i in sets.store.list(layout.current_prefix(MOTION))]
+    found = (sets.readable(MOTION, key) for key in sorted(p[1] for p in places if p))
+    known = ((made, known_facts(made)) for made in found)
+    return [Motion(made, facts) for made, facts in known if made is not None and facts is not None]
 
 
 def person(sets: CommittedSets, key: str) -> Person:
