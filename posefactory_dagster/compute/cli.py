@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -24,6 +24,9 @@ from posefactory_dagster.terminal import (
     print_table,
     show,
 )
+
+if TYPE_CHECKING:
+    from posefactory_dagster.compute.record import RecordedJob
 
 pods_app = typer.Typer(no_args_is_help=True, help="Pods of this installation on RunPod.")
 jobs_app = typer.Typer(no_args_is_help=True, help="Render jobs: what was asked, and how it went.")
@@ -161,14 +164,14 @@ def jobs_list(as_json: JsonOption = False) -> None:
 
     with open_instance() as instance:
         found = [_settled(j, instance) for j in read_jobs(open_sets().store)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
-            "job_id": j["job"]["job_id"],
-            "created_at": j["job"]["created_at"],
-            "status": j["status"].get("status", "pending"),
-            "where": j["status"].get("where", ""),
-            "characters": j["job"]["params"]["characters"],
-            "cost_usd": round(sum(r["cost_usd"] for r in j["status"].get("rented", [])), 4),
+            "job_id": j.job.job_id,
+            "created_at": j.job.created_at,
+            "status": j.status.status,
+            "where": j.status.where,
+            "characters": j.job.params.characters,
+            "cost_usd": round(sum(r.cost_usd for r in j.status.rented), 4),
         }
         for j in found
     ]
@@ -182,20 +185,20 @@ def jobs_list(as_json: JsonOption = False) -> None:
     show(as_json, rows, print_it)
 
 
-def _settled(job: dict[str, Any], instance: Any) -> dict[str, Any]:
+def _settled(job: RecordedJob, instance: Any) -> RecordedJob:
     """The job; one whose run was killed could not say itself that it failed."""
     from posefactory_dagster.pipeline.runs import runs_in_progress
 
-    status = job["status"]
-    if status.get("status") == "processing":
-        run = instance.get_run_by_id(str(status.get("run_id")))  # None: it is somebody else's
+    if job.status.status == "processing":
+        run = instance.get_run_by_id(job.status.run_id)  # None: it is somebody else's
         if run is not None and run.run_id not in [r.run_id for r in runs_in_progress(instance)]:
-            status["status"] = "failed"
-            status["trouble"] = f"its run {run.run_id} ended before it did; run the rest again"
+            why = f"its run {run.run_id} ended before it did; run the rest again"
+            failed = job.status.model_copy(update={"status": "failed", "trouble": why})
+            return job.model_copy(update={"status": failed})
     return job
 
 
-def _read(job_id: str) -> dict[str, Any]:
+def _read(job_id: str) -> RecordedJob:
     from posefactory_dagster.compute.record import read_job
 
     try:
@@ -216,28 +219,25 @@ def jobs_show(
     found = _read(job_id)
 
     def print_it() -> None:
-        status = found["status"]
-        out.print(
-            f"{job_id}: {status.get('status')} ({status.get('where')}, {status.get('updated_at')})"
-        )
-        for key in found["job"]["params"]["characters"]:
-            done = "done" if key in status.get("results", {}) else status.get("errors", {}).get(key, "not done")  # fmt: skip
+        status = found.status
+        out.print(f"{job_id}: {status.status} ({status.where}, {status.updated_at})")
+        for key in found.job.params.characters:
+            done = "done" if key in status.results else status.errors.get(key, "not done")
             out.print(f"  {key}: {done}", soft_wrap=True)
-        if "trouble" in status:
-            out.print(f"  {status['trouble']}", soft_wrap=True)
-        for rented in status.get("rented", []):
+        if status.trouble:
+            out.print(f"  {status.trouble}", soft_wrap=True)
+        for rented in status.rented:
             which = (
-                f"pod {rented['pod']} on {rented['gpu']}, {rented['console']}"
-                if "pod" in rented
-                else f"endpoint {rented['endpoint']}, {rented['endpoint_jobs']} jobs"
+                f"pod {rented.pod} on {rented.gpu}, {rented.console}"
+                if rented.pod
+                else f"endpoint {rented.endpoint}, {rented.endpoint_jobs} jobs"
             )
             out.print(
-                f"  {which}: {rented['seconds']:.0f} s, ${rented['cost_usd']:.4f} "
-                f"(estimated ${rented['estimate_usd']:.4f})",
+                f"  {which}: {rented.seconds:.0f} s, ${rented.cost_usd:.4f} (estimated ${rented.estimate_usd:.4f})",
                 soft_wrap=True,
             )
 
-    show(as_json, found, print_it)
+    show(as_json, found.model_dump(mode="json", exclude_unset=True), print_it)
 
 
 @jobs_app.command("download")
@@ -247,7 +247,7 @@ def jobs_download(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch the render sets that a job made."""
-    results = _read(job_id)["status"].get("results", {})
+    results = _read(job_id).status.results
     sets = open_sets()
     written, gone = [], []
     for key, ref in results.items():

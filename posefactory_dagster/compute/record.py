@@ -7,9 +7,9 @@ import datetime
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from blender_scripts.contract import Job
 from posefactory_dagster.budget import ledger
@@ -17,8 +17,8 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import SetRef
 from posefactory_dagster.storage.store import DamagedObject, Store
 
-STATUS = "status.json"
-JobStatus = Literal["pending", "processing", "completed", "failed"]
+DOCUMENT, STATUS = "job.json", "status.json"
+State = Literal["pending", "processing", "completed", "failed"]
 
 
 @dataclass
@@ -42,10 +42,10 @@ class JobRecord:
     def open(self) -> None:
         """Write the document: the original's manifest fields, and the rest of the job."""
         data = json.dumps(self.job.to_dict(), indent=1).encode()
-        self.store.put_bytes(layout.job_file(self.job.job_id, "job.json"), data)
+        self.store.put_bytes(layout.job_file(self.job.job_id, DOCUMENT), data)
         self.tell("processing")
 
-    def tell(self, status: JobStatus) -> None:
+    def tell(self, status: State) -> None:
         """Write the status."""
         document = {
             "job_id": self.job.job_id,
@@ -95,60 +95,86 @@ class DamagedJob(DamagedObject):
     """What should be a job's document, or its status, is none."""
 
 
-class _Rented(BaseModel):
-    """What the verbs read of a machine in a job's status; the rest is shown as it is."""
+class RentedMachine(BaseModel):
+    """What a pod or an endpoint did for a job: seconds, and US dollars by estimate and in the end."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     cost_usd: float = Field(allow_inf_nan=False)
     estimate_usd: float = Field(allow_inf_nan=False)
     seconds: float = Field(allow_inf_nan=False)
+    usd_per_hour: float = 0.0
+    pod: str = ""
+    gpu: str = ""
+    console: str = ""
+    surplus_pods_ended: int = 0
+    endpoint: str = ""
+    endpoint_jobs: int = 0
 
 
-class _Status(BaseModel):
-    """A job's status, as far as others rely on it."""
+class JobStatus(BaseModel):
+    """How a job goes. ``results``: by key, the set that was made as (asset, partition, identity)."""
 
-    status: JobStatus = "pending"
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    status: State = "pending"
     where: str = ""
     run_id: str = ""
     updated_at: str = ""
     results: dict[str, tuple[str, str, str]] = {}
     errors: dict[str, str] = {}
-    rented: list[_Rented] = []
+    rented: list[RentedMachine] = []
     endpoint_jobs: dict[str, str] = {}
+    trouble: str = ""
 
 
-class _Parameters(BaseModel):
+class JobParameters(BaseModel):
+    """What holds for all tasks of a job; the rest is for the machine that works."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
     characters: list[str]
 
 
-class _Document(BaseModel):
-    """A job's document, as far as others rely on it."""
+class JobDocument(BaseModel):
+    """What a renderer was asked, as far as others rely on it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     job_id: str
     created_at: str
-    params: _Parameters
+    params: JobParameters
 
 
-def _read(store: Store, job_id: str, name: str, kind: type[BaseModel]) -> dict[str, Any] | None:
+class RecordedJob(BaseModel):
+    """A job's document, and what is said of it."""
+
+    job: JobDocument
+    status: JobStatus
+
+
+KINDS: dict[str, type[BaseModel]] = {DOCUMENT: JobDocument, STATUS: JobStatus}
+M = TypeVar("M", bound=BaseModel)
+
+
+def _read(store: Store, job_id: str, name: str, kind: type[M]) -> M | None:
     key = layout.job_file(job_id, name)
     data = store.get_bytes(key)
     if data is None:
         return None
     try:
-        kind.model_validate_json(data)
-        document: dict[str, Any] = json.loads(data)
+        return kind.model_validate_json(data)
     except (ValueError, RecursionError) as error:
         raise DamagedJob(
             f"{store.address(key)}: cannot be read; posefactory store verify --repair takes it out of the way"
         ) from error
-    return document
 
 
 def damaged_jobs(store: Store) -> Iterator[tuple[str, str]]:
     """Keys of documents of jobs that cannot be read, each with the fault."""
     for item in sorted(store.list(layout.JOBS), key=lambda i: i.key):
         parts = item.key.split("/")
-        kinds: dict[str, type[BaseModel]] = {"job.json": _Document, STATUS: _Status}
-        kind = kinds.get(parts[2]) if len(parts) == 3 else None
+        kind = KINDS.get(parts[2]) if len(parts) == 3 else None
         if kind is None or not layout.is_part(parts[1]):
             continue
         try:
@@ -157,7 +183,7 @@ def damaged_jobs(store: Store) -> Iterator[tuple[str, str]]:
             yield item.key, "not a document of a job"
 
 
-def read_jobs(store: Store) -> Iterator[dict[str, Any]]:
+def read_jobs(store: Store) -> Iterator[RecordedJob]:
     """Each recorded job with its status, newest first; what cannot be read of one is passed over, as verify tells of it."""
     ids = [i for item in store.list(layout.JOBS) if (i := layout.parse_job(item.key))]
     for job_id in sorted(ids, key=lambda i: i.split("_")[1:3], reverse=True):
@@ -167,27 +193,28 @@ def read_jobs(store: Store) -> Iterator[dict[str, Any]]:
                 yield found
 
 
-def read_job(store: Store, job_id: str) -> dict[str, Any] | None:
-    """One job: ``job`` is its document, ``status`` what is said of it; None if there is none.
+def read_job(store: Store, job_id: str) -> RecordedJob | None:
+    """One job; None if there is none.
 
     Raises:
-        DamagedJob: what is there is neither.
+        DamagedJob: what is there is no document, or no status.
     """
-    document = _read(store, job_id, "job.json", _Document)
-    return document and {"job": document, "status": read_status(store, job_id)}
+    document = _read(store, job_id, DOCUMENT, JobDocument)
+    if document is None:
+        return None
+    return RecordedJob(job=document, status=read_status(store, job_id))
 
 
-def read_status(store: Store, job_id: str) -> dict[str, Any]:
-    """What is said of a job; empty if nothing.
+def read_status(store: Store, job_id: str) -> JobStatus:
+    """What is said of a job; a pending one of nobody's if nothing is.
 
     Raises:
         DamagedJob: what is there is no status.
     """
-    return _read(store, job_id, STATUS, _Status) or {}
+    return _read(store, job_id, STATUS, JobStatus) or JobStatus()
 
 
 def tell_failed(store: Store, job_id: str, why: str) -> None:
     """Say of a job what its own run cannot say any more."""
-    status = {**read_status(store, job_id), "status": "failed", "trouble": why}
-    data = json.dumps(status, indent=1).encode()
-    store.put_bytes(layout.job_file(job_id, STATUS), data)
+    status = read_status(store, job_id).model_copy(update={"status": "failed", "trouble": why})
+    store.put_bytes(layout.job_file(job_id, STATUS), status.model_dump_json(indent=1).encode())

@@ -56,11 +56,11 @@ def test_characters_are_rendered_on_one_pod_and_equal_local_ones(
     rented.check()
 
     (job,) = read_jobs(rented.sets.store)
-    assert job["status"]["status"] == "completed" and set(job["status"]["results"]) == {
+    assert job.status.status == "completed" and set(job.status.results) == {
         "hero",
         "twin",
     }
-    assert job["status"]["rented"][0]["cost_usd"] > 0 and job["job"]["params"]["characters"] == [
+    assert job.status.rented[0].cost_usd > 0 and job.job.params.characters == [
         "hero",
         "twin",
     ]
@@ -167,10 +167,10 @@ def test_the_job_is_done_in_spite_of(
     for pod in rented.simulator.pods.values():
         assert pod.behaviour.die_after_images is None and pod.behaviour.freeze_after_images is None
     (job,) = read_jobs(rented.sets.store)
-    reports = job["status"]["rented"]
-    used = {r["pod"] for r in reports}
+    reports = job.status.rented
+    used = {r.pod for r in reports}
     surplus = [p for p in rented.simulator.pods.values() if p.id not in used]
-    assert sum(r["surplus_pods_ended"] for r in reports) == len(surplus)
+    assert sum(r.surplus_pods_ended for r in reports) == len(surplus)
     assert all(p.ended is not None and p.ended - p.created < 60 for p in surplus)
     rented.check()
 
@@ -204,7 +204,7 @@ def test_nothing_is_left_running_and_the_reason_is_said(
     assert len(rented.simulator.pods) == created and rented.rendered("hero") is None
     rented.check()
     (job,) = read_jobs(rented.sets.store)
-    assert job["status"]["status"] == "failed"
+    assert job.status.status == "failed"
 
 
 def test_a_bad_character_takes_no_other_down_on_a_pod_either(

@@ -68,10 +68,10 @@ def test_characters_fan_out_over_jobs_that_stay_under_the_limit(served: Served) 
         assert set(request["input"]) == {"order_url"} and len(json.dumps(request)) < 10_000
     served.check()
     (job,) = read_jobs(served.sets.store)
-    (rented,) = job["status"]["rented"]
+    (rented,) = job.status.rented
     # 4 images of 25 s and two starts of 1 s, on the dearest GPU that is not excluded: an A40.
-    assert rented["usd_per_hour"] == 0.7 and rented["estimate_usd"] == round(102 / 3600 * 0.7, 4)
-    assert rented["endpoint_jobs"] == 2 and rented["seconds"] > 1 and rented["cost_usd"] > 0
+    assert rented.usd_per_hour == 0.7 and rented.estimate_usd == round(102 / 3600 * 0.7, 4)
+    assert rented.endpoint_jobs == 2 and rented.seconds > 1 and rented.cost_usd > 0
     tags = served.instance.get_run_by_id(report.runs[0]).tags
     assert tags["posefactory/endpoint"] == "ep1" and float(tags["posefactory/cost_usd"]) > 0
 
@@ -216,7 +216,7 @@ def test_what_a_killed_run_left_is_cancelled(
     assert job.cancelled
     monkeypatch.setenv("POSEFACTORY_ENDPOINT_ID", "ep1")
     (record,) = read_jobs(store)
-    assert record["status"]["status"] == "failed" and "ended before it did" in record["status"]["trouble"]  # fmt: skip
+    assert record.status.status == "failed" and "ended before it did" in record.status.trouble  # fmt: skip
     served.endpoint.queue_s = 0.1
     assert served.run("hero").done == ["hero"]
     served.check()
@@ -246,7 +246,7 @@ def test_an_interrupt_cancels_what_is_queued(
     (job,) = served.endpoint.jobs.values()
     assert job.cancelled
     (record,) = read_jobs(served.sets.store)
-    assert len(record["status"]["rented"]) == 1
+    assert len(record.status.rented) == 1
     orders = [i.key for i in served.sets.store.list(layout.JOBS) if "order" in i.key]
     assert orders == []
 

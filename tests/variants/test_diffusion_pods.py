@@ -155,9 +155,7 @@ def test_one_pod_renders_and_enhances(enhancing: Rented, models: Path) -> None:
     for secret in (ACCOUNT_KEY, pod.key, "test-secret-0", "TESTKEYID0", "X-Amz-Signature"):
         assert secret not in said, secret
     # What the pod cost is in the ledger once: image by image, and the rest of its time.
-    spent = sum(
-        r["cost_usd"] for j in read_jobs(enhancing.sets.store) for r in j["status"]["rented"]
-    )
+    spent = sum(r.cost_usd for j in read_jobs(enhancing.sets.store) for r in j.status.rented)
     entered = sum(e.cost_usd for e in ledger.read_ledger(enhancing.sets.store)[0])
     assert entered == pytest.approx(spent, abs=2e-4) and spent > 0
     enhancing.check()

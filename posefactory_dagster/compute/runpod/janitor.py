@@ -96,7 +96,7 @@ def withdraw(
     done = []
     for job_id, keys in lying.items():
         try:
-            run_id = str(read_status(store, job_id).get("run_id"))
+            run_id = read_status(store, job_id).run_id
             if not is_over(run_id):
                 continue
             status = read_status(store, job_id)  # its last words, now that it says no more
@@ -104,13 +104,13 @@ def withdraw(
             done.append(f"job {job_id} left alone: {error}")
             continue
         faults = []
-        for endpoint_job, endpoint in status.get("endpoint_jobs", {}).items():
+        for endpoint_job, endpoint in status.endpoint_jobs.items():
             try:
-                cancel(str(endpoint), str(endpoint_job))
+                cancel(endpoint, endpoint_job)
             except RunPodError as error:  # its own time limit ends it, and the others are cancelled
                 faults.append(str(error))
         store.delete(keys)
-        if status.get("status") == "processing":
+        if status.status == "processing":
             tell_failed(store, job_id, f"its run {run_id} ended before it did; run the rest again")
         done.append("; ".join([f"job {job_id} withdrawn, as its run {run_id} is over", *faults]))
     return done
