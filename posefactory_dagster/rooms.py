@@ -2,7 +2,7 @@
 
 `definitions.py` holds ``defs`` (assets, sensors, jobs, resources) and, where there are any, ``PLANNERS``, ``PREPARATIONS``,
 ``CHECKS``, ``BEFORE_RUNS`` and ``HINTS``: see ``pipeline.jobs.House``. `cli.py` holds ``add_verbs(app)`` and perhaps ``SUMMARIES``;
-`migration.py` holds ``migrate(instance, sets)``, which brings what earlier versions left into today's form.
+`migration.py` holds ``migrate(instance, open_sets)``, which brings what earlier versions left into today's form.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from rich.text import Text
 from posefactory_dagster.settings import PROJECT_ROOT
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
+from posefactory_dagster.storage.store import StoreError
 
 #: Copied to a new DAGSTER_HOME.
 INSTANCE_TEMPLATE = PROJECT_ROOT / "deploy" / "local" / "dagster.yaml"
@@ -141,13 +142,16 @@ def dagster_home() -> Path:
     return home
 
 
-def migrate(instance: Any, sets: CommittedSets) -> None:
-    """Bring what earlier versions left into today's form; what was done is said."""
+def migrate(instance: Any) -> None:
+    """Bring what earlier versions left into today's form; what was done is said. Without a store, a later command does it."""
     from posefactory_dagster.rooms import modules
 
     for module in modules("migration"):
-        for text in module.migrate(instance, sets):
-            err.print(text, soft_wrap=True)
+        try:
+            for text in module.migrate(instance, open_sets):
+                err.print(text, soft_wrap=True)
+        except StoreError as error:
+            print_error(f"what an earlier version left waits: {error}")
 
 
 @contextmanager
@@ -157,7 +161,7 @@ def open_instance() -> Iterator[Any]:
     import dagster as dg  # noqa: TID251  (a verb opens the instance; a second to import, so only here)
 
     with dg.DagsterInstance.get() as instance:
-        migrate(instance, open_sets())
+        migrate(instance)
         yield instance
 
 

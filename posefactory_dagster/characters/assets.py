@@ -4,13 +4,14 @@ import dagster as dg
 
 from blender_scripts.contract import THUMBNAIL, SettingsError
 from posefactory_dagster import pictures
-from posefactory_dagster.characters.documents import ASSET, PARTITIONS, facts_of
+from posefactory_dagster.characters.documents import ASSET, PARTITIONS, facts_of, known_facts
 from posefactory_dagster.characters.planning import CharacterPlanner
 from posefactory_dagster.compute.pipes import BlenderResource
 from posefactory_dagster.intake.inspection import inspect
 from posefactory_dagster.motions.documents import MOTION
 from posefactory_dagster.pipeline.jobs import GROUP
 from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
+from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, SetRef
@@ -32,28 +33,34 @@ def character(
     """Inspect each key's files. A file without a skin is a motion, and goes to these."""
     sets = store.sets()
     ledger = PartitionLedger(context, sets)
-    try:
-        planner = CharacterPlanner(sets)
-        todo = [planner.plans[key] for key in ledger.plan(planner, {}, _metadata)]
-    except SettingsError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
 
-    def take(committed: CommittedSet) -> None:
-        key = committed.ref.partition
-        if not facts_of(committed).is_motion:
-            ledger.good(key, committed.ref, _metadata(committed))
-            return
-        # Its bytes looked like a character's; Blender knows better.
-        sets.store.delete([layout.current(ASSET, key)])
+    def refuse(key: str) -> str:
+        """Its bytes looked like a character's; Blender knows better."""
         context.instance.add_dynamic_partitions(MOTION, [key])
         context.instance.delete_dynamic_partition(PARTITIONS, key)
-        ledger.bad(
-            key, f"{key}: no skin is in it, so it is a motion now: posefactory run {key}, then posefactory cast SKIN --motion {key}"
-        )  # fmt: skip
+        sets.store.delete([layout.current(ASSET, key)])
+        return (
+            f"{key}: no skin is in it, so it is a motion now: posefactory run {key} --until {MOTION}, then "
+            f"posefactory cast SKIN --motion {key}"
+        )
 
+    def plan(key: str, inputs: Inputs) -> SetRef:
+        ref = planner(key, inputs)
+        facts = known_facts(sets.find(ref))
+        if facts is not None and facts.is_motion:  # of the time when motions were characters
+            raise NotPlanned(refuse(key))
+        return ref
+
+    try:
+        planner = CharacterPlanner(sets)
+        todo = [planner.plans[key] for key in ledger.plan(plan, {}, _metadata)]
+    except SettingsError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
     inspect(
-        sets, ledger, todo,
-        lambda job, scratch, on_outcome: blender.run_here(context, job, scratch, on_outcome), take,
+        sets, ledger, todo, "skin",
+        lambda job, scratch, on_outcome: blender.run_here(context, job, scratch, on_outcome),
+        lambda committed: ledger.good(committed.ref.partition, committed.ref, _metadata(committed)),
+        lambda key: ledger.bad(key, refuse(key)),
     )  # fmt: skip
     return ledger.close()
 

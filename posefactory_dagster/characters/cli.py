@@ -11,7 +11,7 @@ from rich.table import Table
 
 from posefactory_dagster.characters.documents import ASSET, PARTITIONS, known_facts
 from posefactory_dagster.intake import uploads as intake
-from posefactory_dagster.motions.documents import CAST, MOTION, read_recipe
+from posefactory_dagster.motions.documents import CAST, MOTION, RecipeError, read_recipe
 from posefactory_dagster.pipeline.plans import failures_by_key
 from posefactory_dagster.settings import environment
 from posefactory_dagster.slugs import SlugError, character_slug
@@ -49,8 +49,13 @@ def add(
     sets = open_sets()
     added, errors = add_files(sets, files, name, replace=replace)
     with open_instance() as instance:
-        for kind, partition_set in (("skin", PARTITIONS), ("motion", MOTION)):
-            register(instance, partition_set, [a["key"] for a in added if a["kind"] == kind])
+        for kind, mine, other in (("skin", PARTITIONS, MOTION), ("motion", MOTION, PARTITIONS)):
+            keys = [a["key"] for a in added if a["kind"] == kind]
+            register(instance, mine, keys)
+            # A file of the other kind took its place.
+            for key in set(keys) & set(registered_keys(instance, other)):
+                instance.delete_dynamic_partition(other, key)
+                sets.store.delete([layout.current(other, key)])
 
     def print_it() -> None:
         for entry in added:
@@ -180,7 +185,10 @@ def list_all(as_json: JsonOption = False) -> None:
 
 def _parts(sets: CommittedSets, key: str) -> list[str]:
     """The uploads that a key is made from."""
-    recipe = read_recipe(sets.store, key)
+    try:
+        recipe = read_recipe(sets.store, key)
+    except RecipeError:  # told by its run, and by verify
+        return []
     return [key] if recipe is None else [recipe.skin, recipe.motion]
 
 
@@ -227,7 +235,8 @@ def remove(
         for key in keys:
             pointers = [layout.current(asset, key) for asset in pointed.get(key, ())]
             files = [u.object_key for u in uploads.get(key, [])]
-            sets.store.delete([*files, *pointers, layout.recipe(key)])
+            recipe = [layout.recipe(key)] if layout.is_part(key) else []
+            sets.store.delete([*files, *pointers, *recipe])
             for name in (n for n, known in registered.items() if key in known):
                 instance.delete_dynamic_partition(name, key)
     show(as_json, {"removed": keys}, lambda: out.print(f"removed {', '.join(keys)}"))

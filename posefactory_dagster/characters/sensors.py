@@ -10,6 +10,7 @@ from posefactory_dagster.motions.documents import MOTION
 from posefactory_dagster.pipeline.jobs import asset_job, contiguous, factory_job, range_tags
 from posefactory_dagster.pipeline.partitions import partition_set
 from posefactory_dagster.settings import environment
+from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSets, text_digest
 
@@ -47,6 +48,7 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
         requests += _requests(cursor, keys, [*registered[name], *new], job.name)
     changed_kind = [k for k in finding.with_geometry if k in registered[MOTION]]
     removals = [partition_set(MOTION).build_delete_request(changed_kind)] if changed_kind else []
+    sets.store.delete([layout.current(MOTION, key) for key in changed_kind])
     # Requests and cursor are one answer: a tick that dies in between is made again, whole.
     skip = None
     if not requests:

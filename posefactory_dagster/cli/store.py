@@ -13,6 +13,7 @@ import typer
 from posefactory_dagster.budget.ledger import read_ledger
 from posefactory_dagster.compute.record import damaged_jobs
 from posefactory_dagster.intake import uploads as intake
+from posefactory_dagster.motions.documents import RecipeError, read_recipe, recipe_marks
 from posefactory_dagster.review.approval import damaged_locks, read_decisions, unreadable_locks
 from posefactory_dagster.review.documents import Reviewed
 from posefactory_dagster.settings import environment
@@ -122,6 +123,11 @@ def _unreadable(sets: CommittedSets) -> Iterator[Unreadable]:
         yield Unreadable(key, fault)
     for key in unreadable_locks(sets.store, REVIEWED):
         yield Unreadable(key, "not a lock; without it, its variant is judged again")
+    for key, _ in recipe_marks(sets.store):
+        try:
+            read_recipe(sets.store, key)
+        except RecipeError as error:
+            yield Unreadable(layout.recipe(key), str(error))
     for key in read_decisions(sets.store).errors:
         yield Unreadable(key, "not a file of decisions")
 

@@ -60,13 +60,17 @@ def inspect(
     sets: CommittedSets,
     ledger: PartitionLedger,
     todo: Sequence[Inspection],
+    kind: str,
     run: Runner,
     take: Callable[[CommittedSet], None],
+    refuse: Callable[[str], None],
 ) -> None:
     """Inspect files in one Blender process, and commit a set for each key; what fails is told to the ledger.
 
     Args:
+        kind: ``skin`` or ``motion``, what the files must hold.
         take: gets each committed set.
+        refuse: gets each key whose file holds another kind; no set is committed of it.
     """
     if not todo:
         return
@@ -86,7 +90,11 @@ def inspect(
                 ledger.bad(key, outcome.error)
                 return
             with ledger.failing_alone(key):
-                take(_commit(sets, planned[key], scratch / key))
+                facts = json.loads((scratch / key / FACTS).read_text("utf-8"))
+                if facts["kind"] != kind:
+                    refuse(key)
+                    return
+                take(_commit(sets, planned[key], scratch / key, facts))
 
         if tasks:
             run(new_job("character", tasks), scratch, on_outcome)
@@ -112,8 +120,9 @@ def _task(sets: CommittedSets, item: Inspection, folder: Path) -> Task:
     )
 
 
-def _commit(sets: CommittedSets, item: Inspection, folder: Path) -> CommittedSet:
-    facts = json.loads((folder / FACTS).read_text("utf-8"))
+def _commit(
+    sets: CommittedSets, item: Inspection, folder: Path, facts: dict[str, Any]
+) -> CommittedSet:
     skeleton = folder / SKELETON
     if skeleton.exists():
         pictures.draw_motion_strip(skeleton, folder / THUMBNAIL)

@@ -38,16 +38,11 @@ def motion(
     except SettingsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
 
-    def take(committed: CommittedSet) -> None:
-        key = committed.ref.partition
-        if facts_of(committed).is_motion:
-            ledger.good(key, committed.ref, _motion_metadata(committed))
-        else:
-            ledger.bad(key, f"{key}: a skin is in it, so it is no motion; export the animation without a skin")  # fmt: skip
-
     inspect(
-        sets, ledger, todo,
-        lambda job, scratch, on_outcome: blender.run_here(context, job, scratch, on_outcome), take,
+        sets, ledger, todo, MOTION,
+        lambda job, scratch, on_outcome: blender.run_here(context, job, scratch, on_outcome),
+        lambda committed: ledger.good(committed.ref.partition, committed.ref, _motion_metadata(committed)),
+        lambda key: ledger.bad(key, f"{key}: a skin is in it, so it is no motion; export the animation without a skin"),
     )  # fmt: skip
     return ledger.close()
 

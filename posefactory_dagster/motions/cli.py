@@ -10,14 +10,16 @@ from rich.table import Table
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.characters.documents import known_facts
 from posefactory_dagster.intake import uploads
-from posefactory_dagster.motions.documents import CAST, MOTION, Recipe, read_recipe
+from posefactory_dagster.motions.documents import CAST, MOTION, Recipe, RecipeError, read_recipe
 from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.terminal import (
     CommandError,
     JsonOption,
     open_instance,
     open_sets,
     out,
+    print_error,
     print_table,
     register,
     registered_keys,
@@ -39,7 +41,7 @@ def list_motions(as_json: JsonOption = False) -> None:
     sets = open_sets()
     with open_instance() as instance:
         keys = registered_keys(instance, MOTION)
-        recipes = [read_recipe(sets.store, key) for key in registered_keys(instance, CAST)]
+        recipes = [_recipe(sets, key) for key in registered_keys(instance, CAST)]
     rows: list[dict[str, Any]] = []
     for key in keys:
         facts = known_facts(sets.readable(MOTION, key))
@@ -64,6 +66,14 @@ def list_motions(as_json: JsonOption = False) -> None:
         print_table(table, "no motions yet: posefactory characters add FILE.fbx")
 
     show(as_json, rows, print_it)
+
+
+def _recipe(sets: CommittedSets, key: str) -> Recipe | None:
+    try:
+        return read_recipe(sets.store, key)
+    except RecipeError as error:
+        print_error(str(error))
+        return None
 
 
 def cast(
@@ -93,6 +103,7 @@ def cast(
     recipe = Recipe(skin=skin, motion=motion)
     sets.store.put_bytes(layout.recipe(recipe.key), recipe.model_dump_json().encode())
     with open_instance() as instance:
+        register(instance, MOTION, [recipe.motion])
         register(instance, CAST, [recipe.key])
         register(instance, CHARACTERS, [recipe.key])
     show(as_json, {"key": recipe.key}, lambda: out.print(f"registered {recipe.key}"))

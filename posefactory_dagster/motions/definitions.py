@@ -5,7 +5,12 @@ import dagster as dg
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.motions.assets import cast, motion
 from posefactory_dagster.motions.documents import CAST, MOTION
-from posefactory_dagster.motions.planning import CastPlanner, MotionPlanner, preparations
+from posefactory_dagster.motions.planning import (
+    CastPlanner,
+    MotionPlanner,
+    motions_of,
+    preparations,
+)
 from posefactory_dagster.motions.sensors import cast_sensor
 from posefactory_dagster.pipeline.jobs import asset_job
 
@@ -16,7 +21,7 @@ PLANNERS = {
     MOTION: lambda sets, overrides: MotionPlanner(sets),
     CAST: lambda sets, overrides: CastPlanner(sets),
 }
-PREPARATIONS = {CHARACTERS: preparations}
+PREPARATIONS = {CHARACTERS: preparations, CAST: motions_of}
 HINTS = {
     MOTION: "{key}: a motion without a skin cannot be rendered; cast it on a character: posefactory cast SKIN --motion {key}",
     CAST: "{key}: the character that this cast makes is not registered; posefactory cast makes both",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from posefactory_dagster.intake.uploads import UploadError
 from posefactory_dagster.slugs import cast_key
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet
@@ -17,7 +18,7 @@ MOTION, CAST = "motion", "cast"
 RECIPE = "recipe.json"
 
 
-class RecipeError(ValueError):
+class RecipeError(UploadError):
     """A recipe that is none; the text names it and the next step."""
 
 
@@ -53,11 +54,11 @@ def read_recipe(store: Store, key: str) -> Recipe | None:
     return recipe
 
 
-def recipe_keys(store: Store) -> Iterator[str]:
-    """The keys of all casts that have a recipe."""
+def recipe_marks(store: Store) -> Iterator[tuple[str, str]]:
+    """The keys of all casts that have a recipe, each with a mark that changes with it."""
     for item in store.list(layout.CASTS):
         if (key := layout.parse_recipe(item.key)) is not None:
-            yield key
+            yield key, item.mark
 
 
 def recipe_of(cast: CommittedSet) -> Recipe:

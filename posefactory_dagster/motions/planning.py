@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posefactory_dagster.intake import uploads
 from posefactory_dagster.intake.inspection import Inspection, plan
 from posefactory_dagster.intake.uploads import UploadError, find_upload, uploads_by_key
-from posefactory_dagster.motions.documents import CAST, MOTION, RecipeError, read_recipe
+from posefactory_dagster.motions.documents import CAST, MOTION, Recipe, RecipeError, read_recipe
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
 from posefactory_dagster.storage.layout import LayoutError
 from posefactory_dagster.storage.sets import CommittedSets, SetRef, identity_of
@@ -53,12 +54,17 @@ class CastPlanner:
                     f"{key}: no such cast; posefactory cast SKIN --motion MOTION makes one"
                 )
             skin = uploads.describe(self._sets.store, find_upload(self._found, recipe.skin))
+            upload = find_upload(self._found, recipe.motion)
         except (UploadError, RecipeError, LayoutError, OSError) as error:
             raise NotPlanned(f"{key}: {error}") from error
         motion = self._sets.readable(MOTION, recipe.motion)
         if motion is None:
             raise NotPlanned(
                 f"{key}: its motion {recipe.motion} is not inspected yet; materialize `{MOTION}` for it first"
+            )
+        if uploads.describe(self._sets.store, upload)["sha256"] != motion.inputs[MOTION]["sha256"]:
+            raise NotPlanned(
+                f"{key}: its motion {recipe.motion} was replaced since it was inspected; materialize `{MOTION}` for it first"
             )
         contents = {"skin": skin["sha256"], "motion": motion.ref.identity}
         self.inputs[key] = {
@@ -71,12 +77,20 @@ class CastPlanner:
 
 def preparations(sets: CommittedSets, keys: Sequence[str]) -> Mapping[str, Sequence[str]]:
     """The motions and casts that must be made before the characters ``keys``."""
+    found = _recipes(sets, keys)
+    return {**motions_of(sets, keys), CAST: list(found)}
+
+
+def motions_of(sets: CommittedSets, keys: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """The motions that must be made before the casts ``keys``."""
+    found = _recipes(sets, keys)
+    return {MOTION: list(dict.fromkeys(recipe.motion for recipe in found.values()))}
+
+
+def _recipes(sets: CommittedSets, keys: Sequence[str]) -> dict[str, Recipe]:
     recipes = {}
     for key in keys:
-        try:
-            recipes[key] = read_recipe(sets.store, key)
-        except (RecipeError, LayoutError):
-            continue  # told by the asset that needs it
-    found = {key: recipe for key, recipe in recipes.items() if recipe is not None}
-    motions = list(dict.fromkeys(recipe.motion for recipe in found.values()))
-    return {MOTION: motions, CAST: list(found)}
+        with contextlib.suppress(RecipeError):  # told by the asset that needs it
+            if (recipe := read_recipe(sets.store, key)) is not None:
+                recipes[key] = recipe
+    return recipes

@@ -1,6 +1,9 @@
 """The sensor that casts, and has characters made of casts."""
 
+import dataclasses
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import dagster as dg
 
@@ -9,10 +12,9 @@ from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.motions.documents import (
     CAST,
     MOTION,
-    Recipe,
     RecipeError,
     read_recipe,
-    recipe_keys,
+    recipe_marks,
 )
 from posefactory_dagster.motions.migration import migrate
 from posefactory_dagster.motions.planning import CastPlanner
@@ -22,43 +24,39 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, text_digest
 
+#: After so many ticks without an inspection, a motion's is asked for: it did not come as an upload, whose own run does it.
+PATIENCE = 30
+
 
 @dg.sensor(
-    jobs=[asset_job(CAST), factory_job],
+    jobs=[asset_job(MOTION), asset_job(CAST), factory_job],
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="New casts, and casts of which a file has changed, are made; then the characters that they make.",
 )
 def cast_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
-    """Ask for what is missing of casts. Only those of which something changed since the last tick are looked at."""
-    for text in migrate(context.instance, store.sets()):
+    """Ask for what is missing of casts, and for motions that came by other ways than as uploads.
+
+    Only casts of which something changed since the last tick are looked at.
+    """
+    for text in migrate(context.instance, store.sets):
         context.log.info(text)
-    seen: dict[str, str] = json.loads(context.cursor or "{}")
+    cursor = CastCursor.from_cursor(context.cursor)
     registered = {
-        name: context.instance.get_dynamic_partitions(name) for name in (CAST, CHARACTERS)
+        name: context.instance.get_dynamic_partitions(name) for name in (MOTION, CAST, CHARACTERS)
     }
+    if not registered[MOTION] and not registered[CAST]:
+        return dg.SensorResult(skip_reason="no casts", cursor=cursor.to_cursor())
     sets = store.sets()
-    marks: dict[str, str] = {}
-    recipes: dict[str, Recipe] = {}
-    for key in recipe_keys(sets.store):
-        try:
-            recipe = read_recipe(sets.store, key)
-        except RecipeError as error:
-            context.log.error(str(error))
-            continue
-        if recipe is not None and key in registered[CAST]:
-            recipes[key] = recipe
-    if not recipes:
-        return dg.SensorResult(skip_reason="no casts", cursor="{}")
     listed = {
         item.key: item.mark
         for asset in (CHARACTER, MOTION, CAST)
         for item in sets.store.list(layout.current_prefix(asset))
     }
-    for key, recipe in recipes.items():
-        parts = ((CHARACTER, recipe.skin), (MOTION, recipe.motion), (CAST, key))
-        marks[key] = text_digest(" ".join(listed.get(layout.current(*p), "-") for p in parts))
-    changed = [key for key in recipes if seen.get(key) != marks[key]]
+    bare = [k for k in registered[MOTION] if layout.current(MOTION, k) not in listed]
+    cursor.motions = {k: cursor.motions.get(k, 0) + 1 for k in bare}
+    to_inspect = {k: k for k in bare if cursor.motions[k] == PATIENCE}
+    changed = cursor.changed(sets, registered[CAST], listed)
     planner = CastPlanner(sets)
     to_cast: dict[str, str] = {}
     to_render: dict[str, str] = {}
@@ -73,20 +71,69 @@ def cast_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg
             to_cast[key] = planned.identity
         elif key in registered[CHARACTERS] and not _made_from(sets, cast):
             to_render[key] = planned.identity
-    requests = [
-        dg.RunRequest(
-            run_key=f"{job}-{group[0]}-{len(group)}-{text_digest(' '.join(due[k] for k in group))}",
-            job_name=job,
-            tags=range_tags(group),
-        )
-        for due, name, job in (
-            (to_cast, CAST, asset_job(CAST).name),
-            (to_render, CHARACTERS, factory_job.name),
-        )
-        for group in contiguous(due, registered[name])
-    ]
+    requests = []
+    for due, name, job in (
+        (to_inspect, MOTION, asset_job(MOTION).name),
+        (to_cast, CAST, asset_job(CAST).name),
+        (to_render, CHARACTERS, factory_job.name),
+    ):
+        for group in contiguous(due, registered[name]):
+            # Counted, as what was made before may be wanted again, and Dagster takes a known key for done.
+            cursor.asked += 1
+            marks = text_digest(f"{cursor.asked} {' '.join(due[k] for k in group)}")
+            run_key = f"{job}-{group[0]}-{len(group)}-{marks}"
+            requests.append(dg.RunRequest(run_key=run_key, job_name=job, tags=range_tags(group)))
     skip = None if requests else "nothing new"
-    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=json.dumps(marks))
+    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=cursor.to_cursor())
+
+
+@dataclass
+class CastCursor:
+    """What earlier ticks saw. ``casts``: by key, the mark of its recipe, skin, motion, and a digest of what it is made from;
+    ``motions``: for how many ticks they were registered and not inspected; ``asked``: how many runs were asked for."""
+
+    casts: dict[str, list[str]] = field(default_factory=dict)
+    motions: dict[str, int] = field(default_factory=dict)
+    asked: int = 0
+
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> "CastCursor":
+        """The cursor that ``to_cursor`` wrote; an empty one at first."""
+        return cls(**json.loads(cursor)) if cursor else cls()
+
+    def to_cursor(self) -> str:
+        """As text."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    def changed(
+        self, sets: CommittedSets, registered: Sequence[str], listed: Mapping[str, str]
+    ) -> list[str]:
+        """Casts of which something changed; recipes are read only where they did.
+
+        Args:
+            listed: marks of the pointers of characters, motions and casts.
+        """
+        found: dict[str, list[str]] = {}
+        changed = []
+        for key, mark in recipe_marks(sets.store) if registered else ():
+            known = self.casts.get(key, ["", "", "", ""])
+            if key not in registered:
+                continue
+            if known[0] != mark:
+                try:
+                    recipe = read_recipe(sets.store, key)
+                except RecipeError:  # told by whoever makes it, and by verify
+                    continue
+                if recipe is None:
+                    continue
+                known = [mark, recipe.skin, recipe.motion, ""]
+            parts = ((CHARACTER, known[1]), (MOTION, known[2]), (CAST, key))
+            now = text_digest(" ".join(listed.get(layout.current(*p), "-") for p in parts))
+            found[key] = [*known[:3], now]
+            if known[3] != now:
+                changed.append(key)
+        self.casts = found
+        return changed
 
 
 def _made_from(sets: CommittedSets, cast: CommittedSet) -> bool:

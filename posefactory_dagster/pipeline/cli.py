@@ -55,7 +55,9 @@ def add_verbs(app: typer.Typer) -> None:
 
 
 def run(
-    keys: Annotated[list[str] | None, typer.Argument(help="Character keys.")] = None,
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="Keys of characters, casts or motions.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="All registered keys.")] = False,
     stale: Annotated[bool, typer.Option("--stale", help="Only what would be made anew.")] = False,
     until: Annotated[str, typer.Option(help="The last asset; by default all.")] = "",
@@ -131,7 +133,8 @@ def _parts(
     parts = []
     for name, flow in house.flows.items():
         if flow is not main:
-            apart = [k for k in keys if k in registered[name] and k not in mains]
+            meant = until in flow.chain  # else what mains are made from is made with them
+            apart = [k for k in keys if k in registered[name] and (meant or k not in mains)]
             parts.append((flow, apart, until if until in flow.chain else ""))
     if not until or until in (*main.chain, *main.ends):
         parts.append((main, mains, until))

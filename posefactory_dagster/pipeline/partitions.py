@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from posefactory_dagster.pipeline.plans import NotPlanned, Planner
+from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
 from posefactory_dagster.settings import environment
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
@@ -140,13 +140,14 @@ class PartitionLedger:
 
     def plan(
         self,
-        planner: Planner,
+        planner: Callable[[str, Inputs], SetRef | None],
         inputs: Mapping[str, Mapping[str, CommittedSet]],
         shown: Callable[[CommittedSet], Mapping[str, Any]],
     ) -> dict[str, SetRef]:
         """The sets that are to be made, by key; what is committed already is good, what cannot be planned is bad.
 
         Args:
+            planner: as ``plans.Planner``.
             inputs: the sets that the asset reads, by asset and then by key.
             shown: the metadata of a committed set.
         """

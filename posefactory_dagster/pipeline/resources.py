@@ -14,7 +14,8 @@ class ProjectResource(dg.ConfigurableResource):
 
     settings_file: str = Field(
         default="",
-        description="Another posefactory.toml for this run; empty: POSEFACTORY_SETTINGS says it.",
+        description="Another posefactory.toml for what this run renders, labels, varies and exports; empty: "
+        "POSEFACTORY_SETTINGS says it. Takes and the limits of pods are always read from that one.",
     )
 
     def settings(self) -> ProjectSettings:

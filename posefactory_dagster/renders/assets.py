@@ -140,6 +140,8 @@ def multi_angle_renders(
             ledger.bad(key, fault)
             return fault
 
+        if ledger.failed:
+            pods.lease.expect_no_more()
         blender.render(context, settings, todo, sets, scratch, on_outcome, pods.lease)
         return ledger.close()
 

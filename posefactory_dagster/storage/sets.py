@@ -321,6 +321,8 @@ class CommittedSets:
 
     def readable(self, asset: str, partition: str) -> CommittedSet | None:
         """The set that readers get, or None; one that is damaged counts as none, and the log says so."""
+        if not layout.is_part(partition):  # a key that was registered elsewhere has no set
+            return None
         try:
             return self.current(asset, partition)
         except (DamagedManifest, DamagedPointer) as error:

@@ -14,7 +14,6 @@ from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.account import bucket_of, open_api
 from posefactory_dagster.compute.runpod.api import GpuType, Pod
 from posefactory_dagster.compute.runpod.orders import Order
-from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage.store import Store
 
 #: A pod may take so long to end itself.
@@ -67,6 +66,10 @@ class PodLease:
         """Whether a pod that is rented now should be fit to make images too, and be held when it has rendered."""
         return self._wanted()
 
+    def expect_no_more(self) -> None:
+        """Hear that no later step of this run will come to ask, as this one is bound to fail."""
+        self._wanted = lambda: False
+
     @property
     def held(self) -> HeldPod | None:
         """The pod that waits for the next step."""
@@ -101,7 +104,7 @@ class PodLease:
         finally:
             held.order.clear(bucket_of(store))
         # By itself it ends after so long; it may be gone for hours.
-        waited = min(held.unpaid, project_settings().pods.enhancer_idle_s + LAST_WORDS_S)
+        waited = min(held.unpaid, (held.order.idle_s or 0.0) + LAST_WORDS_S)
         job_id = held.order.job.job_id
         entry = ledger.Entry(
             at=datetime.datetime.now(datetime.UTC), provider="runpod", model=held.gpu.name,

@@ -207,7 +207,7 @@ class PodService:
                     raise CannotGenerate(self._failed)
                 self._context.log.warning(f"{why}; another pod goes on")
             try:
-                self._session = self._begin(self._lease.take())
+                self._session = self._begin()
             except (RunPodError, StoreError) as error:
                 self._failed = str(error)
                 raise CannotGenerate(self._failed) from error
@@ -242,7 +242,7 @@ class PodService:
         with open_api() as api:
             return provisioning.price_of(self._gpus(api)[0], self._settings)
 
-    def _begin(self, held: HeldPod | None) -> _Session:
+    def _begin(self) -> _Session:
         if self._record is None:
             job = new_job("enhance", [])
             self._record = JobRecord(self._store, job, "pod", self._context.run.run_id)
@@ -253,7 +253,7 @@ class PodService:
                 lambda stream, number: self._message(session, stream, number), STREAMS
             )
         )
-        session.thread = threading.Thread(target=self._attend, args=(session, held), daemon=True)
+        session.thread = threading.Thread(target=self._attend, args=(session,), daemon=True)
         session.thread.start()
         return session
 
@@ -265,7 +265,7 @@ class PodService:
             session.order.message_key(STREAMS + stream, number), MAX_CHUNK + 1
         )
 
-    def _attend(self, session: _Session, held: HeldPod | None) -> None:
+    def _attend(self, session: _Session) -> None:
         """The life of a session's thread, and of its pod."""
 
         def hear(event: Event) -> None:
@@ -289,6 +289,7 @@ class PodService:
         try:
             api = open_api()
             client = PipesRunPodClient(api, self._settings)
+            held = self._lease.take()  # from here on, its end is seen to below
             if held is not None and self._lives(api, held):
                 self._resume(client, session, held, hear, on_report)
             else:
