@@ -5,6 +5,7 @@ An artifact is named by its kind (`variant`), its subject (the character that it
 
 from __future__ import annotations
 
+import abc
 import datetime
 from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
@@ -67,31 +68,31 @@ class Verdict(BaseModel):
     reasons: tuple[Reason, ...] = ()
 
 
-class Reviewed(Record):
+class Reviewed(Record, abc.ABC):
     """An artifact that passes a gate or a person before others use it. Rooms derive their records from it."""
 
     kind: ClassVar[str]
     state: State = "pending"
 
     @property
+    @abc.abstractmethod
     def subject(self) -> str:
         """The key that it was made for."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def id(self) -> str:
         """Its own name, one for each kind and subject."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def image(self) -> Image | None:
         """The image that counts."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def verdict(self) -> Verdict | None:
         """A gate's word on that image."""
-        raise NotImplementedError
 
     @property
     def place(self) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -23,7 +24,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Provider:
+class Provider(abc.ABC):
     """A provider; subclasses register themselves by their name, which stands in styles, prices and the ledger.
 
     ``needs_gpu``: it takes time on a GPU, on this machine's or on a pod's with POSEFACTORY_ENHANCE_ON=pod.
@@ -34,6 +35,7 @@ class Provider:
     needs_gpu: ClassVar[bool] = False
 
     @classmethod
+    @abc.abstractmethod
     def open(cls, style: Style, rented: DiffusionBackend | None) -> Enhancer:
         """The enhancer of a style; imports only what that one needs.
 
@@ -43,7 +45,6 @@ class Provider:
         Raises:
             CannotEnhance: a key or a package is missing.
         """
-        raise NotImplementedError
 
     @classmethod
     def runs_on_pods(cls) -> bool:
