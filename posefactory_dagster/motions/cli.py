@@ -90,19 +90,19 @@ def cast(
                 f"{slug} is a cast itself; name uploads: posefactory characters list"
             )
         uploads.find_upload(found, slug)
-    for slug, wanted, advice in (
-        (skin, "skin", "name a character with a mesh first"),
-        (motion, "motion", "a cast takes one skin and one motion"),
-    ):
-        upload = uploads.find_upload(found, slug)
-        bare = uploads.holds_no_geometry(uploads.fetch(sets.store, upload))
-        with open_instance() as instance:
-            bare = bare or slug in registered_keys(instance, MOTION)
-        if bare == (wanted == "skin"):
-            raise CommandError(f"{upload.file_name} is a {'motion' if bare else 'skin'}; {advice}")
     recipe = Recipe(skin=skin, motion=motion)
-    sets.store.put_bytes(layout.recipe(recipe.key), recipe.model_dump_json().encode())
     with open_instance() as instance:
+        motions = registered_keys(instance, MOTION)
+        for slug, wanted, advice in (
+            (skin, "skin", "name a character with a mesh first"),
+            (motion, "motion", "a cast takes one skin and one motion"),
+        ):
+            upload = uploads.find_upload(found, slug)
+            bare = uploads.holds_no_geometry(uploads.fetch(sets.store, upload)) or slug in motions
+            if bare == (wanted == "skin"):
+                kind = "motion" if bare else "skin"
+                raise CommandError(f"{upload.file_name} is a {kind}; {advice}")
+        sets.store.put_bytes(layout.recipe(recipe.key), recipe.model_dump_json().encode())
         register(instance, MOTION, [recipe.motion])
         register(instance, CAST, [recipe.key])
         register(instance, CHARACTERS, [recipe.key])
