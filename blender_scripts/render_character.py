@@ -72,91 +72,124 @@ def render(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
     with watch.stage("import"):
         character = _load(job, task)
     with watch.stage("truth"):
-        anchors = truth.anchor_landmarks(character)
-        opacity = Opacity(character.meshes)
+        shooting = Shooting(job, task, character, output, watch)
     frames = sample_frames(character.frame_range, character.has_motion(), settings.frames_per_clip)
     with watch.stage("scene"):
         film.set_up(settings)
         shines = light.light(settings, character.rest_facing)
         stances = Stances(character, frames, settings)
-
-    columns: dict[str, list] = {name: [] for name in (*PERSON_ARRAYS, *CAMERA_ARRAYS)}
-    records = []
     total = len(frames) * len(job.views)
     for frame in frames:
-        with watch.stage("scene"):
-            character.at_frame(frame)
-            vertices = character.vertices()
-        front, box = stances.front(frame), stances.box(frame)
-        with watch.stage("truth"):
-            points = truth.locate(character, anchors, vertices)
-        for number, view in enumerate(job.views):
-            close_up = camera.draw_close_up(settings, task.key, frame, number)
-            pinhole = camera.place(settings, box, front, view.azimuth_degrees, close_up)
-            with watch.stage("scene"):
-                camera.film(pinhole)
-                outline = pinhole.project(vertices)
-                lowest, highest = outline.min(axis=0), outline.max(axis=0)
-            with watch.stage("render"):
-                picture = film.shoot(output, (*lowest, *highest))
-                if settings.background == "plain":
-                    backdrop = film.plain_backdrop()
-                else:
-                    backdrop = film.shoot_backdrop(output, character.meshes)
-            with watch.stage("truth"):
-                bbox, area = truth.mask_box(picture.mask)
-                sight = truth.look(
-                    character, anchors, points, vertices, pinhole, picture.mask, opacity
-                )
-                row = _row(points, pinhole, sight, bbox, area)
-                for name, value in row.items():
-                    columns[name].append([value] if name in PERSON_ARRAYS else value)
-            with watch.stage("write"):
-                name = image_name(frame, view.name)
-                film.save_all(output, name, picture, backdrop, pinhole.rotation)
-            outside = (
-                (lowest < 0).any() or highest[0] > settings.width or highest[1] > settings.height
-            )
-            records.append(
-                {
-                    "file": name,
-                    "frame": frame,
-                    "view": view.name,
-                    "azimuth_degrees": view.azimuth_degrees,
-                    "cropped": bool(outside),
-                    "close_up": close_up is not None,
-                    "bbox": bbox.tolist(),
-                    "area": area,
-                }
-            )
-            report.image(name, len(records), total)
-    if not any(r["area"] for r in records):
+        shooting.stand(frame, stances)
+        for number in range(len(job.views)):
+            name = shooting.shoot(number)
+            report.image(name, len(shooting.records), total)
+    if not any(r["area"] for r in shooting.records):
         raise InputError(
             f"{task.key}: nobody is in any of its {total} pictures: the motion leaves the frame (the preset fit follows it), "
             "or its materials are transparent everywhere"
         )
     with watch.stage("write"):
-        arrays = {name: np.array(values) for name, values in columns.items()}
-        arrays["origin"] = np.array([[a.origin for a in anchors]])
-        with (output / TRUTH_ARRAYS).open("wb") as file:
+        shooting.write_truth(frames, shines)
+
+
+class Shooting:
+    """The images of one character and their truth, image by image.
+
+    Attributes:
+        records: what is said of each image so far, for the truth document.
+    """
+
+    def __init__(
+        self, job: Job, task: Task, character: Character, output: Path, watch: Stopwatch
+    ) -> None:
+        self._job, self._task, self._character = job, task, character
+        self._output, self._watch = output, watch
+        self._anchors = truth.anchor_landmarks(character)
+        self._opacity = Opacity(character.meshes)
+        self._columns: dict[str, list] = {n: [] for n in (*PERSON_ARRAYS, *CAMERA_ARRAYS)}
+        self.records: list[dict[str, object]] = []
+
+    def stand(self, frame: int, stances: Stances) -> None:
+        """Bring the character into a frame, in which ``shoot`` then takes it."""
+        self._frame = frame
+        with self._watch.stage("scene"):
+            self._character.at_frame(frame)
+            self._vertices = self._character.vertices()
+        self._front, self._box = stances.front(frame), stances.box(frame)
+        with self._watch.stage("truth"):
+            self._points = truth.locate(self._character, self._anchors, self._vertices)
+
+    def shoot(self, number: int) -> str:
+        """Take the view ``number`` of the job: its images, and its row of the truth. Returns the images' name."""
+        settings, view, frame = self._job.settings, self._job.views[number], self._frame
+        close_up = camera.draw_close_up(settings, self._task.key, frame, number)
+        pinhole = camera.place(settings, self._box, self._front, view.azimuth_degrees, close_up)
+        with self._watch.stage("scene"):
+            camera.film(pinhole)
+            outline = pinhole.project(self._vertices)
+            lowest, highest = outline.min(axis=0), outline.max(axis=0)
+        with self._watch.stage("render"):
+            picture = film.shoot(self._output, (*lowest, *highest))
+            if settings.background == "plain":
+                backdrop = film.plain_backdrop()
+            else:
+                backdrop = film.shoot_backdrop(self._output, self._character.meshes)
+        with self._watch.stage("truth"):
+            bbox, area = truth.mask_box(picture.mask)
+            sight = truth.look(
+                self._character,
+                self._anchors,
+                self._points,
+                self._vertices,
+                pinhole,
+                picture.mask,
+                self._opacity,
+            )
+            for column, value in _row(self._points, pinhole, sight, bbox, area).items():
+                self._columns[column].append([value] if column in PERSON_ARRAYS else value)
+        name = image_name(frame, view.name)
+        with self._watch.stage("write"):
+            film.save_all(self._output, name, picture, backdrop, pinhole.rotation)
+        size = (settings.width, settings.height)
+        self.records.append(
+            {
+                "file": name,
+                "frame": frame,
+                "view": view.name,
+                "azimuth_degrees": view.azimuth_degrees,
+                "cropped": bool((lowest < 0).any() or (highest > size).any()),
+                "close_up": close_up is not None,
+                "bbox": bbox.tolist(),
+                "area": area,
+            }
+        )
+        return name
+
+    def write_truth(self, frames: list[int], shines: dict[str, object]) -> None:
+        """Write what was seen in all images, as arrays and as a document."""
+        arrays = {name: np.array(values) for name, values in self._columns.items()}
+        arrays["origin"] = np.array([[a.origin for a in self._anchors]])
+        with (self._output / TRUTH_ARRAYS).open("wb") as file:
             np.savez(file, **arrays)
+        imported = self._character.imported
         document = {
             "truth_version": TRUTH_VERSION,
-            "key": task.key,
-            "settings": dataclasses.asdict(settings),
+            "key": self._task.key,
+            "settings": dataclasses.asdict(self._job.settings),
             "landmarks": list(LANDMARKS),
-            "origin": [a.origin for a in anchors],
-            "parts": character.surface.bone_names,
-            "take": None if character.imported.take is None else character.imported.take.name,
-            "fps": character.imported.fps,
+            "origin": [a.origin for a in self._anchors],
+            "parts": self._character.surface.bone_names,
+            "take": None if imported.take is None else imported.take.name,
+            "fps": imported.fps,
             "frames": frames,
-            "frame_range": list(character.frame_range),
-            "height_m": character.height,
+            "frame_range": list(self._character.frame_range),
+            "height_m": self._character.height,
             "light": shines,
-            "warnings": character.imported.warnings,
-            "images": records,
+            "warnings": imported.warnings,
+            "images": self.records,
         }
-        (output / TRUTH_DOCUMENT).write_text(json.dumps(document, indent=1), "utf-8")
+        (self._output / TRUTH_DOCUMENT).write_text(json.dumps(document, indent=1), "utf-8")
 
 
 def _load(job: Job, task: Task) -> Character:

@@ -2,6 +2,8 @@
 
 `definitions.py` holds ``defs`` (assets, sensors, jobs, resources) and, where there are any, ``PLANNERS``, ``PREPARATIONS``,
 ``CHECKS``, ``BEFORE_RUNS`` and ``HINTS``: see ``pipeline.jobs.House``. `cli.py` holds ``add_verbs(app)`` and perhaps ``SUMMARIES``;
+`documents.py`, what the room says to others, perhaps ``FACTS`` (the model of its sets' facts, by asset) and ``REVIEWED`` (the
+records that people review, by kind), and `validation.py` ``FAULTS`` (what `store verify` asks of its sets beyond that, by asset);
 `migration.py` holds ``migrate(instance, open_sets)``, which brings what earlier versions left into today's form.
 """
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from posefactory_dagster.storage.sets import REPAIR, CommittedSet
+from posefactory_dagster.storage.sets import CommittedSet
 from posefactory_dagster.storage.store import DamagedObject
 
 #: The asset whose sets hold inspected characters, and the partition set of the same name.
@@ -66,14 +66,7 @@ def facts_of(committed: CommittedSet) -> CharacterFacts:
     Raises:
         DamagedObject: the manifest says something else.
     """
-    try:
-        return CharacterFacts.model_validate(dict(committed.facts))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DamagedObject(
-            f"{committed.address()}: its facts are malformed ({place}: {first['msg']}); {REPAIR}"
-        ) from error
+    return committed.facts_as(CharacterFacts)
 
 
 def known_facts(committed: CommittedSet | None) -> CharacterFacts | None:
@@ -84,10 +77,4 @@ def known_facts(committed: CommittedSet | None) -> CharacterFacts | None:
         return None
 
 
-def facts_fault(committed: CommittedSet) -> str | None:
-    """What is wrong with the facts of a set; None if nothing is."""
-    try:
-        facts_of(committed)
-    except DamagedObject as error:
-        return str(error)
-    return None
+FACTS = {ASSET: CharacterFacts}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel
 
 from posefactory_dagster.budget.ledger import read_ledger
 from posefactory_dagster.compute.record import damaged_jobs
@@ -16,12 +17,13 @@ from posefactory_dagster.intake import uploads as intake
 from posefactory_dagster.motions.documents import RecipeError, read_recipe, recipe_marks
 from posefactory_dagster.review.approval import damaged_locks, read_decisions, unreadable_locks
 from posefactory_dagster.review.documents import Reviewed
+from posefactory_dagster.rooms import modules
 from posefactory_dagster.settings import environment
 from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
-from posefactory_dagster.storage.sets import CommittedSets, Unreadable
-from posefactory_dagster.storage.store import LocalStore
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, Unreadable
+from posefactory_dagster.storage.store import DamagedObject, LocalStore
 from posefactory_dagster.terminal import (
     WORK_FAILED,
     CommandError,
@@ -33,12 +35,41 @@ from posefactory_dagster.terminal import (
     print_error,
     show,
 )
-from posefactory_dagster.variants.documents import Variant
-
-#: The kinds of artifacts that are reviewed, with the classes of their records.
-REVIEWED: dict[str, type[Reviewed]] = {Variant.kind: Variant}
 
 verbs = typer.Typer(no_args_is_help=True, help="The store of committed sets.")
+
+
+def _reviewed() -> dict[str, type[Reviewed]]:
+    """The kinds of artifacts that are reviewed, with the classes of their records."""
+    return {
+        k: v for module in modules("documents") for k, v in getattr(module, "REVIEWED", {}).items()
+    }
+
+
+def _faults() -> dict[str, Callable[[CommittedSet], str | None]]:
+    """What beyond its files is asked of a set, by asset: facts that can be read, and what the room itself looks at."""
+
+    def unreadable(model: type[BaseModel]) -> Callable[[CommittedSet], str | None]:
+        def fault(committed: CommittedSet) -> str | None:
+            try:
+                committed.facts_as(model)
+            except DamagedObject as error:
+                return str(error)
+            return None
+
+        return fault
+
+    facts = {
+        a: m for module in modules("documents") for a, m in getattr(module, "FACTS", {}).items()
+    }
+    more = {a: f for module in modules("validation") for a, f in module.FAULTS.items()}
+
+    def of(asset: str) -> Callable[[CommittedSet], str | None]:
+        asked = [unreadable(facts[asset])] if asset in facts else []
+        asked += [more[asset]] if asset in more else []
+        return lambda committed: next((f for ask in asked if (f := ask(committed))), None)
+
+    return {asset: of(asset) for asset in {*facts, *more}}
 
 
 @verbs.command("verify")
@@ -53,15 +84,11 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every file of every committed set, every pointer, lock, ledger entry, job and decision."""
-    from posefactory_dagster.characters.documents import ASSET as CHARACTER
-    from posefactory_dagster.characters.documents import facts_fault
-    from posefactory_dagster.renders.render_sets import ASSET as RENDERS
-    from posefactory_dagster.renders.validation import renders_fault
 
     sets = open_sets()
     damages, count = [], 0
     with err.status("verifying") as status:
-        for ref, found in sets.verify({CHARACTER: facts_fault, RENDERS: renders_fault}):
+        for ref, found in sets.verify(_faults()):
             count += 1
             status.update(f"verifying {count}: {ref.asset} {ref.partition}")
             damages += found
@@ -71,7 +98,7 @@ def verify(
     if repair:
         for item in unreadable:
             sets.set_aside(item.key)
-    locks = list(damaged_locks(sets.store, REVIEWED))
+    locks = list(damaged_locks(sets.store, _reviewed()))
     rows = [
         {"asset": d.ref.asset, "partition": d.ref.partition, "identity": d.ref.identity, "file": d.file, "fault": d.fault}
         for d in damages
@@ -121,7 +148,7 @@ def _unreadable(sets: CommittedSets) -> Iterator[Unreadable]:
         yield Unreadable(key, fault)
     for key, fault in damaged_jobs(sets.store):
         yield Unreadable(key, fault)
-    for key in unreadable_locks(sets.store, REVIEWED):
+    for key in unreadable_locks(sets.store, _reviewed()):
         yield Unreadable(key, "not a lock; without it, its variant is judged again")
     for key, _ in recipe_marks(sets.store):
         try:

@@ -117,8 +117,8 @@ class BlenderResource(dg.ConfigurableResource):
         from posefactory_dagster.budget.estimates import OverBudget
         from posefactory_dagster.compute.runpod.account import bucket_of
         from posefactory_dagster.compute.runpod.api import RunPodError
-        from posefactory_dagster.compute.runpod.pipes import PodReport, tell_report
         from posefactory_dagster.compute.runpod.rendering import PodRenderer
+        from posefactory_dagster.compute.runpod.reports import PodReport, tell_report
         from posefactory_dagster.compute.runpod.serverless import EndpointReport, ServerlessRenderer
 
         def on_report(report: PodReport | EndpointReport) -> None:
@@ -133,7 +133,13 @@ class BlenderResource(dg.ConfigurableResource):
                 )
             elif self.place == "serverless":
                 ServerlessRenderer(
-                    context, store, listener, on_outcome, record.under_way, on_report
+                    context,
+                    store,
+                    listener,
+                    on_outcome,
+                    record.under_way,
+                    on_report,
+                    lease.settings,
                 ).render(job, work)
             else:
                 raise RunPodError(f"render_on is {self.place!r}: choose local, pod or serverless")

@@ -8,6 +8,7 @@ from pydantic import PrivateAttr
 from posefactory_dagster.compute.runpod.api import RunPodError
 from posefactory_dagster.compute.runpod.lease import PodLease
 from posefactory_dagster.compute.runpod.service import PodService
+from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.store import Store, StoreError
 
@@ -19,6 +20,7 @@ class RentedPods(dg.ConfigurableResource):
     """Owns the pod of a run over its steps: one that rendered can make images for a later step, and is ended with the run."""
 
     store: dg.ResourceDependency[StoreResource]
+    project: dg.ResourceDependency[ProjectResource]
     _lease: PodLease | None = PrivateAttr(None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
@@ -35,7 +37,9 @@ class RentedPods(dg.ConfigurableResource):
             return any(uses() for uses in users)
 
         run_id = run.run_id if run is not None else ""
-        self._lease = PodLease(run_id, lambda: self.store.sets().store, wanted)
+        self._lease = PodLease(
+            run_id, lambda: self.store.sets().store, wanted, lambda: self.project.settings().pods
+        )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """End what is still held."""

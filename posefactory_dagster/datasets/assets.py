@@ -19,6 +19,7 @@ from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP, OPTIONAL_INPUTS
 from posefactory_dagster.pipeline.partitions import REFERENCES, published, rounded, viewer_link
 from posefactory_dagster.pipeline.resources import ProjectResource
+from posefactory_dagster.renders.documents import RenderFacts
 from posefactory_dagster.review.approval import ApprovalError, Decisions, read_decisions
 from posefactory_dagster.settings import DatasetSettings
 from posefactory_dagster.storage import layout
@@ -159,7 +160,7 @@ def _committed(
     members = [chosen[key] for key in sorted(chosen)]
     split = splits.assign(
         {m.key: (m.skin, m.renders.inputs["skin_sha256"]) for m in members},
-        {m.key: m.renders.facts["frames"] for m in members},
+        {m.key: m.renders.facts_as(RenderFacts).frames for m in members},
         settings,
     )
     inputs = {

@@ -10,6 +10,8 @@ import yaml
 from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.datasets.members import Member, Picture
 from posefactory_dagster.datasets.splits import SPLITS, Splits
+from posefactory_dagster.labels.documents import AccuracyFacts
+from posefactory_dagster.renders.documents import RenderFacts
 
 #: What Hugging Face calls the splits.
 HUGGING_FACE = {"train": "train", "val": "validation", "test": "test"}
@@ -40,8 +42,8 @@ def card(
         if name in figures
     )
     rows = "\n".join(
-        f"| {m.key} | {_split(m, splits)} | {len(pictures[m.key])} | {m.accuracy.facts['all']['pck_0.2']:.3f} "
-        f"| {_look(m.renders.settings)} | {m.renders.facts['cropped_images']} | {m.renders.facts['landmarks_by_proportion']} |"
+        f"| {m.key} | {_split(m, splits)} | {len(pictures[m.key])} | {m.accuracy.facts_as(AccuracyFacts).all.pck_0_2:.3f} "
+        f"| {_look(m.renders.settings)} | {m.renders.facts_as(RenderFacts).cropped_images} | {m.renders.facts_as(RenderFacts).landmarks_by_proportion} |"
         for m in members
     )
     styles = _style_lines(pictures)

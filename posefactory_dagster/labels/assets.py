@@ -20,6 +20,8 @@ from posefactory_dagster.labels.documents import (
     LABEL_TABLE,
     LABELS,
     OVERLAYS,
+    AccuracyFacts,
+    LabelFacts,
 )
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP
@@ -132,7 +134,7 @@ def pose_labels(
     for key, ref in todo.items():
         with ledger.failing_alone(key):
             committed = _label(sets, ref, multi_angle_renders[key], task, sha256, settings)
-            context.log.info(f"{key}: labelled {committed.facts['images']} images")
+            context.log.info(f"{key}: labelled {committed.facts_as(LabelFacts).images} images")
             ledger.good(key, ref, _labels_metadata(committed))
     return ledger.close()
 
@@ -180,21 +182,19 @@ def _label(
             scratch,
             inputs={"sets": [dataclasses.astuple(renders.ref)], "model_sha256": sha256},
             settings=dataclasses.asdict(settings),
-            facts={
-                "skeleton_format": "mediapipe_33",
-                "images": len(results),
-                "detected": sum(values is not None for _, values in results),
-            },
+            facts=LabelFacts(
+                images=len(results), detected=sum(values is not None for _, values in results)
+            ).model_dump(),
         )
 
 
 def _labels_metadata(committed: CommittedSet) -> dict[str, Any]:
-    facts = committed.facts
+    facts = committed.facts_as(LabelFacts)
     shown = {
         "viewer": viewer_link(committed.ref.partition, "characters"),
-        "images": facts["images"],
-        "detected": facts["detected"],
-        "detection_rate": facts["detected"] / facts["images"],
+        "images": facts.images,
+        "detected": facts.detected,
+        "detection_rate": facts.detected / facts.images,
         "landmarks": len(LANDMARKS),
         "identity": committed.ref.identity,
     }
@@ -232,7 +232,7 @@ def label_accuracy(
     ledger = PartitionLedger(context, sets)
 
     def shown(committed: CommittedSet) -> dict[str, Any]:
-        score = committed.facts["all"]["pck_0.2"]
+        score = committed.facts_as(AccuracyFacts).all.pck_0_2
         low = None if score >= PCK_WARNING else f"PCK@0.2 is {score:.3f}, under {PCK_WARNING}"
         ledger.check(AGREES, committed.ref.partition, low, pck=score)
         return _accuracy_metadata(committed)
@@ -280,7 +280,8 @@ def _measure(
 
 
 def _accuracy_metadata(committed: CommittedSet) -> dict[str, Any]:
-    figures = {k: v for k, v in committed.facts["all"].items() if v == v}  # no NaN in the log
+    found = committed.facts_as(AccuracyFacts).all.model_dump(by_alias=True)
+    figures = {k: v for k, v in found.items() if v == v}  # no NaN in the log
     return {
         "viewer": viewer_link(committed.ref.partition, "characters"),
         **figures,

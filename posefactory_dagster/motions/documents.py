@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from posefactory_dagster.characters.documents import CharacterFacts
 from posefactory_dagster.intake.uploads import UploadError
 from posefactory_dagster.slugs import cast_key
 from posefactory_dagster.storage import layout
@@ -64,3 +65,6 @@ def recipe_marks(store: Store) -> Iterator[tuple[str, str]]:
 def recipe_of(cast: CommittedSet) -> Recipe:
     """The recipe that a committed cast was made by."""
     return Recipe(skin=str(cast.inputs["skin"]["key"]), motion=str(cast.inputs["motion"]["key"]))
+
+
+FACTS = {MOTION: CharacterFacts}

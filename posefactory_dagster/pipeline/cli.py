@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -199,54 +200,25 @@ def run_in_terminal(
         SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         RateColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
+    report = Report()
     with (
         own_console() as console,
         native_chatter_in_log(),
         Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars,
     ):
-        bar = bars.add_task("starting", total=None)
-        last, told = "", 0.0
-        counts = (0, 0)
-
-        def listener(what: str, done: int, total: int) -> None:
-            nonlocal last, told, counts
-            counts = (done, total)
-            if what != last:
-                bars.reset(bar, description=what, completed=done, total=total)
-            bars.update(bar, completed=done, total=total)
-            seconds = time.monotonic() - started
-            if quiet and (what != last or done == total or seconds - told >= 1.0):
-                told = seconds
-                line = {
-                    "progress": what,
-                    "done": done,
-                    "total": total,
-                    "seconds": round(seconds, 1),
-                }
-                console.file.write(json.dumps(line) + "\n")
-                console.file.flush()
-            elif not quiet and not console.is_terminal and what != last:
-                console.print(f"{seconds:6.1f} s  {what}", soft_wrap=True)
-            last = what
-
-        report = Report()
-        main = house.main_flow
+        shown = _ShownProgress(console, bars, quiet, started)
         try:
-            with listening(listener):
+            with listening(shown.hear):
                 for flow, keys, until in parts:
-                    if keys or flow is main:
+                    if keys or flow is house.main_flow:
                         report += run_keys(house, instance, sets, flow, keys, until, overrides)
         except KeyboardInterrupt:
-            bars.update(bar, visible=False)
-            unfinished = 0 < counts[0] < counts[1]
-            lost = (
-                f" at {last} {counts[0]} of {counts[1]}: a character's images are kept when it is finished, so these are made again"
-                if unfinished and last.startswith("render")
-                else ""
+            shown.hide()
+            print_error(
+                f"interrupted{shown.lost}; what was committed is kept, run it again to go on"
             )
-            print_error(f"interrupted{lost}; what was committed is kept, run it again to go on")
             raise typer.Exit(INTERRUPTED) from None
-        bars.update(bar, visible=False)
+        shown.hide()
     return {
         "keys": [key for _, keys, _ in parts for key in keys],
         "done": report.done,
@@ -255,6 +227,53 @@ def run_in_terminal(
         "trouble": report.trouble,
         "seconds": round(time.monotonic() - started, 2),
     }
+
+
+class _ShownProgress:
+    """Progress as a bar, as lines where nobody sees a bar, or as JSON lines where a program reads them."""
+
+    def __init__(self, console: Console, bars: Progress, quiet: bool, started: float) -> None:
+        self._console, self._bars, self._quiet, self._started = console, bars, quiet, started
+        self._bar = bars.add_task("starting", total=None)
+        self._last, self._told = "", 0.0
+        self._counts = (0, 0)
+
+    def hear(self, what: str, done: int, total: int) -> None:
+        """Show how far it is; see ``progress.tell``."""
+        self._counts = (done, total)
+        if what != self._last:
+            self._bars.reset(self._bar, description=what, completed=done, total=total)
+        self._bars.update(self._bar, completed=done, total=total)
+        seconds = time.monotonic() - self._started
+        if self._quiet:
+            if what != self._last or done == total or seconds - self._told >= 1.0:
+                self._told = seconds
+                line = {
+                    "progress": what,
+                    "done": done,
+                    "total": total,
+                    "seconds": round(seconds, 1),
+                }
+                self._console.file.write(json.dumps(line) + "\n")
+                self._console.file.flush()
+        elif not self._console.is_terminal and what != self._last:
+            self._console.print(f"{seconds:6.1f} s  {what}", soft_wrap=True)
+        self._last = what
+
+    def hide(self) -> None:
+        """Take the bar away."""
+        self._bars.update(self._bar, visible=False)
+
+    @property
+    def lost(self) -> str:
+        """What an interrupt at this point loses, in words."""
+        done, total = self._counts
+        if not (0 < done < total and self._last.startswith("render")):
+            return ""
+        return (
+            f" at {self._last} {done} of {total}: a character's images are kept when it is finished, "
+            "so these are made again"
+        )
 
 
 def print_report(document: Mapping[str, Any], summaries: Mapping[str, Any]) -> None:

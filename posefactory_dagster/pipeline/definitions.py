@@ -6,8 +6,9 @@ from posefactory_dagster.pipeline.jobs import factory_job
 from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.pipeline.sensors import carry_on_sensor
 
+project = ProjectResource.configure_at_launch()
 defs = dg.Definitions(
     jobs=[factory_job],
     sensors=[carry_on_sensor],
-    resources={"project": ProjectResource.configure_at_launch()},
+    resources={"project": project},
 )

@@ -15,7 +15,7 @@ class ProjectResource(dg.ConfigurableResource):
     settings_file: str = Field(
         default="",
         description="Another posefactory.toml for what this run renders, labels, varies and exports; empty: "
-        "POSEFACTORY_SETTINGS says it. Takes and the limits of pods are always read from that one.",
+        "POSEFACTORY_SETTINGS says it. Takes are always read from that one: who plans before a run sees them too.",
     )
 
     def settings(self) -> ProjectSettings:

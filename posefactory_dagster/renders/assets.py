@@ -29,8 +29,13 @@ from posefactory_dagster.pipeline.partitions import (
 )
 from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.renders import render_sets
-from posefactory_dagster.renders.documents import ASSET, STRIP
-from posefactory_dagster.renders.validation import InvalidRenders, check_renders, size_limit
+from posefactory_dagster.renders.documents import ASSET, STRIP, RenderFacts
+from posefactory_dagster.renders.validation import (
+    InvalidRenders,
+    SoundDocument,
+    check_renders,
+    size_limit,
+)
 from posefactory_dagster.settings import environment
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
@@ -106,11 +111,12 @@ def multi_angle_renders(
     planner = render_sets.RenderPlanner(settings)
 
     def shown(committed: CommittedSet) -> dict[str, Any]:
-        empty, guessed = (committed.facts[n] for n in ("empty_images", "landmarks_by_proportion"))
+        facts = committed.facts_as(RenderFacts)
+        empty, guessed = facts.empty_images, facts.landmarks_by_proportion
         faults = [f"{empty} images show nobody"] if empty else []
         faults += [f"{guessed} landmarks are placed by proportion"] if guessed else []
         fault = "; ".join(faults) or None
-        ledger.check(SOUND, committed.ref.partition, fault, images=committed.facts["images"])
+        ledger.check(SOUND, committed.ref.partition, fault, images=facts.images)
         return _metadata(committed)
 
     planned = ledger.plan(planner, {CHARACTER: character}, shown)
@@ -187,12 +193,12 @@ def _commit(
     return sets.commit_uploaded(work.ref, attempt, files, **made)
 
 
-def _strip(paths: Mapping[str, Path], document: dict[str, Any]) -> Image.Image:
-    return contact_strip([paths[f"images/{i['file']}"] for i in document["images"][:STRIP_IMAGES]])
+def _strip(paths: Mapping[str, Path], document: SoundDocument) -> Image.Image:
+    return contact_strip([paths[f"images/{i.file}"] for i in document.images[:STRIP_IMAGES]])
 
 
 def _made_from(
-    work: Work, settings: RenderSettings, document: dict[str, Any], outcome: Outcome
+    work: Work, settings: RenderSettings, document: SoundDocument, outcome: Outcome
 ) -> dict[str, dict[str, Any]]:
     """What a render set's manifest says of its making."""
     return {
@@ -201,36 +207,36 @@ def _made_from(
             "skin_sha256": work.source.inputs["skin"]["sha256"],
         },
         "settings": dataclasses.asdict(settings),
-        "facts": {
-            "images": len(document["images"]),
-            "frames": document["frames"],
-            "views": len(document["images"]) // len(document["frames"]),
-            "cropped_images": sum(i["cropped"] for i in document["images"]),
-            "empty_images": sum(not i["area"] for i in document["images"]),
-            "landmarks_by_proportion": document["origin"].count("proportion"),
-            "warnings": document["warnings"],
-            "seconds": dict(outcome.seconds),
-            "peak_mb": outcome.peak_mb,
-        },
+        "facts": RenderFacts(
+            images=len(document.images),
+            frames=document.frames,
+            views=len(document.images) // len(document.frames),
+            cropped_images=sum(i.cropped for i in document.images),
+            empty_images=sum(not i.area for i in document.images),
+            landmarks_by_proportion=document.origin.count("proportion"),
+            warnings=document.warnings,
+            seconds=dict(outcome.seconds),
+            peak_mb=outcome.peak_mb,
+        ).model_dump(),
     }
 
 
 def _metadata(committed: CommittedSet) -> dict[str, Any]:
-    facts = committed.facts
-    spent = sum(facts["seconds"].values())
+    facts = committed.facts_as(RenderFacts)
+    spent = sum(facts.seconds.values())
     return {
         "viewer": viewer_link(committed.ref.partition, "characters"),
         "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(STRIP), 416)),
-        "images": facts["images"],
-        "views": facts["views"],
-        "frames": ", ".join(str(f) for f in facts["frames"]),
-        "cropped_images": facts["cropped_images"],
+        "images": facts.images,
+        "views": facts.views,
+        "frames": ", ".join(str(f) for f in facts.frames),
+        "cropped_images": facts.cropped_images,
         "engine": committed.settings["engine"],
         "samples": committed.settings["samples"],
         "seed": committed.settings["seed"],
-        "seconds_per_image": round(spent / max(facts["images"], 1), 4),
-        "peak_memory_mb": facts["peak_mb"] or 0.0,
-        "warnings": "\n".join(facts["warnings"]) or "none",
+        "seconds_per_image": round(spent / max(facts.images, 1), 4),
+        "peak_memory_mb": facts.peak_mb or 0.0,
+        "warnings": "\n".join(facts.warnings) or "none",
         "folder": committed.address(),
         "identity": committed.ref.identity,
     }

@@ -28,6 +28,25 @@ ASSET = "multi_angle_renders"
 STRIP = "strip.png"
 
 
+class RenderFacts(BaseModel):
+    """The numbers of a render set. ``frames``: those that were rendered; ``seconds`` by stage; ``peak_mb``: memory of the process.
+
+    ``cropped_images`` show a part of the person, ``empty_images`` nothing; ``landmarks_by_proportion``: how many of the 33.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    images: int
+    frames: list[int]
+    views: int = 0
+    cropped_images: int = 0
+    empty_images: int = 0
+    landmarks_by_proportion: int = 0
+    warnings: list[str] = []
+    seconds: dict[str, float] = {}
+    peak_mb: float | None = None
+
+
 class ImageSize(BaseModel):
     """Of the render settings in a document, what others need: width and height in pixels."""
 
@@ -139,3 +158,6 @@ def read_depth(path: Path) -> np.ndarray:
 def measured(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Which landmarks others can be measured by, (N, 33) bool: in the frame, and not placed by proportion."""
     return (arrays["visibility"] > 0) & (arrays["origin"] != "proportion")
+
+
+FACTS = {ASSET: RenderFacts}

@@ -6,16 +6,17 @@ Nothing is decoded before its size is known: arrays by their headers, pictures b
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, get_args
 
 import numpy as np
+from annotated_types import Len
 from numpy.lib import format as npy
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from blender_scripts.contract import (
     IMAGE_FOLDERS,
@@ -29,6 +30,7 @@ from blender_scripts.contract import (
     image_name,
     ring,
 )
+from posefactory_dagster.renders.documents import ASSET, ImageRecord, RenderFacts, TruthDocument
 from posefactory_dagster.storage.sets import CommittedSet
 
 MAX_DOCUMENT_BYTES = 64 * 2**20
@@ -47,7 +49,10 @@ def size_limit(name: str, images: int, settings: RenderSettings) -> int:
 
 #: No coordinate of a person on a stage is farther away, metres; pixels of a point beside the camera may be.
 MAX_METRES = 1e5
-ORIGINS = frozenset({"bone", "surface", "interpolated", "proportion"})
+Origin = Literal["bone", "surface", "interpolated", "proportion"]
+ORIGINS = frozenset(get_args(Origin))
+#: What is read, is read as it stands: no text for a number, and no number that is not finite.
+STRICT = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
 
 #: What each kind of image is in Pillow's words.
 PICTURE_MODES = {
@@ -72,6 +77,45 @@ class InvalidRenders(ValueError):
     """A render set is not what was asked for; the text says what of it."""
 
 
+Text = Annotated[str, StringConstraints(max_length=10_000)]
+Texts = Annotated[list[Text], Len(max_length=10_000)]
+
+
+class Light(BaseModel):
+    """How the stage is lit. ``sun_direction``: unit vector; ``sun_energy`` W/m²."""
+
+    model_config = STRICT
+
+    sun_direction: tuple[float, float, float]
+    sun_energy: float
+    ambient: float
+
+
+class SoundImage(ImageRecord):
+    """A record of an image, of which nothing is believed."""
+
+    model_config = STRICT
+
+    azimuth_degrees: Annotated[float, Field(ge=-360.0, le=360.0)]
+
+
+class SoundDocument(TruthDocument):
+    """A truth document of the present version, whole."""
+
+    model_config = STRICT
+
+    truth_version: int
+    landmarks: list[str]
+    origin: Annotated[list[Origin], Len(K, K)]
+    parts: Texts
+    warnings: Texts
+    fps: float
+    height_m: float
+    frame_range: tuple[int, int]
+    light: Light
+    images: list[SoundImage]  # type: ignore[assignment]
+
+
 def renders_fault(committed: CommittedSet) -> str | None:
     """What is wrong with a committed set of the present version; None if nothing is, or if it is of an older one."""
     try:
@@ -81,7 +125,11 @@ def renders_fault(committed: CommittedSet) -> str | None:
         if stored.get("truth_version") != TRUTH_VERSION:
             return None
         check_renders(
-            paths, committed.ref.partition, committed.facts["frames"], settings, decode=True
+            paths,
+            committed.ref.partition,
+            committed.facts_as(RenderFacts).frames,
+            settings,
+            decode=True,
         )
     except (InvalidRenders, SettingsError) as error:
         return str(error)
@@ -97,7 +145,7 @@ def check_renders(
     settings: RenderSettings,
     *,
     decode: bool,
-) -> dict[str, Any]:
+) -> SoundDocument:
     """Check all files of a set, and return its document.
 
     Args:
@@ -109,11 +157,11 @@ def check_renders(
         InvalidRenders: something is missing, of another shape or size, or no finite number.
     """
     document = _document(paths[TRUTH_DOCUMENT], key, frames, settings)
-    files = [i["file"] for i in document["images"]]
+    files = [i.file for i in document.images]
     for name in files:
         for folder in IMAGE_FOLDERS:
             _check_picture(paths[f"{folder}/{name}"], f"{folder}/{name}", settings, decode)
-    _check_arrays(paths[TRUTH_ARRAYS], len(files), len(document["parts"]), settings)
+    _check_arrays(paths[TRUTH_ARRAYS], len(files), len(document.parts), settings)
     return document
 
 
@@ -124,82 +172,36 @@ def _need(condition: object, text: str) -> None:
 
 def _document(
     path: Path, key: str, frames: Sequence[int], settings: RenderSettings
-) -> dict[str, Any]:
+) -> SoundDocument:
     _need(path.stat().st_size <= MAX_DOCUMENT_BYTES, f"{TRUTH_DOCUMENT} is too large")
     try:
-        document = json.loads(path.read_bytes(), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        document = SoundDocument.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "all of it"
         raise InvalidRenders(
-            f"{TRUTH_DOCUMENT} is no JSON document ({type(error).__name__})"
+            f"{TRUTH_DOCUMENT}: {place} is malformed ({first['msg'][:200]})"
         ) from None
-    _need(isinstance(document, dict), f"{TRUTH_DOCUMENT} is no JSON object")
-    expected = {
+    asked = {
         "truth_version": TRUTH_VERSION,
         "key": key,
         "frames": list(frames),
         "landmarks": list(LANDMARKS),
     }
-    for name, value in expected.items():
-        _need(document.get(name) == value, f"{TRUTH_DOCUMENT}: {name} is not what was asked for")
-    kinds = {"fps": float | int, "height_m": float, "frame_range": list, "light": dict, "warnings": list, "parts": list, "origin": list, "images": list}  # fmt: skip
-    for name, kind in kinds.items():
-        _need(
-            isinstance(document.get(name), kind),
-            f"{TRUTH_DOCUMENT}: {name} is missing or malformed",
-        )
-    for name in ("warnings", "parts"):
-        _need(
-            all(isinstance(v, str) and len(v) < 10_000 for v in document[name]) and len(document[name]) < 10_000,
-            f"{TRUTH_DOCUMENT}: {name} is malformed",
-        )  # fmt: skip
-    _need(
-        len(document["origin"]) == K and set(document["origin"]) <= ORIGINS,
-        f"{TRUTH_DOCUMENT}: origin is malformed",
-    )
-    _check_light(document["light"])
+    for name, value in asked.items():
+        said = getattr(document, name)
+        _need(said == value, f"{TRUTH_DOCUMENT}: {name} is not what was asked for")
     wanted = [(image_name(f, v.name), f, v.name) for f in frames for v in ring(settings.num_angles)]
-    _need(len(document["images"]) == len(wanted), f"{TRUTH_DOCUMENT}: other images than asked for")
-    for record, (name, frame, view) in zip(document["images"], wanted, strict=True):
-        _check_record(record, name, frame, view, settings)
+    _need(len(document.images) == len(wanted), f"{TRUTH_DOCUMENT}: other images than asked for")
+    longest = max(settings.width, settings.height)
+    for record, (name, frame, view) in zip(document.images, wanted, strict=True):
+        _need(
+            (record.file, record.frame, record.view) == (name, frame, view)
+            and 0 <= record.area <= settings.width * settings.height
+            and all(abs(v) <= longest for v in record.bbox),
+            f"{TRUTH_DOCUMENT}: what it says of {name} is malformed",
+        )
     return document
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(name)
-
-
-def _number(value: object, most: float = math.inf) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and abs(value) <= most
-    )
-
-
-def _check_light(light: Mapping[str, Any]) -> None:
-    direction = light.get("sun_direction")
-    good = (
-        isinstance(direction, list)
-        and len(direction) == 3
-        and all(_number(v, 2.0) for v in direction)
-    )
-    good = good and all(_number(light.get(n), 1e6) for n in ("sun_energy", "ambient"))
-    _need(good, f"{TRUTH_DOCUMENT}: light is malformed")
-
-
-def _check_record(record: Any, name: str, frame: int, view: str, settings: RenderSettings) -> None:
-    good = (
-        isinstance(record, dict)
-        and (record.get("file"), record.get("frame"), record.get("view")) == (name, frame, view)
-        and _number(record.get("azimuth_degrees"), 360.0)
-        and isinstance(record.get("cropped"), bool)
-        and _number(record.get("area"), settings.width * settings.height)
-        and isinstance(record.get("bbox"), list)
-        and len(record["bbox"]) == 4
-        and all(_number(v, max(settings.width, settings.height)) for v in record["bbox"])
-    )
-    _need(good, f"{TRUTH_DOCUMENT}: what it says of {name} is malformed")
 
 
 def _check_picture(path: Path, name: str, settings: RenderSettings, decode: bool) -> None:
@@ -293,3 +295,6 @@ def _read_array(
             return npy.read_array(member, allow_pickle=False)
         except ValueError as error:
             raise InvalidRenders(f"{TRUTH_ARRAYS}: {name} cannot be read ({error})") from None
+
+
+FAULTS = {ASSET: renders_fault}

@@ -20,7 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import (
@@ -33,6 +35,8 @@ from posefactory_dagster.storage.store import (
 
 IDENTITY_LENGTH = 20
 VERIFY_PARALLEL = 8
+FactsT = TypeVar("FactsT", bound=BaseModel)
+
 REPAIR = (
     "posefactory store verify --repair drops damaged sets, posefactory run --stale makes them again"
 )
@@ -114,6 +118,21 @@ class CommittedSet:
         ref = source.ref
         sources = [list(s) for s in self.inputs.get("sets", [])]
         return [ref.asset, ref.partition, ref.identity] in sources
+
+    def facts_as(self, model: type[FactsT]) -> FactsT:
+        """Its facts as a room's model, which may be of an older version.
+
+        Raises:
+            DamagedSet: the manifest says something else.
+        """
+        try:
+            return model.model_validate(dict(self.facts))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise DamagedSet(
+                f"{self.address()}: its facts are malformed ({place}: {first['msg']}); {REPAIR}"
+            ) from error
 
     def key(self, name: str) -> str:
         """The object key of one of its files."""

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -32,6 +33,7 @@ from posefactory_dagster.renders.documents import ASSET as RENDERS
 from posefactory_dagster.review.approval import ApprovalError
 from posefactory_dagster.settings import (
     GateSettings,
+    ProjectSettings,
     VariantSettings,
     changed,
     environment,
@@ -42,7 +44,7 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, file_sha256
 from posefactory_dagster.variants import variant_sets
 from posefactory_dagster.variants.batch import Batch, Unfinished, plan
-from posefactory_dagster.variants.documents import ASSET, Style, read_styles
+from posefactory_dagster.variants.documents import ASSET, Style, VariantFacts, read_styles
 from posefactory_dagster.variants.enhancers.base import CannotEnhance, Enhancer, EnhancerError
 from posefactory_dagster.variants.enhancers.diffusion import pinned_version
 from posefactory_dagster.variants.enhancers.opening import open_enhancer
@@ -92,83 +94,142 @@ def enhanced_variants(
     """Make what is not made yet, and judge it."""
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     sets = store.sets()
-    chosen = project.settings()
+    ledger = PartitionLedger(context, sets)
     with contextlib.ExitStack() as stack:
-        try:
-            settings = changed(chosen.variants, **overrides)
-            gate_settings = chosen.gate
-            styles = read_styles(settings.styles)
-            task = model.model_path()
-            service = None
-            if environment().enhance_on == "pod":
-                # Closed, it also ends a held pod for which there is nothing to do.
-                service = pods.service(context, sets.store, pinned_version())
-                stack.enter_context(contextlib.closing(service))
-            enhancers = {
-                s.name: stack.enter_context(contextlib.closing(open_enhancer(s, service)))
-                for s in styles
-            }
-            _check_reports(enhancers, gate_settings)
-        except (SettingsError, EnhancerError, model.ModelError) as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
-        sha256 = file_sha256(task)
-        ledger = PartitionLedger(context, sets)
-        names = {s: e.name for s, e in enhancers.items()}
-        planner = variant_sets.VariantPlanner(styles, names, sha256, settings, gate_settings)
-        todo: dict[str, tuple[SetRef, CommittedSet]] = {}
+        makers = _open_makers(stack, context, overrides, project.settings(), sets, pods)
 
         def shown(committed: CommittedSet) -> dict[str, Any]:
-            blocked = committed.facts["states"].get("blocked", 0)
+            facts = committed.facts_as(VariantFacts)
+            blocked = facts.states.get("blocked", 0)
             fault = f"{blocked} variants are blocked" if blocked else None
-            figures = {"variants": committed.facts["variants"], "blocked": blocked}
+            figures = {"variants": facts.variants, "blocked": blocked}
             ledger.check(SURVIVED, committed.ref.partition, fault, **figures)
             return _metadata(committed)
 
-        planned = ledger.plan(planner, {RENDERS: multi_angle_renders}, shown)
-        for key, ref in planned.items():
-            with ledger.failing_alone(key):
-                try:
-                    RenderViews.of(
-                        multi_angle_renders[key]
-                    )  # damaged ones are told before any cost is reckoned
-                    todo[key] = (ref, multi_angle_renders[key])
-                except CannotEnhance as error:
-                    ledger.bad(key, str(error))
+        planned = ledger.plan(makers.planner(), {RENDERS: multi_angle_renders}, shown)
+        todo = _readable(ledger, planned, multi_angle_renders)
         if not todo:
             return ledger.close()
-
-        def ended(run_id: str) -> bool:
-            run = context.instance.get_run_by_id(run_id)
-            return run is not None and run.is_finished
-
-        limits = settings.max_cost_per_job, settings.max_cost_per_day
-        budget = Budget(sets.store, *limits, context.run_id, ended)
-        stack.callback(budget.close)
-        _check_costs(context, sets, todo, styles, enhancers, settings, budget, service)
-        landmarkers = stack.enter_context(
-            open_landmarkers(task, chosen.labels.min_detection_confidence)
-        )
-        gate = Gate(landmarkers, gate_settings)
-
-        def goes_on(run_id: str) -> bool:
-            known = run_id != context.run_id and context.instance.has_run(run_id)
-            return known and not ended(run_id)
-
-        batch = Batch(sets.store, gate, enhancers, settings, budget, context.run_id, goes_on)
+        batch = _open_batch(stack, context, sets, todo, makers)
         for key, (ref, renders) in todo.items():
             with ledger.failing_alone(key):
                 try:
-                    committed = _make(
-                        sets, ref, renders, batch, styles, enhancers, settings, gate_settings
-                    )
+                    committed = _make(sets, ref, renders, batch, makers)
                 except (Unfinished, EnhancerError, ApprovalError) as error:
                     ledger.bad(key, f"{key}: {error}")
                     continue
-                context.log.info(
-                    f"{key}: {committed.facts['states']}, ${committed.facts['cost_usd']:.4f}"
-                )
+                facts = committed.facts_as(VariantFacts)
+                context.log.info(f"{key}: {facts.states}, ${facts.cost_usd:.4f}")
                 ledger.good(key, ref, shown(committed))
         return ledger.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Makers:
+    """What a run makes variants with: the styles, each style's open enhancer, the gate's model, and the settings of both.
+
+    ``service`` makes images on a pod, where enhancers run there; ``min_confidence`` of MediaPipe's detections.
+    """
+
+    settings: VariantSettings
+    gate: GateSettings
+    styles: Sequence[Style]
+    enhancers: Mapping[str, Enhancer]
+    service: PodService | None
+    model: Path
+    min_confidence: float
+
+    def planner(self) -> variant_sets.VariantPlanner:
+        names = {style: enhancer.name for style, enhancer in self.enhancers.items()}
+        sha256 = file_sha256(self.model)
+        return variant_sets.VariantPlanner(self.styles, names, sha256, self.settings, self.gate)
+
+
+def _open_makers(
+    stack: contextlib.ExitStack,
+    context: dg.AssetExecutionContext,
+    overrides: Mapping[str, Any],
+    project: ProjectSettings,
+    sets: CommittedSets,
+    pods: RentedPods,
+) -> _Makers:
+    """Open what makes variants, to be closed with ``stack``.
+
+    Raises:
+        dagster.Failure: settings, a style, an enhancer or the model is not what it must be.
+    """
+    try:
+        settings = changed(project.variants, **overrides)
+        styles = read_styles(settings.styles)
+        task = model.model_path()
+        service = None
+        if environment().enhance_on == "pod":
+            # Closed, it also ends a held pod for which there is nothing to do.
+            service = pods.service(context, sets.store, pinned_version())
+            stack.enter_context(contextlib.closing(service))
+        enhancers = {
+            s.name: stack.enter_context(contextlib.closing(open_enhancer(s, service)))
+            for s in styles
+        }
+        _check_reports(enhancers, project.gate)
+    except (SettingsError, EnhancerError, model.ModelError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    confidence = project.labels.min_detection_confidence
+    return _Makers(settings, project.gate, styles, enhancers, service, task, confidence)
+
+
+def _readable(
+    ledger: PartitionLedger,
+    planned: Mapping[str, SetRef],
+    renders: Mapping[str, CommittedSet],
+) -> dict[str, tuple[SetRef, CommittedSet]]:
+    """The keys whose renders can be read; damaged ones are told before any cost is reckoned."""
+    todo = {}
+    for key, ref in planned.items():
+        with ledger.failing_alone(key):
+            try:
+                RenderViews.of(renders[key])
+                todo[key] = (ref, renders[key])
+            except CannotEnhance as error:
+                ledger.bad(key, str(error))
+    return todo
+
+
+def _open_batch(
+    stack: contextlib.ExitStack,
+    context: dg.AssetExecutionContext,
+    sets: CommittedSets,
+    todo: Mapping[str, tuple[SetRef, CommittedSet]],
+    makers: _Makers,
+) -> Batch:
+    """A batch within its budget, with an open gate.
+
+    Raises:
+        dagster.Failure: the run would cost too much, or an enhancer cannot be used.
+    """
+
+    def ended(run_id: str) -> bool:
+        run = context.instance.get_run_by_id(run_id)
+        return run is not None and run.is_finished
+
+    def goes_on(run_id: str) -> bool:
+        known = run_id != context.run_id and context.instance.has_run(run_id)
+        return known and not ended(run_id)
+
+    limits = makers.settings.max_cost_per_job, makers.settings.max_cost_per_day
+    budget = Budget(sets.store, *limits, context.run_id, ended)
+    stack.callback(budget.close)
+    _check_costs(context, sets, todo, makers, budget)
+    landmarkers = stack.enter_context(open_landmarkers(makers.model, makers.min_confidence))
+    return Batch(
+        sets.store,
+        Gate(landmarkers, makers.gate),
+        makers.enhancers,
+        makers.settings,
+        budget,
+        context.run_id,
+        goes_on,
+    )
 
 
 def _check_reports(enhancers: Mapping[str, Enhancer], settings: GateSettings) -> None:
@@ -201,81 +262,84 @@ def _check_costs(
     context: dg.AssetExecutionContext,
     sets: CommittedSets,
     todo: Mapping[str, tuple[SetRef, CommittedSet]],
-    styles: Sequence[Style],
-    enhancers: Mapping[str, Enhancer],
-    settings: VariantSettings,
+    makers: _Makers,
     budget: Budget,
-    service: PodService | None,
 ) -> None:
     """Say what the run will cost before anything is spent, and refuse what is too much."""
-    estimate, paid = 0.0, 0
-    on_pods: list[float] = []
-    priced = [style for style in styles if enhancers[style.name].paid]
+    settings = makers.settings
+    try:
+        prices, on_pods = _prices(sets, todo, makers)
+        if not prices:
+            return
+        estimate = sum(prices)
+        if makers.service is not None and on_pods:
+            seconds = 3600 * sum(on_pods) / makers.service.per_hour()
+            estimate += makers.service.expect(len(on_pods), seconds) - sum(on_pods)
+        _tell_costs(context, len(prices), estimate, settings.max_attempts)
+        if len(prices) > settings.max_images_per_batch:
+            raise OverBudget(
+                f"{len(prices)} images are asked for, over max_images_per_batch = {settings.max_images_per_batch}; nothing "
+                "was started. Take fewer characters or styles, or raise it in posefactory.toml, [variants]"
+            )
+        budget.check(estimate)
+    except (OverBudget, CannotGenerate, EnhancerError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    if estimate >= settings.warn_cost:
+        context.log.warning(
+            f"{len(prices)} images are estimated at ${estimate:.2f}, over warn_cost = ${settings.warn_cost:.2f}"
+        )
+
+
+def _prices(
+    sets: CommittedSets, todo: Mapping[str, tuple[SetRef, CommittedSet]], makers: _Makers
+) -> tuple[list[float], list[float]]:
+    """What each image that is yet to be paid for costs by estimate, US dollars; and those of them that pods make.
+
+    Raises:
+        EnhancerError: an enhancer cannot make images of that size.
+    """
+    prices, on_pods = [], []
+    priced = [style for style in makers.styles if makers.enhancers[style.name].paid]
     for key, (_, renders) in todo.items():
         render_views = RenderViews.of(renders)
-        for style in styles:
+        for style in makers.styles:
             try:
-                enhancers[style.name].check(render_views.size)
+                makers.enhancers[style.name].check(render_views.size)
             except EnhancerError as error:
-                raise dg.Failure(
-                    description=f"style {style.name}: {error}", allow_retries=False
-                ) from error
+                raise EnhancerError(f"style {style.name}: {error}") from error
         # What was asked for is paid, whatever came of it; locked variants of paid styles are among these.
         begun = asked_for(sets.store, key) if priced else set()
-        new = [i for i in plan(key, render_views, priced, enhancers) if i.variant not in begun]
-        paid += len(new)
-        for item in new:
-            price = enhancers[item.style.name].price()
-            estimate += price
-            if item.style.made_by.needs_gpu:
-                on_pods.append(price)
-    if not paid:
-        return
-    try:
-        if service is not None and on_pods:
-            seconds = 3600 * sum(on_pods) / service.per_hour()
-            estimate += service.expect(len(on_pods), seconds) - sum(on_pods)
-    except (OverBudget, CannotGenerate) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+        for item in plan(key, render_views, priced, makers.enhancers):
+            if item.variant not in begun:
+                price = makers.enhancers[item.style.name].price()
+                prices.append(price)
+                if item.style.made_by.needs_gpu:
+                    on_pods.append(price)
+    return prices, on_pods
+
+
+def _tell_costs(
+    context: dg.AssetExecutionContext, images: int, estimate: float, attempts: int
+) -> None:
     context.instance.add_run_tags(context.run_id, {ESTIMATE_TAG: f"{estimate:.4f}"})
     context.log_event(
         dg.AssetObservation(
             context.asset_key,
             description="What the run will cost, before anything is spent",
             metadata={
-                "images": paid,
+                "images": images,
                 "estimate_usd": estimate,
-                "at_most_usd": estimate * settings.max_attempts,
+                "at_most_usd": estimate * attempts,
             },
         )
     )
-    try:
-        if paid > settings.max_images_per_batch:
-            raise OverBudget(
-                f"{paid} images are asked for, over max_images_per_batch = {settings.max_images_per_batch}; nothing was "
-                "started. Take fewer characters or styles, or raise it in posefactory.toml, [variants]"
-            )
-        budget.check(estimate)
-    except OverBudget as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
-    if estimate >= settings.warn_cost:
-        context.log.warning(
-            f"{paid} images are estimated at ${estimate:.2f}, over warn_cost = ${settings.warn_cost:.2f}"
-        )
 
 
 def _make(
-    sets: CommittedSets,
-    ref: SetRef,
-    renders: CommittedSet,
-    batch: Batch,
-    styles: Sequence[Style],
-    enhancers: Mapping[str, Enhancer],
-    settings: VariantSettings,
-    gate_settings: GateSettings,
+    sets: CommittedSets, ref: SetRef, renders: CommittedSet, batch: Batch, makers: _Makers
 ) -> CommittedSet:
     render_views = RenderViews.of(renders)
-    items = plan(ref.partition, render_views, styles, enhancers)
+    items = plan(ref.partition, render_views, makers.styles, makers.enhancers)
     variants = batch.make(
         ref.partition,
         render_views,
@@ -289,26 +353,26 @@ def _make(
             scratch,
             inputs={"sets": [dataclasses.astuple(renders.ref)]},
             settings={
-                **dataclasses.asdict(settings),
-                "gate": dataclasses.asdict(gate_settings),
+                **dataclasses.asdict(makers.settings),
+                "gate": dataclasses.asdict(makers.gate),
             },
-            facts=facts,
+            facts=facts.model_dump(),
         )
 
 
 def _metadata(committed: CommittedSet) -> dict[str, Any]:
-    facts = committed.facts
+    facts = committed.facts_as(VariantFacts)
     return {
         "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(variant_sets.STRIP), 416)),
         "review": viewer_link(committed.ref.partition, "review"),
         "review_page": _page(committed),
-        "variants": facts["variants"],
-        **{state: count for state, count in facts["states"].items()},
-        "not_judgeable": facts["not_judgeable"],
-        "severities": dg.MetadataValue.json(facts["severities"]),
-        "attempts": facts["attempts"],
-        "styles": ", ".join(facts["styles"]),
-        "cost_usd": float(facts["cost_usd"]),
+        "variants": facts.variants,
+        **facts.states,
+        "not_judgeable": facts.not_judgeable,
+        "severities": dg.MetadataValue.json(facts.severities),
+        "attempts": facts.attempts,
+        "styles": ", ".join(facts.styles),
+        "cost_usd": facts.cost_usd,
         "identity": committed.ref.identity,
     }
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from posefactory_dagster.budget.estimates import OverBudget
-from posefactory_dagster.budget.ledger import Budget, Entry
+from posefactory_dagster.budget.ledger import Budget
 from posefactory_dagster.quality.gate import Gate, Measurement, Reason, Verdict
 from posefactory_dagster.review.approval import BY_CONSTRUCTION, BY_GATE, lock_all, locks_of, now
-from posefactory_dagster.review.documents import Image, Lock, State
+from posefactory_dagster.review.documents import Lock, State
 from posefactory_dagster.settings import VariantSettings
 from posefactory_dagster.storage.sets import identity_of
 from posefactory_dagster.storage.store import Store
@@ -23,24 +21,18 @@ from posefactory_dagster.variants.corrections import correct
 from posefactory_dagster.variants.documents import Attempt, Parameters, PoseVerdict, Style, Variant
 from posefactory_dagster.variants.enhancers.base import (
     CannotEnhance,
-    Enhanced,
     Enhancer,
     EnhancerError,
-    OutcomeUnknown,
-    Refused,
     RenderView,
 )
-from posefactory_dagster.variants.journal import Call, Journal, asked_for, image_of
+from posefactory_dagster.variants.journal import image_of
+from posefactory_dagster.variants.paid import INTERRUPTED, PaidCalls
 from posefactory_dagster.variants.render_views import RenderViews
 
 #: Flags of a variant.
 NOT_JUDGEABLE = "not_judgeable"
 #: On variants that the gate would have refused, and whose pose cannot have moved.
 GATE_DISAGREES = "gate_disagrees"
-INTERRUPTED = (
-    "it was asked for and no answer was kept, so it may have been charged; "
-    "retry_interrupted = true in posefactory.toml, [variants], asks once more"
-)
 
 
 @dataclass(frozen=True)
@@ -112,10 +104,8 @@ class Batch:
         self._gate = gate
         self._enhancers = enhancers
         self._settings = settings
-        self._budget = budget
-        self._run_id = run_id
-        self._goes_on = goes_on
         self._stopped: dict[str, str] = {}  # styles that cannot go on, with the reason
+        self._paid = PaidCalls(store, budget, run_id, goes_on, self._stopped)
 
     def make(
         self,
@@ -131,7 +121,9 @@ class Batch:
         """
         locks = locks_of(self._store, Variant, character)
         todo = [i for i in items if i.variant not in locks]
-        self._close_open_calls(character, todo)
+        self._paid.close_open(
+            character, [(i.variant, i.style, self._enhancers[i.style.name]) for i in todo]
+        )
         raws = self._look(render_views, sorted({i.index for i in todo}))
         made: dict[str, _Made] = {v: _Made(lock.record) for v, lock in locks.items()}
         troubles: list[str] = []
@@ -280,32 +272,23 @@ class Batch:
     ) -> tuple[Attempt, bytes | None, Verdict | None]:
         """One try: the record, the image's bytes, and the verdict; no verdict where there is no image."""
         enhancer = self._enhancers[style.name]
-        attempt = Attempt(number=number, parameters=parameters, seed=parameters.seed)
         if enhancer.paid:
-            answer, data = self._paid(variant, style, number, render_view, parameters)
-            attempt = attempt.model_copy(
-                update={
-                    # An image that is there already was made with what was asked then.
-                    "parameters": Parameters(**answer["parameters"]),
-                    "seed": answer.get("seed", parameters.seed),
-                    "image": Image(**answer["image"]) if answer.get("image") else None,
-                    "error": answer.get("error", ""),
-                    "cost_usd": answer.get("cost_usd", 0.0),
-                    "estimate_usd": answer.get("estimate_usd", 0.0),
-                    "seconds": answer.get("seconds", 0.0),
-                    "answer": answer.get("answer", {}),
-                }
+            answer, data = self._paid.make(
+                variant, style, number, render_view, parameters, enhancer
             )
-            filtered = answer.get("filtered", False)
+            # An image that is there already was made with what was asked then.
+            attempt = Attempt(number=number, **answer.of_attempt())
+            filtered = answer.filtered
         else:
             enhanced = enhancer.enhance(render_view, style, parameters)
             data, filtered = enhanced.data, enhanced.filtered
-            update = {
-                "seed": enhanced.seed,
-                "image": image_of(variant.character, variant.variant, number, enhanced),
-                "answer": enhanced.answer,
-            }
-            attempt = attempt.model_copy(update=update)
+            attempt = Attempt(
+                number=number,
+                parameters=parameters,
+                seed=enhanced.seed,
+                image=image_of(variant.character, variant.variant, number, enhanced),
+                answer=enhanced.answer,
+            )
         if filtered:
             reason = Reason(
                 "content_filter", "critical", "the provider's content filter spoiled or refused it"
@@ -317,91 +300,6 @@ class Batch:
             verdict = self._gate.judge(render_view.subject, raw, data)
         said = PoseVerdict.model_validate(verdict.to_dict())
         return attempt.model_copy(update={"verdict": said}), data, verdict
-
-    def _close_open_calls(self, character: str, items: Sequence[Item]) -> None:
-        """Enter what an earlier run left open, before anything more is spent."""
-        paid = [i for i in items if self._enhancers[i.style.name].paid]
-        begun = asked_for(self._store, character) if paid else set()
-        for item in (i for i in paid if i.variant in begun):
-            journal = Journal(self._store, character, item.variant)
-            for number in itertools.count(1):
-                call = journal.call(number)
-                if call is None or self._goes_on(call.run_id):
-                    break
-                self._known(journal, f"{item.variant}-{number}", item.style, number, call)
-
-    def _known(
-        self, journal: Journal, name: str, style: Style, number: int, call: Call
-    ) -> dict[str, Any] | None:
-        """What is known of a call that was begun; None if it may simply be made again. The ledger is told."""
-        answer = journal.answer(number)
-        if answer is None and self._goes_on(call.run_id):
-            raise EnhancerError(
-                f"{name}: run {call.run_id} is making it; if that is dead, terminate it on the Runs page"
-            )
-        answer = answer or journal.recover(number, call)
-        if answer is None and self._enhancers[style.name].repeatable:
-            return None
-        if answer is None:
-            answer = journal.close(number, call.lost(INTERRUPTED))
-        if answer.get("cost_usd"):  # a run may have been killed before it could enter it
-            self._budget.found(name, _entry(call, answer, name, style, journal.character))
-        return answer
-
-    def _paid(
-        self,
-        variant: Variant,
-        style: Style,
-        number: int,
-        render_view: RenderView,
-        parameters: Parameters,
-    ) -> tuple[dict[str, Any], bytes | None]:
-        """A paid call, made once for all time: what is in the journal is not asked for again."""
-        enhancer = self._enhancers[style.name]
-        journal = Journal(self._store, variant.character, variant.variant)
-        name = f"{variant.variant}-{number}"
-        price = enhancer.price()
-        call = journal.call(number)
-        if call is not None:
-            answer = self._known(journal, name, style, number, call)
-            if answer is not None:
-                return answer, journal.image(answer)
-            parameters = call.parameters  # nobody was charged: the same is asked for anew
-            journal.take_back(number)
-        if (why := self._stopped.get(style.name)) is not None:
-            raise EnhancerError(why)
-        self._budget.set_aside(price)
-        call = Call(at=now(), parameters=parameters, estimate_usd=price, run_id=self._run_id)
-        if not journal.begin(number, call):
-            self._budget.give_back(price)
-            raise EnhancerError(f"{name}: another run has just begun to make it")
-        started = time.perf_counter()
-        try:
-            enhanced: Enhanced = enhancer.enhance(render_view, style, call.parameters)
-        except OutcomeUnknown:
-            answer = journal.close(number, call.lost(INTERRUPTED))
-            self._budget.paid(name, _entry(call, answer, name, style, variant.character), price)
-            return answer, None
-        except Refused as error:
-            self._budget.give_back(price)
-            refused = {"parameters": parameters.model_dump(), "error": str(error), "filtered": True}
-            return journal.close(number, refused), None
-        except EnhancerError:
-            self._budget.give_back(price)
-            journal.take_back(number)
-            raise
-        answer = journal.keep(number, call, enhanced, time.perf_counter() - started)
-        self._budget.paid(name, _entry(call, answer, name, style, variant.character), price)
-        return answer, enhanced.data
-
-
-def _entry(call: Call, answer: Mapping[str, Any], name: str, style: Style, character: str) -> Entry:
-    """What the ledger is told of a call; of the day on which it went out."""
-    return Entry(
-        at=call.at, provider=style.provider, model=style.model, style=style.name, character=character,
-        what=name, cost_usd=answer["cost_usd"], estimate_usd=call.estimate_usd, outcome=answer["outcome"],
-        run_id=call.run_id,
-    )  # fmt: skip
 
 
 def _best(attempts: Sequence[Attempt]) -> int:

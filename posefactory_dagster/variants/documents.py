@@ -215,6 +215,24 @@ class Attempt(Record):
     answer: dict[str, Any] = {}
 
 
+class VariantFacts(BaseModel):
+    """The numbers of a character's set of variants. ``states`` and ``severities``: how many of each; ``cost_usd`` of all attempts.
+
+    ``not_judgeable``: renders in which MediaPipe itself fails; ``gate_disagrees``: kept, as their pose cannot have moved.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    variants: int
+    states: dict[str, int]
+    severities: dict[str, int] = {}
+    not_judgeable: int = 0
+    gate_disagrees: int = 0
+    attempts: int = 0
+    styles: list[str] = []
+    cost_usd: float = 0.0
+
+
 class Variant(Reviewed):
     """One variant and its whole story. ``enhancer`` names provider, model and version; ``style`` is the style's
     content; ``kept`` the number of the attempt whose image counts, 0 if none does.
@@ -273,3 +291,7 @@ def read_variants(committed: CommittedSet) -> list[Variant]:
     """The records of a committed set of variants."""
     values = json.loads(committed.path(RECORDS).read_text("utf-8"))
     return [Variant.model_validate(v) for v in values]
+
+
+FACTS = {ASSET: VariantFacts}
+REVIEWED = {Variant.kind: Variant}

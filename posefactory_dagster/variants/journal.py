@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,15 +29,41 @@ class Call(BaseModel):
     estimate_usd: float
     run_id: str
 
-    def lost(self, error: str) -> dict[str, Any]:
+    def lost(self, error: str) -> CallAnswer:
         """The answer of a call whose outcome is not known: it may have been charged."""
-        return {
-            "parameters": self.parameters.model_dump(),
-            "error": error,
-            "cost_usd": self.estimate_usd,
-            "estimate_usd": self.estimate_usd,
-            "outcome": "unknown",
-        }
+        return CallAnswer(
+            parameters=self.parameters,
+            error=error,
+            cost_usd=self.estimate_usd,
+            estimate_usd=self.estimate_usd,
+            outcome="unknown",
+        )
+
+
+class CallAnswer(BaseModel):
+    """How a call ended. Costs in US dollars; ``seconds`` from the call to its answer.
+
+    ``answer`` is what the provider said, ``filtered`` that its content filter spoiled or refused the image.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    parameters: Parameters
+    image: Image | None = None
+    seed: int | None = None
+    answer: dict[str, Any] = {}
+    filtered: bool = False
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+    estimate_usd: float = 0.0
+    outcome: Literal["done", "filtered", "unknown"] = "unknown"
+    error: str = ""
+
+    def of_attempt(self) -> dict[str, Any]:
+        """The fields that a record of the attempt (``Attempt``) takes over."""
+        shared = ("parameters", "image", "answer", "seconds", "cost_usd", "estimate_usd", "error")
+        seed = self.parameters.seed if self.seed is None else self.seed
+        return {"seed": seed, **{name: getattr(self, name) for name in shared}}
 
 
 @dataclass(frozen=True)
@@ -64,27 +89,25 @@ class Journal:
         data = self.store.get_bytes(self._key(f"{number}-call.json"))
         return Call.model_validate_json(data) if data else None
 
-    def keep(self, number: int, call: Call, enhanced: Enhanced, seconds: float) -> dict[str, Any]:
+    def keep(self, number: int, call: Call, enhanced: Enhanced, seconds: float) -> CallAnswer:
         """Keep an image that came, before anything else is done with it; returns the answer's record."""
         image = image_of(self.character, self.variant, number, enhanced)
         self.store.put_bytes(image.key, enhanced.data)
         cost = call.estimate_usd if enhanced.cost_usd is None else enhanced.cost_usd
-        return self.close(
-            number,
-            {
-                "parameters": call.parameters.model_dump(),
-                "image": image.model_dump(),
-                "seed": enhanced.seed,
-                "answer": enhanced.answer,
-                "filtered": enhanced.filtered,
-                "seconds": round(seconds, 3),
-                "cost_usd": cost,
-                "estimate_usd": call.estimate_usd,
-                "outcome": "filtered" if enhanced.filtered else "done",
-            },
+        answer = CallAnswer(
+            parameters=call.parameters,
+            image=image,
+            seed=enhanced.seed,
+            answer=enhanced.answer,
+            filtered=enhanced.filtered,
+            seconds=round(seconds, 3),
+            cost_usd=cost,
+            estimate_usd=call.estimate_usd,
+            outcome="filtered" if enhanced.filtered else "done",
         )
+        return self.close(number, answer)
 
-    def recover(self, number: int, call: Call) -> dict[str, Any] | None:
+    def recover(self, number: int, call: Call) -> CallAnswer | None:
         """The answer of a call whose image was kept by a run that was killed before it could say so; or None."""
         begin = self._key(f"{number}-")
         for item in self.store.list(layout.variant_prefix(self.character, self.variant)):
@@ -100,27 +123,28 @@ class Journal:
                 return self.keep(number, call, enhanced, 0.0)
         return None
 
-    def close(self, number: int, answer: dict[str, Any]) -> dict[str, Any]:
+    def close(self, number: int, answer: CallAnswer) -> CallAnswer:
         """Write how a call ended; once."""
         self.store.create_bytes(
-            self._key(f"{number}-answer.json"), json.dumps(answer, indent=1).encode()
+            self._key(f"{number}-answer.json"),
+            answer.model_dump_json(indent=1, exclude_none=True).encode(),
         )
         return answer
 
-    def answer(self, number: int) -> dict[str, Any] | None:
+    def answer(self, number: int) -> CallAnswer | None:
         """How a call ended, or None."""
         data = self.store.get_bytes(self._key(f"{number}-answer.json"))
-        return json.loads(data) if data else None
+        return CallAnswer.model_validate_json(data) if data else None
 
-    def image(self, answer: dict[str, Any]) -> bytes | None:
+    def image(self, answer: CallAnswer) -> bytes | None:
         """The image of an answer, or None if it has none.
 
         Raises:
             StoreError: it is not what it was.
         """
-        if not answer.get("image"):
+        image = answer.image
+        if image is None:
             return None
-        image = Image(**answer["image"])
         return self.store.local_paths({image.key: image.sha256})[image.key].read_bytes()
 
     def _key(self, name: str) -> str:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +35,7 @@ from posefactory_dagster.variants.documents import (
     PoseMeasurement,
     Style,
     Variant,
+    VariantFacts,
     read_variants,
 )
 from posefactory_dagster.variants.render_views import RenderViews
@@ -131,7 +131,7 @@ def take(
 
 def write(
     folder: Path, store: Store, render_views: RenderViews, variants: Sequence[Variant]
-) -> dict[str, Any]:
+) -> VariantFacts:
     """Write a set's files under ``folder`` and return its numbers."""
     records = [v.model_dump(mode="json") for v in variants]
     (folder / RECORDS).write_text(json.dumps(records), "utf-8")
@@ -179,22 +179,22 @@ def page(render_views: RenderViews, variants: Sequence[Variant], paths: Mapping[
     return review_page.page(entries, files)
 
 
-def figures(variants: Sequence[Variant]) -> dict[str, Any]:
+def figures(variants: Sequence[Variant]) -> VariantFacts:
     """The numbers of a set."""
     severities: dict[str, int] = {}
     for v in variants:
         word = v.verdict.severity if v.verdict else "not made"
         severities[word] = severities.get(word, 0) + 1
-    return {
-        "variants": len(variants),
-        "states": states(variants),
-        "severities": severities,
-        "not_judgeable": sum(NOT_JUDGEABLE in v.flags for v in variants),
-        "gate_disagrees": sum(GATE_DISAGREES in v.flags for v in variants),
-        "attempts": sum(len(v.attempts) for v in variants),
-        "styles": sorted({v.style_name for v in variants}),
-        "cost_usd": round(sum(v.cost_usd for v in variants), 6),
-    }
+    return VariantFacts(
+        variants=len(variants),
+        states=states(variants),
+        severities=severities,
+        not_judgeable=sum(NOT_JUDGEABLE in v.flags for v in variants),
+        gate_disagrees=sum(GATE_DISAGREES in v.flags for v in variants),
+        attempts=sum(len(v.attempts) for v in variants),
+        styles=sorted({v.style_name for v in variants}),
+        cost_usd=round(sum(v.cost_usd for v in variants), 6),
+    )
 
 
 def table(variants: Sequence[Variant]) -> pd.DataFrame:

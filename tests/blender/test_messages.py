@@ -8,8 +8,8 @@ import dagster as dg
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from posefactory_dagster.compute.runpod import pipes
-from posefactory_dagster.compute.runpod.pipes import MessageStreamReader
+from posefactory_dagster.compute.runpod import reader as reading
+from posefactory_dagster.compute.runpod.reader import MessageStreamReader
 
 OPENED = {"__dagster_pipes_version": "0.1", "method": "opened", "params": {"extras": {}}}
 CLOSED = {"__dagster_pipes_version": "0.1", "method": "closed", "params": {}}
@@ -54,7 +54,7 @@ def heard(
     return payloads
 
 
-def test_a_container_that_was_started_anew_goes_on_in_the_next_lane() -> None:
+def test_a_container_that_was_started_anew_goes_on_in_the_next_stream() -> None:
     assert heard(
         {
             (0, 0): lines(OPENED, custom(1)),
@@ -65,7 +65,7 @@ def test_a_container_that_was_started_anew_goes_on_in_the_next_lane() -> None:
     ) == [1, 2, 3]
 
 
-def test_what_comes_late_in_one_lane_holds_no_other_up_and_is_not_lost() -> None:
+def test_what_comes_late_in_one_stream_holds_no_other_up_and_is_not_lost() -> None:
     seen: set[tuple[int, int]] = set()
 
     def late(place: tuple[int, int]) -> bool:
@@ -83,7 +83,7 @@ def test_what_comes_late_in_one_lane_holds_no_other_up_and_is_not_lost() -> None
 
 
 def test_chunks_of_a_size_that_no_worker_writes_are_left_out() -> None:
-    huge = lines(custom("x" * (pipes.MAX_CHUNK + 1)))
+    huge = lines(custom("x" * (reading.MAX_CHUNK + 1)))
     assert heard({(0, 0): lines(OPENED), (0, 1): huge, (0, 2): lines(custom(1), CLOSED)}) == [1]
 
 

@@ -102,9 +102,18 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "other images than asked for",
     ),
     "another image": (edit(lambda d: d["images"][0].update(file="x.png")), "malformed"),
-    "infinite": (edit(lambda d: d["light"].update(ambient=float("inf"))), "no JSON document"),
-    "nested": (lambda f: (f / "truth.json").write_text("[" * 100_000), "no JSON document"),
-    "a list": (lambda f: (f / "truth.json").write_text("[]"), "no JSON object"),
+    "infinite": (
+        edit(lambda d: d["light"].update(ambient=float("inf"))),
+        "light.ambient is malformed",
+    ),
+    "text for a number": (edit(lambda d: d.update(height_m="1.8")), "height_m is malformed"),
+    "no such origin": (
+        edit(lambda d: d["origin"].__setitem__(0, "guess")),
+        "origin.0 is malformed",
+    ),
+    "a part without end": (edit(lambda d: d["parts"].append("x" * 10_001)), "parts.* is malformed"),
+    "nested": (lambda f: (f / "truth.json").write_text("[" * 100_000), "all of it is malformed"),
+    "a list": (lambda f: (f / "truth.json").write_text("[]"), "all of it is malformed"),
     "another size": (
         lambda f: Image.new("RGB", (95, 96)).save(next((f / "images").iterdir())),
         "95 x 96",

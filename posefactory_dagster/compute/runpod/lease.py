@@ -14,6 +14,7 @@ from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.account import bucket_of, open_api
 from posefactory_dagster.compute.runpod.api import GpuType, Pod
 from posefactory_dagster.compute.runpod.orders import Order
+from posefactory_dagster.settings import PodSettings
 from posefactory_dagster.storage.store import Store
 
 #: A pod may take so long to end itself.
@@ -54,17 +55,30 @@ class PodLease:
     Args:
         store: gives the run's store.
         wanted: whether a step of this run will ask a pod for images.
+        settings: gives the limits that hold for this run's machines.
     """
 
-    def __init__(self, run_id: str, store: Callable[[], Store], wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        store: Callable[[], Store],
+        wanted: Callable[[], bool],
+        settings: Callable[[], PodSettings],
+    ) -> None:
         self._run_id, self._store = run_id, store
         self._wanted = wanted
+        self._settings = settings
         self._held: HeldPod | None = None
 
     @property
     def wanted(self) -> bool:
         """Whether a pod that is rented now should be fit to make images too, and be held when it has rendered."""
         return self._wanted()
+
+    @property
+    def settings(self) -> PodSettings:
+        """The limits that hold for this run's machines, endpoints included."""
+        return self._settings()
 
     def expect_no_more(self) -> None:
         """Hear that no later step of this run will come to ask, as this one is bound to fail."""

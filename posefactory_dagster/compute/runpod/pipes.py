@@ -1,24 +1,21 @@
 """Dagster Pipes for pods: one order, one pod, its messages read from the bucket."""
 
 import datetime
-import json
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from blender_scripts.supervise import Event
 from blender_scripts.worker.environment import ORDER_URL_VARIABLE
-from posefactory_dagster.budget.estimates import cost_of
-from posefactory_dagster.compute.record import JobRecord
 from posefactory_dagster.compute.runpod import provisioning
-from posefactory_dagster.compute.runpod.api import GpuType, Pod, RunPodApi, RunPodError
+from posefactory_dagster.compute.runpod.api import GpuType, RunPodApi, RunPodError
 from posefactory_dagster.compute.runpod.lease import HeldPod
+from posefactory_dagster.compute.runpod.reader import MessageStreamReader
+from posefactory_dagster.compute.runpod.reports import PodReport
 from posefactory_dagster.compute.runpod.watching import LogFollower, watch
 from posefactory_dagster.pipeline.runs import HIDDEN_TAG
 from posefactory_dagster.settings import PodSettings
@@ -26,36 +23,12 @@ from posefactory_dagster.settings import PodSettings
 INSTALLATION_KEY = "posefactory/installation"
 #: The tag of a run that says until when its pod may live; the janitor ends one that is older.
 PODS_UNTIL = f"{HIDDEN_TAG}pods_until"
-#: Tags of a run that say what its rented machines cost, in US dollars: those that rendered, and those that enhanced.
-COST, ENHANCING_COST = "posefactory/cost_usd", "posefactory/variants_pods_usd"
 #: A pod may outlive its job's limit by so long, for start-up and last uploads.
 SLACK_S = 900.0
 #: What the container runs; the image is built from deploy/pod/Dockerfile.
 WORKER = "python3.11 -m blender_scripts.worker.pod"
 #: What it runs where it is to make variants too; the image is built with DIFFUSERS=1 then.
 ENHANCING_WORKER = "python3.11 -m posefactory_dagster.diffusion.pod"
-QUICK_S, SLOW_S = 0.3, 2.0
-MAX_CHUNK = 4 * 2**20
-
-
-def tell_report(
-    context: dg.AssetExecutionContext,
-    record: JobRecord,
-    metadata: dict[str, Any],
-    cost_tag: str = COST,
-    **entered: float,
-) -> None:
-    """Say what a rented machine did and cost: in the asset's observations, the job's record and the run's tags.
-
-    Args:
-        entered: ``entered_usd`` and ``entered_estimate_usd``, see ``JobRecord``.
-    """
-    context.log_event(dg.AssetObservation(context.asset_key, metadata=metadata))
-    plain = {k: getattr(v, "value", v) for k, v in metadata.items()}
-    record.rented.append({**plain, **entered})
-    which = {f"posefactory/{k}": str(metadata[k]) for k in ("pod", "endpoint") if k in metadata}
-    spent = sum(r["cost_usd"] for r in record.rented)
-    context.instance.add_run_tags(context.run.run_id, {**which, cost_tag: f"{spent:.4f}"})
 
 
 def installation_id(instance: dg.DagsterInstance) -> str:
@@ -65,122 +38,6 @@ def installation_id(instance: dg.DagsterInstance) -> str:
         instance.daemon_cursor_storage.set_cursor_values({INSTALLATION_KEY: secrets.token_hex(3)})
         found = instance.daemon_cursor_storage.get_cursor_values({INSTALLATION_KEY})
     return found[INSTALLATION_KEY]
-
-
-class MessageStreamReader(dg.PipesMessageReader):
-    """Reads numbered chunks of messages, stream by stream.
-
-    A container that was started anew writes to the next stream, and says once more that it opened; only
-    the first such message is handed on. Every stream is read at its own pace, so that none hides another. A
-    new reader for each session: it keeps its place.
-
-    Args:
-        read: the chunk (stream, number), or None while there is none.
-        streams: how many there are.
-    """
-
-    def __init__(self, read: Callable[[int, int], bytes | None], streams: int) -> None:
-        self._read = read
-        self._next = [0] * streams
-        self._opened = False
-        self.closed = False
-
-    @contextmanager
-    def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[dict[str, Any]]:
-        """Hand messages on from a thread of its own for the life of the block."""
-        ended = threading.Event()
-
-        def loop() -> None:
-            wait = QUICK_S
-            while not ended.is_set() and not self.closed:
-                if self._advance(handler):
-                    wait = QUICK_S
-                else:
-                    ended.wait(wait)
-                    wait = min(wait * 1.2, SLOW_S)
-            while self._advance(handler):
-                pass
-
-        thread = threading.Thread(target=loop, daemon=True)
-        thread.start()
-        try:
-            yield {}
-        finally:
-            ended.set()
-            thread.join(60)
-
-    def no_messages_debug_text(self) -> str:
-        """For Dagster's warning when nothing was heard."""
-        return "The worker's messages lie in the store under jobs/; its log is in RunPod's console."
-
-    def _advance(self, handler: dg.PipesMessageHandler) -> bool:
-        """Read the next chunk of each stream in use, and look whether the next stream is; whether there was any."""
-        found = False
-        for stream, number in enumerate(self._next):
-            try:
-                chunk = self._read(stream, number)
-            except Exception as error:  # the store may be back at the next look; the deadlines hold
-                handler._context.log.warning(f"messages cannot be read now: {error}")  # noqa: SLF001
-                return False
-            if chunk is not None:
-                found = True
-                self._next[stream] += 1
-                self._hand_on(chunk, handler)
-            elif number == 0:
-                break  # streams are taken in order
-        return found
-
-    def _hand_on(self, chunk: bytes, handler: dg.PipesMessageHandler) -> None:
-        """Pass the messages of a chunk to Dagster; what is no message comes from a stranger, and is left."""
-        if len(chunk) > MAX_CHUNK:
-            return
-        for line in chunk.splitlines():
-            try:
-                message = json.loads(line)
-                method = message["method"]
-                if method == "opened" and self._opened:
-                    continue
-                handler.handle_message(message)
-            except Exception as error:
-                handler._context.log.warning(
-                    f"left out what is no message ({type(error).__name__})"
-                )  # noqa: SLF001
-                continue
-            self._opened = self._opened or method == "opened"
-            self.closed = self.closed or method == "closed"
-
-
-@dataclass
-class PodReport:
-    """What a pod did and cost. ``seconds`` from its creation to its end, or since it was paid for last; US dollars."""
-
-    pod: Pod
-    gpu: GpuType
-    price: float
-    estimate: float
-    seconds: float = 0.0
-    surplus: int = 0
-    started_at: str = field(
-        default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    )
-
-    @property
-    def cost(self) -> float:
-        """What it cost, as far as price and time say."""
-        return cost_of(self.seconds, self.price)
-
-    def metadata(self) -> dict[str, Any]:
-        """For Dagster."""
-        return {
-            "pod": self.pod.id,
-            "console": dg.MetadataValue.url(self.pod.console),
-            "gpu": self.gpu.name,
-            "usd_per_hour": self.price,
-            "seconds": round(self.seconds, 1),
-            "cost_usd": round(self.cost, 4),
-            "estimate_usd": round(self.estimate, 4),
-            "surplus_pods_ended": self.surplus,
-        }
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,19 @@ def installation_prefix(installation: str) -> str:
     return f"{NAME_PREFIX}{installation}-"
 
 
+def affordable(
+    gpus: Sequence[GpuType], cost: Callable[[float], float], spent: float, settings: PodSettings
+) -> list[GpuType]:
+    """The GPUs on which the rest of a job fits into ``max_cost_per_job``.
+
+    Args:
+        cost: US dollars of the rest, by the price of an hour.
+        spent: US dollars that the job has cost.
+    """
+    most = settings.max_cost_per_job
+    return [g for g in gpus if spent + cost(price_of(g, settings)) <= most]
+
+
 def pod_name(installation: str, run_id: str, token: str) -> str:
     """``pf-<installation>-<run>-<hash>``; ``token`` is drawn anew for each pod."""
     return f"{installation_prefix(installation)}{run_id[:8]}-{token}"

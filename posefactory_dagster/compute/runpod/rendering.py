@@ -22,7 +22,7 @@ from posefactory_dagster.budget.estimates import (
 )
 from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.account import open_api, pod_image
-from posefactory_dagster.compute.runpod.api import RunPodApi, RunPodError
+from posefactory_dagster.compute.runpod.api import GpuType, RunPodApi, RunPodError
 from posefactory_dagster.compute.runpod.lease import PodLease, held
 from posefactory_dagster.compute.runpod.orders import (
     STREAMS,
@@ -32,16 +32,15 @@ from posefactory_dagster.compute.runpod.orders import (
 )
 from posefactory_dagster.compute.runpod.pipes import (
     ENHANCING_WORKER,
-    MAX_CHUNK,
     WORKER,
-    MessageStreamReader,
     PipesRunPodClient,
-    PodReport,
     PodRequest,
 )
+from posefactory_dagster.compute.runpod.reader import MAX_CHUNK, MessageStreamReader
+from posefactory_dagster.compute.runpod.reports import PodReport
 from posefactory_dagster.compute.runpod.watching import PodEnded
 from posefactory_dagster.compute.work import Work
-from posefactory_dagster.settings import environment, project_settings
+from posefactory_dagster.settings import PodSettings, environment
 from posefactory_dagster.storage.r2 import R2Store
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class PodRenderer:
         self._on_event, self._on_outcome, self._on_report = on_event, on_outcome, on_report
         self._lease = lease
         self._serves = lease.wanted
-        self._settings = project_settings().pods
+        self._settings = lease.settings
         self._left: dict[str, Work] = {}
         self._trouble = ""
 
@@ -107,83 +106,67 @@ class PodRenderer:
 
     def _one_pod(self, api: RunPodApi, job: Job, image: str, spent: float) -> float:
         """One pod for all that is left; what it cost."""
-        left = dict(self._left)
-        images = sum(w.images(job.settings) for w in left.values())
-        memory = self._settings.enhancer_memory_gb if self._serves else 0
-        gpus = provisioning.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
-        estimate = estimate_render(
-            images, provisioning.price_of(gpus[0], self._settings), self._settings
-        )
-        check_budget(estimate, self._settings, spent)
-        check_time(estimate, self._settings)
-        affordable = [
-            g
-            for g in gpus
-            if spent
-            + estimate_render(images, provisioning.price_of(g, self._settings), self._settings).cost
-            <= self._settings.max_cost_per_job
-        ]
-        self._context.log.info(
-            f"{images} images on a pod: about {estimate.seconds:.0f} s, ${estimate.cost:.2f}"
-        )
-        orders: dict[str, Order] = {}
-
-        def new_order(name: str, pipes: Mapping[str, str]) -> str:
-            orders[name] = Order(
-                job=job,
-                work=left,
-                seconds=self._settings.job_timeout_s,
-                character_seconds=environment().character_timeout_s,
-                idle_s=self._settings.enhancer_idle_s if self._serves else None,
-            )
-            return orders[name].write(self._store, pipes)
-
-        chosen: list[Order] = []
-
-        def read(stream: int, number: int) -> bytes | None:
-            if not chosen:
-                return None
-            return self._store.get_bytes(chosen[0].message_key(stream, number), MAX_CHUNK + 1)
-
+        gpus, cost = self._fitting(api, job, spent)
+        pod = _RenderingPod(self._store, job, dict(self._left), self._settings, serves=self._serves)
         request = PodRequest(
             image,
-            affordable,
-            estimate.cost,
-            new_order,
-            lambda report: chosen.append(orders[report.pod.name]),
+            gpus,
+            cost,
+            pod.write_order,
+            pod.choose,
             disk_gb=self._settings.enhancer_disk_gb if self._serves else self._settings.disk_gb,
             worker=ENHANCING_WORKER if self._serves else WORKER,
         )
         self._trouble = "the worker ended before it came to it"
-        client = PipesRunPodClient(api, self._settings)
         reports: list[PodReport] = []
 
         def on_report(report: PodReport) -> None:
             reports.append(report)
             self._on_report(report)
 
-        kept: list[Order] = []
-
         def keep(report: PodReport, base: str) -> bool:
             if self._left or not self._serves:
                 return False
-            kept.append(chosen[0])
+            order = pod.keep()
             self._lease.hold(
-                held(report.pod, report.gpu, report.price, base, chosen[0], report.seconds)
+                held(report.pod, report.gpu, report.price, base, order, report.seconds)
             )
             self._context.log.info(f"pod {report.pod.id} is held for a later step of this run")
             return True
 
+        client = PipesRunPodClient(api, self._settings)
+        reader = MessageStreamReader(pod.read_message, STREAMS)
         try:
             client.run(
-                self._context, request, MessageStreamReader(read, STREAMS), lambda e: self._hear(chosen[0], e), on_report, keep
-            )  # fmt: skip
+                self._context, request, reader, lambda e: self._hear(pod.order, e), on_report, keep
+            )
         except PodEnded as error:
             self._trouble = str(error)
         finally:
-            for order in (o for o in orders.values() if o not in kept):
-                order.clear(self._store)
+            pod.clear()
         return sum(report.cost for report in reports)
+
+    def _fitting(self, api: RunPodApi, job: Job, spent: float) -> tuple[list[GpuType], float]:
+        """The GPUs that may take what is left, cheapest first, and what that costs on the first, US dollars.
+
+        Raises:
+            RunPodError: no GPU is to be had.
+            OverBudget: it costs too much, or takes too long.
+        """
+        images = sum(w.images(job.settings) for w in self._left.values())
+        memory = self._settings.enhancer_memory_gb if self._serves else 0
+        gpus = provisioning.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
+        price = provisioning.price_of(gpus[0], self._settings)
+        estimate = estimate_render(images, price, self._settings)
+        check_budget(estimate, self._settings, spent)
+        check_time(estimate, self._settings)
+        self._context.log.info(
+            f"{images} images on a pod: about {estimate.seconds:.0f} s, ${estimate.cost:.2f}"
+        )
+        fitting = provisioning.affordable(
+            gpus, lambda p: estimate_render(images, p, self._settings).cost, spent, self._settings
+        )
+        return fitting, estimate.cost
 
     def _hear(self, order: Order, event: Event) -> None:
         kind, key = event["event"], str(event.get("key"))
@@ -227,3 +210,60 @@ class PodRenderer:
     def _end(self, key: str, outcome: Outcome) -> None:
         del self._left[key]
         self._on_outcome(key, outcome)
+
+
+class _RenderingPod:
+    """The orders that are written for one pod: one for each try to create it, of which one counts."""
+
+    def __init__(
+        self,
+        store: R2Store,
+        job: Job,
+        work: dict[str, Work],
+        settings: PodSettings,
+        *,
+        serves: bool,
+    ) -> None:
+        self._store, self._job, self._work = store, job, work
+        self._settings, self._serves = settings, serves
+        self._orders: dict[str, Order] = {}
+        self._chosen: Order | None = None
+        self._kept = False
+
+    @property
+    def order(self) -> Order:
+        """The order of the pod that counts."""
+        assert self._chosen is not None, "nothing is heard before a pod is chosen"
+        return self._chosen
+
+    def write_order(self, name: str, pipes: Mapping[str, str]) -> str:
+        """Write the order of a pod of that name; the address by which it gets it."""
+        self._orders[name] = Order(
+            job=self._job,
+            work=self._work,
+            seconds=self._settings.job_timeout_s,
+            character_seconds=environment().character_timeout_s,
+            idle_s=self._settings.enhancer_idle_s if self._serves else None,
+        )
+        return self._orders[name].write(self._store, pipes)
+
+    def choose(self, report: PodReport) -> None:
+        """Hear which pod counts."""
+        self._chosen = self._orders[report.pod.name]
+
+    def read_message(self, stream: int, number: int) -> bytes | None:
+        """A chunk of the worker's messages."""
+        if self._chosen is None:
+            return None
+        return self._store.get_bytes(self._chosen.message_key(stream, number), MAX_CHUNK + 1)
+
+    def keep(self) -> Order:
+        """The order that counts, which others clear away."""
+        self._kept = True
+        return self.order
+
+    def clear(self) -> None:
+        """Delete what the orders left in the bucket."""
+        for order in self._orders.values():
+            if not (self._kept and order is self._chosen):
+                order.clear(self._store)

@@ -27,7 +27,7 @@ from posefactory_dagster.compute.runpod.endpoint import (
 )
 from posefactory_dagster.compute.runpod.orders import Order, finished_elsewhere
 from posefactory_dagster.compute.work import Work
-from posefactory_dagster.settings import PodSettings, environment, project_settings
+from posefactory_dagster.settings import PodSettings, environment
 from posefactory_dagster.storage.r2 import R2Store
 from posefactory_dagster.storage.store import StoreError
 
@@ -117,6 +117,7 @@ class ServerlessRenderer:
         on_outcome: hears how each character ended, as soon as it has.
         on_under_way: hears the endpoint and the ids of its jobs whenever they change, so that others can cancel.
         on_report: hears what the endpoint did, however it ended.
+        limits: what it may take, in time and money.
     """
 
     def __init__(
@@ -127,11 +128,12 @@ class ServerlessRenderer:
         on_outcome: Callable[[str, Outcome], None],
         on_under_way: Callable[[str, list[str]], None],
         on_report: Callable[[EndpointReport], None],
+        limits: PodSettings,
     ) -> None:
         self._context, self._store = context, store
         self._on_event, self._on_outcome = on_event, on_outcome
         self._on_under_way, self._on_report = on_under_way, on_report
-        self._limits = project_settings().pods
+        self._limits = limits
         self._left: dict[str, Work] = {}
         self._waiting: deque[tuple[dict[str, Work], int]] = deque()
         self._running: list[_Submitted] = []

@@ -5,31 +5,22 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from blender_scripts.contract import EVENT_TROUBLE
-from blender_scripts.supervise import Event
-from posefactory_dagster.budget.estimates import RenderEstimate, check_budget, check_time, cost_of
+from posefactory_dagster.budget.estimates import check_budget, check_time
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.record import JobRecord
 from posefactory_dagster.compute.runpod import provisioning
 from posefactory_dagster.compute.runpod.account import bucket_of, open_api, pod_image
-from posefactory_dagster.compute.runpod.api import GpuType, NotFound, RunPodApi, RunPodError
-from posefactory_dagster.compute.runpod.lease import HeldPod, PodLease
-from posefactory_dagster.compute.runpod.orders import STREAMS, Order
-from posefactory_dagster.compute.runpod.pipes import (
-    ENHANCING_COST,
-    ENHANCING_WORKER,
-    MAX_CHUNK,
-    MessageStreamReader,
-    PipesRunPodClient,
-    PodReport,
-    PodRequest,
-    tell_report,
+from posefactory_dagster.compute.runpod.api import RunPodError
+from posefactory_dagster.compute.runpod.lease import PodLease
+from posefactory_dagster.compute.runpod.session import (
+    PodSession,
+    Workload,
+    end_or_tell,
+    enhancing_gpus,
 )
-from posefactory_dagster.compute.runpod.request_queue import RequestQueue
 from posefactory_dagster.compute.runpod.watching import PodEnded
 from posefactory_dagster.diffusion.engine import (
     Answer,
@@ -39,32 +30,10 @@ from posefactory_dagster.diffusion.engine import (
     Request,
     picture_size,
 )
-from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.storage.store import Store, StoreError
 
 if TYPE_CHECKING:
     import dagster as dg
-
-
-@dataclass
-class _Session:
-    """One pod from its start to its end. ``ready`` when it was heard of, or is over; ``error`` says why it is over.
-
-    ``images`` were made, for ``images_usd``; ``settled``: what comes now is in the pod's own bill.
-    """
-
-    reader: MessageStreamReader
-    ready: threading.Event = field(default_factory=threading.Event)
-    over: threading.Event = field(default_factory=threading.Event)
-    queue: RequestQueue | None = None
-    order: Order | None = None
-    price: float = 0.0
-    images: int = 0
-    images_usd: float = 0.0
-    settled: bool = False
-    trouble: str = ""
-    error: Exception | None = None
-    thread: threading.Thread | None = None
 
 
 class PodService:
@@ -87,14 +56,12 @@ class PodService:
         self.version = version
         self._lease = lease
         self._context, self._store = context, store
-        self._settings = project_settings().pods
+        self._settings = lease.settings
         self._lock = threading.Lock()
-        self._session: _Session | None = None
-        self._pods = 0
-        self._spent = 0.0
+        self._session: PodSession | None = None
+        self._workload = Workload(self._settings.startup_s)
         self._failed = ""  # why no more can be made
         self._price: float | None = None
-        self._planned, self._seconds_each, self._made = 1, 0.0, 0
         self._record: JobRecord | None = None
 
     def per_hour(self) -> float:
@@ -125,13 +92,13 @@ class PodService:
             OverBudget: more than ``max_cost_per_job`` of pods, or longer than ``job_timeout_s``.
             CannotGenerate: see ``per_hour``.
         """
-        self._planned, self._seconds_each = images, seconds / images
+        self._workload.planned, self._workload.seconds_each = images, seconds / images
         held = self._lease.held
         if held is not None and held.left < seconds:
             self._context.log.info(f"pod {held.pod.id}, which rendered, has too little time left")
             self._end_held()
             self._price = held = None
-        estimate = self._estimate(self.per_hour(), starts=held is None)
+        estimate = self._workload.estimate(self.per_hour(), starts=held is None)
         check_budget(estimate, self._settings)
         check_time(estimate, self._settings)
         return estimate.cost
@@ -148,16 +115,12 @@ class PodService:
         size, limit = picture_size(request.image), self._settings.enhancer_answer_s
         while True:
             session = self._current()
-            session.ready.wait()
+            session.ready.wait()  # its start is not the image's time
             asked = time.monotonic()
             try:
-                answer = (
-                    session.queue.ask(values, lambda said: _read(said, size), limit)
-                    if session.queue is not None
-                    else None
-                )
+                answer = session.ask(values, lambda said: _read(said, size), limit)
             except TimeoutError as error:
-                self._give_up(session, str(error))
+                session.give_up(str(error))
                 continue
             except StoreError as error:
                 raise CannotGenerate(str(error)) from error
@@ -165,12 +128,7 @@ class PodService:
                 session.over.wait()
                 continue
             # What a worker says of its time is not believed beyond what passed here.
-            usd = cost_of(min(answer.seconds, time.monotonic() - asked), session.price)
-            with self._lock:
-                self._made += 1
-                session.images += 1
-                usd = 0.0 if session.settled else usd
-                session.images_usd += usd
+            usd = session.charge(min(answer.seconds, time.monotonic() - asked))
             return dataclasses.replace(answer, usd=usd)
 
     def close(self) -> None:
@@ -179,9 +137,7 @@ class PodService:
             trouble, self._failed = self._failed, self._failed or "the work was ended"
             session = self._session
         if session is not None:
-            session.reader.closed = True  # nobody waits for its last words
-            assert session.thread is not None
-            session.thread.join()
+            session.close()
         self._end_held()
         if self._record is not None:
             if trouble:
@@ -189,7 +145,7 @@ class PodService:
             self._record.close()
             self._record = None
 
-    def _current(self) -> _Session:
+    def _current(self) -> PodSession:
         """The session that goes on, or the next."""
         with self._lock:
             if self._failed:
@@ -199,8 +155,10 @@ class PodService:
                 return session
             if session is not None:
                 why = str(session.error) or type(session.error).__name__
-                if self._pods >= self._settings.max_pods_per_job:
-                    self._failed = f"{why}; so ended {self._pods} pods, run it again to go on"
+                if self._workload.pods >= self._settings.max_pods_per_job:
+                    self._failed = (
+                        f"{why}; so ended {self._workload.pods} pods, run it again to go on"
+                    )
                 elif not isinstance(session.error, PodEnded):
                     self._failed = why
                 if self._failed:
@@ -213,26 +171,8 @@ class PodService:
                 raise CannotGenerate(self._failed) from error
             return self._session
 
-    def _give_up(self, session: _Session, why: str) -> None:
-        with self._lock:
-            session.trouble = session.trouble or why
-        session.reader.closed = True
-        session.over.wait()
-
-    def _estimate(self, price: float, *, starts: bool) -> RenderEstimate:
-        """Of what is left to be made."""
-        images = max(self._planned - self._made, 1)
-        start = self._settings.startup_s if starts else 0.0
-        return RenderEstimate(images, start + images * self._seconds_each, price)
-
     def _end_held(self) -> None:
-        self._ended(self._lease.end)
-
-    def _ended(self, end: Callable[[], None]) -> None:
-        try:
-            end()
-        except (RunPodError, StoreError) as error:
-            self._context.log.error(f"a pod may live on ({error}); posefactory pods stop --all")
+        end_or_tell(self._context, self._lease.end)
 
     def _look_for_price(self) -> float:
         pod_image()
@@ -240,167 +180,17 @@ class PodService:
         if self._lease.held is not None:
             return self._lease.held.price
         with open_api() as api:
-            return provisioning.price_of(self._gpus(api)[0], self._settings)
+            return provisioning.price_of(enhancing_gpus(api, self._settings)[0], self._settings)
 
-    def _begin(self) -> _Session:
+    def _begin(self) -> PodSession:
         if self._record is None:
             job = new_job("enhance", [])
             self._record = JobRecord(self._store, job, "pod", self._context.run.run_id)
             self._record.open()
-        self._pods += 1
-        session = _Session(
-            MessageStreamReader(
-                lambda stream, number: self._message(session, stream, number), STREAMS
-            )
+        self._workload.pods += 1
+        return PodSession(
+            self._context, self._store, self._settings, self._lease, self._record, self._workload
         )
-        session.thread = threading.Thread(target=self._attend, args=(session,), daemon=True)
-        session.thread.start()
-        return session
-
-    def _message(self, session: _Session, stream: int, number: int) -> bytes | None:
-        """A chunk of the worker's messages; those of its renders, if any, have the first streams."""
-        if session.order is None:
-            return None
-        return bucket_of(self._store).get_bytes(
-            session.order.message_key(STREAMS + stream, number), MAX_CHUNK + 1
-        )
-
-    def _attend(self, session: _Session) -> None:
-        """The life of a session's thread, and of its pod."""
-
-        def hear(event: Event) -> None:
-            session.ready.set()
-            if event["event"] == EVENT_TROUBLE:
-                session.trouble = str(event.get("error"))
-
-        def on_report(report: PodReport) -> None:
-            assert self._record is not None
-            with self._lock:
-                session.settled = True
-                self._spent += report.cost
-                entered = session.images_usd
-            planned = cost_of(session.images * self._seconds_each, self.per_hour())
-            tell_report(
-                self._context, self._record, report.metadata(), ENHANCING_COST,
-                entered_usd=entered, entered_estimate_usd=planned,
-            )  # fmt: skip
-
-        api = None
-        try:
-            api = open_api()
-            client = PipesRunPodClient(api, self._settings)
-            held = self._lease.take()  # from here on, its end is seen to below
-            if held is not None and self._lives(api, held):
-                self._resume(client, session, held, hear, on_report)
-            else:
-                self._rent(api, client, session, hear, on_report)
-            idle = "the pod had ended, as nothing was asked of it for long"
-            session.error = PodEnded(session.trouble or idle)
-            if session.images and not session.trouble:
-                self._pods -= 1  # it did nothing wrong
-        except Exception as error:  # told by whoever asks next
-            session.error = error
-        finally:
-            session.over.set()
-            session.ready.set()
-            if api is not None:
-                api.close()
-
-    def _rent(
-        self,
-        api: RunPodApi,
-        client: PipesRunPodClient,
-        session: _Session,
-        hear: Callable[[Event], None],
-        on_report: Callable[[PodReport], None],
-    ) -> None:
-        assert self._record is not None
-        job, store = self._record.job, bucket_of(self._store)
-        gpus = self._gpus(api)
-        cheapest = self._estimate(provisioning.price_of(gpus[0], self._settings), starts=True)
-        check_budget(cheapest, self._settings, self._spent)
-        affordable = [
-            g
-            for g in gpus
-            if self._spent + cost_of(cheapest.seconds, provisioning.price_of(g, self._settings))
-            <= self._settings.max_cost_per_job
-        ]
-        orders: dict[str, Order] = {}
-
-        def new_order(name: str, pipes: Mapping[str, str]) -> str:
-            if session.reader.closed:
-                raise PodEnded("interrupted before a pod was rented")
-            orders[name] = Order(
-                job=job,
-                work={},
-                seconds=self._settings.job_timeout_s,
-                character_seconds=environment().character_timeout_s,
-                idle_s=self._settings.enhancer_idle_s,
-            )
-            return orders[name].write(store, pipes)
-
-        def chosen(report: PodReport) -> None:
-            self._open_queue(session, orders[report.pod.name], report.price)
-
-        request = PodRequest(
-            pod_image(),
-            affordable,
-            cheapest.cost,
-            new_order,
-            chosen,
-            disk_gb=self._settings.enhancer_disk_gb,
-            worker=ENHANCING_WORKER,
-        )
-        try:
-            client.run(self._context, request, session.reader, hear, on_report)
-        finally:
-            if session.queue is not None:
-                session.queue.close()
-            for order in orders.values():
-                order.clear(store)
-
-    def _resume(
-        self,
-        client: PipesRunPodClient,
-        session: _Session,
-        held: HeldPod,
-        hear: Callable[[Event], None],
-        on_report: Callable[[PodReport], None],
-    ) -> None:
-        order = held.order
-        self._open_queue(session, order, held.price)
-        assert session.queue is not None
-        estimate = self._estimate(held.price, starts=False)
-        try:
-            client.resume(self._context, held, estimate.cost, session.reader, hear, on_report)
-        finally:
-            session.queue.close()
-            order.clear(bucket_of(self._store))
-
-    def _open_queue(self, session: _Session, order: Order, price: float) -> None:
-        session.order, session.price = order, price
-        session.queue = RequestQueue(bucket_of(self._store), order)
-
-    def _gpus(self, api: RunPodApi) -> list[GpuType]:
-        memory = self._settings.enhancer_memory_gb
-        return provisioning.candidates(api.gpu_types(self._settings.cloud), self._settings, memory)
-
-    def _lives(self, api: RunPodApi, held: HeldPod) -> bool:
-        """Whether a held pod lives still. What is left of one that does not is cleared away."""
-        try:
-            lives = not api.pod(held.pod.id).over
-        except NotFound:
-            lives = False
-        except RunPodError:
-            lives = True  # as far as is known; who watches it finds out
-        if lives:
-            self._context.log.info(f"pod {held.pod.id}, which rendered, makes images too")
-        else:
-            self._context.log.warning(
-                f"pod {held.pod.id}, which rendered, is gone; another is rented"
-            )
-            self._ended(lambda: self._lease.dispose(held))
-        return lives
 
 
 def _read(said: Mapping[str, Any], size: tuple[int, int]) -> Answer:
