@@ -294,8 +294,13 @@ def render_files(frames: Sequence[int], views: Sequence[View]) -> list[str]:
     ]
 
 
-#: What inspection writes: what was found, a picture, and of a motion the bones over time.
-FACTS, THUMBNAIL, SKELETON = "facts.json", "thumbnail.png", "skeleton.npz"
+#: What inspection writes: what was found, a picture, of a motion the bones over time, and of a cast the curves for the skin.
+FACTS, THUMBNAIL, SKELETON, CAST_CURVES = "facts.json", "thumbnail.png", "skeleton.npz", "cast.npz"
+#: Drawn of a motion's skeleton: how high the feet are over time, and when they stand.
+CONTACTS = "contacts.png"
+#: Endings of files that can be read: skins with or without motions; and motions alone.
+MODEL_ENDINGS = (".fbx", ".glb", ".gltf", ".vrm")
+MOTION_ENDINGS = (*MODEL_ENDINGS, ".bvh")
 
 
 @dataclass(frozen=True)
@@ -315,7 +320,8 @@ class TaskInput:
 class Task:
     """One key's part of a job: its input files by role, and the folder that receives its output files.
 
-    Roles of renders and inspections: ``skin``, an FBX; ``motion``, an FBX whose motion is cast on the skin.
+    Roles: ``skin``, a model file; ``motion``, in inspections the file of a motion, in renders the curves that were cast on the
+    skin. An inspection of a motion has no skin.
     """
 
     key: str

@@ -1,16 +1,19 @@
-"""Check and measure each uploaded character or motion of a job, and take its portrait."""
+"""Check and measure each uploaded character, motion or cast of a job, and take its portrait."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
 from blender_scripts.contract import (
+    CAST_CURVES,
     FACTS,
     LANDMARKS,
     SKELETON,
@@ -20,9 +23,11 @@ from blender_scripts.contract import (
     Task,
 )
 from blender_scripts.session import Stopwatch, TaskReport, run
-from blender_scripts.stage import camera, fbx, film, light, truth
+from blender_scripts.stage import camera, film, importing, light, transfer, truth
 from blender_scripts.stage.character import Character
-from blender_scripts.stage.motion import cast
+from blender_scripts.stage.importing import Imported
+from blender_scripts.stage.motion import Clip, cast, load_clip, play, read_motion
+from blender_scripts.stage.motion_facts import describe
 from blender_scripts.stage.rig import Rig, read_rig
 
 PORTRAIT = RenderSettings(width=192, height=192, samples=4, engine="cycles")
@@ -31,65 +36,100 @@ STRIP_FRAMES = 8
 
 
 def inspect(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
-    """Write ``facts.json``; for a skin ``thumbnail.png``, for a motion ``skeleton.npz``."""
+    """Write ``facts.json``; for a skin ``thumbnail.png``, for a motion ``skeleton.npz``, for a cast its curves besides."""
     output = Path(task.outputs)
     output.mkdir(parents=True, exist_ok=True)
-    skin, motion = task.inputs["skin"], task.inputs.get("motion")
-    name = skin.name
+    if "skin" not in task.inputs:
+        facts = _motion(job, task, watch, output)
+    else:
+        facts = _skin(job, task, watch, output)
+    (output / FACTS).write_text(json.dumps(facts, indent=1), "utf-8")
+
+
+def _motion(job: Job, task: Task, watch: Stopwatch, output: Path) -> dict[str, Any]:
+    """The facts of a motion, whose file may have a skin that is left out."""
+    motion = task.inputs["motion"]
     with watch.stage("import"):
-        fbx.clear_scene()
-        imported = fbx.load(skin.file, job.rig_map, name, skin.take)
-        rig = read_rig(name, imported.armature, job.rig_map)
-    facts = {
+        importing.clear_scene()
+        clip = load_clip(motion.file, job.rig_map, motion.name, motion.take)
+    with watch.stage("truth"):
+        skeleton, poses = read_motion(clip)
+        described = describe(skeleton, poses, STRIP_FRAMES)
+        with (output / SKELETON).open("wb") as file:
+            np.savez(
+                file, segments=described.segments, feet=described.feet, stands=described.stands, fps=poses.fps,
+                start=clip.start,
+            )  # fmt: skip
+    armature = clip.imported.armature
+    return {
+        "kind": "motion",
+        **_of_file(clip.imported, clip.rig),
+        "scale_found": float(np.mean(np.abs(armature.matrix_world.to_scale()))),
+        "has_motion": clip.moves,
+        "frame_range": [clip.start, clip.end],
+        **described.facts,
+    }
+
+
+def _skin(job: Job, task: Task, watch: Stopwatch, output: Path) -> dict[str, Any]:
+    """The facts of a skin, or of a skin with a motion that is cast on it."""
+    skin, motion = task.inputs["skin"], task.inputs.get("motion")
+    with watch.stage("import"):
+        importing.clear_scene()
+        imported = importing.load(skin.file, job.rig_map, skin.name, skin.take)
+        rig = read_rig(skin.name, imported.armature, job.rig_map, imported.humanoid)
+    facts: dict[str, Any] = {
         "kind": "skin" if imported.meshes else "motion",
+        **_of_file(imported, rig),
+        "optional_bones_missing": [b for b in job.rig_map["optional"] if not rig.has(b)],
+        "warnings": imported.warnings,
+    }
+    if not imported.meshes:  # the caller makes it a motion
+        if imported.take is None:
+            raise importing.InputError(
+                f"{skin.name}: neither a skin nor a motion nor a pose in it; export a character with skin"
+            )
+        span = [imported.take.start, imported.take.end]
+        return facts | {"frame_range": span, "has_motion": imported.take.moves, "scale_found": 1.0}
+    character = Character(skin.name, imported, rig)
+    with watch.stage("truth"):
+        anchors = truth.anchor_landmarks(character)
+        points = truth.locate(character, anchors, character.rest_vertices)
+    if motion is not None:
+        with watch.stage("cast"):
+            clip = load_clip(motion.file, job.rig_map, motion.name, motion.take)
+            facts |= _cast(character, clip, output)
+    start, end = character.frame_range
+    with watch.stage("render"):
+        _portrait(character, output, round((start + end) / 2))
+    return facts | {
+        "scale_found": character.scale_found,
+        "scale_applied": character.scale_applied,
+        "height_m": round(character.height, 4),
+        "facing": [round(float(v), 4) for v in character.rest_facing],
+        "has_motion": character.has_motion(),
+        "landmarks_by_proportion": [
+            n for n, a in zip(LANDMARKS, anchors, strict=True) if a.origin == "proportion"
+        ],
+        "rest_landmarks": {
+            n: [round(float(v), 4) for v in p] for n, p in zip(LANDMARKS, points, strict=True)
+        },
+        "frame_range": [start, end],
+        "fps": imported.fps,
+    }
+
+
+def _of_file(imported: Imported, rig: Rig) -> dict[str, Any]:
+    """What any file tells of itself."""
+    return {
         "meshes": len(imported.meshes),
         "props": [p.name for p in imported.props],
         "vertices": sum(len(m.data.vertices) for m in imported.meshes),
         "bones": len(imported.armature.data.bones),
         "rig_prefix": rig.prefix,
-        "rig_map": job.rig_map["name"],
-        "optional_bones_missing": [b for b in job.rig_map["optional"] if not rig.has(b)],
+        "rig_map": rig.naming,
         "textures_found": imported.textures_found,
         "textures_missing": imported.textures_missing,
-    }
-    if imported.meshes:
-        character = Character(name, imported, rig)
-        with watch.stage("truth"):
-            anchors = truth.anchor_landmarks(character)
-            points = truth.locate(character, anchors, character.rest_vertices)
-        if motion is not None:
-            cast(character, motion.file, motion.name, motion.take)
-        start, end = character.frame_range
-        front = character.rest_facing
-        facts |= {
-            "scale_found": character.scale_found,
-            "scale_applied": character.scale_applied,
-            "height_m": round(character.height, 4),
-            "facing": [round(float(v), 4) for v in front],
-            "has_motion": character.has_motion(),
-            "landmarks_by_proportion": [
-                n for n, a in zip(LANDMARKS, anchors, strict=True) if a.origin == "proportion"
-            ],
-            "rest_landmarks": {
-                n: [round(float(v), 4) for v in p] for n, p in zip(LANDMARKS, points, strict=True)
-            },
-        }
-        with watch.stage("render"):
-            _portrait(character, output, round((start + end) / 2))
-    else:
-        if imported.take is None:
-            raise fbx.InputError(
-                f"{name}: neither a skin nor a motion nor a pose in it; export a character with skin"
-            )
-        start, end = imported.take.start, imported.take.end
-        facts |= {
-            "scale_found": float(np.mean(np.abs(imported.armature.matrix_world.to_scale()))),
-            "has_motion": imported.take.moves,
-        }
-        with watch.stage("truth"):
-            _skeleton(imported, rig, output, start, end)
-    facts |= {
-        "frame_range": [start, end],
         "fps": imported.fps,
         "take": None if imported.take is None else imported.take.name,
         "takes": [
@@ -97,7 +137,16 @@ def inspect(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
         ],
         "warnings": imported.warnings,
     }
-    (output / FACTS).write_text(json.dumps(facts, indent=1), "utf-8")
+
+
+def _cast(character: Character, clip: Clip, output: Path) -> dict[str, Any]:
+    """Cast a clip, keep its curves beside the skin, and say how far the result is from the motion."""
+    curves = cast(character, clip)
+    curves.save(output / CAST_CURVES)
+    play(character, curves)
+    measured = transfer.measure(character, clip)
+    clip.remove()
+    return {"transfer": dataclasses.asdict(measured)}
 
 
 def _portrait(character: Character, output: Path, frame: int) -> None:
@@ -112,24 +161,6 @@ def _portrait(character: Character, output: Path, frame: int) -> None:
     camera.film(pinhole)
     picture = film.shoot(output, None)
     film.save_png(output / THUMBNAIL, picture.over(film.plain_backdrop()))
-
-
-def _skeleton(imported: fbx.Imported, rig: Rig, output: Path, start: int, end: int) -> None:
-    """Bone segments over the motion: (frames, bones, 2 ends, 3), the file's units, z up."""
-    import bpy
-
-    armature = imported.armature
-    bones = [
-        armature.pose.bones[b] for b in rig.names.values() if "Hand" not in b or b.endswith("Hand")
-    ]
-    bones = [b for b in bones if b.parent is not None]
-    segments = []
-    for frame in np.linspace(start, end, STRIP_FRAMES).round().astype(int):
-        bpy.context.scene.frame_set(int(frame))
-        matrix = armature.matrix_world
-        segments.append([[matrix @ b.parent.head, matrix @ b.head] for b in bones])
-    with (output / SKELETON).open("wb") as file:
-        np.savez(file, segments=np.array(segments, dtype=np.float64))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 
 from blender_scripts.contract import (
     CAMERA_ARRAYS,
+    CAST_CURVES,
     IMAGE_FOLDERS,
     LANDMARKS,
     PERSON_ARRAYS,
@@ -25,11 +26,11 @@ from blender_scripts.contract import (
     image_name,
     sample_frames,
 )
+from blender_scripts.errors import InputError
 from blender_scripts.session import Stopwatch, TaskReport, run
-from blender_scripts.stage import camera, fbx, film, light, truth
+from blender_scripts.stage import camera, film, importing, light, truth
 from blender_scripts.stage.character import Character, load_character
-from blender_scripts.stage.errors import InputError
-from blender_scripts.stage.motion import cast
+from blender_scripts.stage.motion import Curves, cast, load_clip, play
 from blender_scripts.stage.opacity import Opacity
 
 
@@ -193,12 +194,17 @@ class Shooting:
 
 
 def _load(job: Job, task: Task) -> Character:
-    """The character of a task, alone on the stage, with the motion that is cast on it."""
-    fbx.clear_scene()
+    """The character of a task, alone on the stage, with the curves that were cast for it."""
+    importing.clear_scene()
     skin, motion = task.inputs["skin"], task.inputs.get("motion")
     character = load_character(skin.file, job.rig_map, skin.name, skin.take)
     if motion is not None:
-        cast(character, motion.file, motion.name, motion.take)
+        if Path(motion.file).suffix == Path(CAST_CURVES).suffix:
+            play(character, Curves.read(Path(motion.file)))
+        else:  # a set of version 1 holds the motion's own file
+            clip = load_clip(motion.file, job.rig_map, motion.name, motion.take)
+            play(character, cast(character, clip))
+            clip.remove()
     return character
 
 

@@ -22,8 +22,8 @@ from blender_scripts.contract import (
     SettingsError,
     Task,
 )
+from blender_scripts.errors import InputError
 from blender_scripts.report import Reporter, exit_with_parent, open_reporter
-from blender_scripts.stage.errors import InputError
 
 
 class Stopwatch:

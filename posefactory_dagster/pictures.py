@@ -83,6 +83,33 @@ def draw_motion_strip(skeleton: Path, target: Path) -> None:
     image.save(target)
 
 
+def draw_contacts(skeleton: Path, target: Path) -> None:
+    """How high a motion's feet are over time, with bars where they stand.
+
+    ``skeleton`` is an NPZ with ``feet`` (F, 2) metres and ``stands`` (F, 2), left and right, ``fps`` and ``start``.
+    """
+    from matplotlib.figure import Figure
+
+    with np.load(skeleton) as arrays:
+        feet, stands, fps, start = (arrays[n] for n in ("feet", "stands", "fps", "start"))
+    figure = Figure(figsize=(8, 2.6), layout="constrained")
+    axes = figure.subplots()
+    frames = np.arange(len(feet)) + int(start)
+    for side, (name, colour) in enumerate((("left foot", "#c8442f"), ("right foot", "#2f5fc8"))):
+        axes.plot(frames, 100 * feet[:, side], color=colour, label=name, linewidth=1.4)
+        low = -2.0 - 2.5 * side
+        axes.fill_between(
+            frames, low - 1.6, low, where=stands[:, side], color=colour, step="mid", linewidth=0
+        )
+    axes.axhline(0, color="#999999", linewidth=0.6)
+    axes.set_xlabel(f"frame at {float(fps):g} fps; bars: the foot stands")
+    axes.set_ylabel("height, cm")
+    axes.set_xlim(frames[0], max(frames[-1], frames[0] + 1))
+    axes.legend(loc="upper right", frameon=False, ncols=2, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(target, dpi=110)
+
+
 def landmark_colour(visibility: int) -> tuple[int, int, int]:
     """The colour of a true landmark in pictures: green where it is seen, orange where it is hidden."""
     return (20, 150, 60) if visibility == 2 else (235, 120, 0)

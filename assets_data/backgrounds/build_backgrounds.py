@@ -25,7 +25,7 @@ import bpy
 import numpy as np
 
 from blender_scripts.contract import HDRIS
-from blender_scripts.stage.fbx import image_library
+from blender_scripts.stage.importing import image_library
 from posefactory_dagster.variants.enhancers.relight import harmonics
 
 WIDTH, HEIGHT = 960, 640

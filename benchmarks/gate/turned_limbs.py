@@ -18,7 +18,7 @@ import mathutils
 import numpy as np
 
 from blender_scripts.contract import IMAGE_FOLDERS, RenderSettings
-from blender_scripts.stage import camera, fbx, film, light, truth
+from blender_scripts.stage import camera, film, importing, light, truth
 from blender_scripts.stage.character import load_character
 
 
@@ -31,7 +31,7 @@ def main() -> None:
         (output / folder).mkdir(parents=True, exist_ok=True)
     turned = {}
     for picture in order["pictures"]:
-        fbx.clear_scene()
+        importing.clear_scene()
         character = load_character(order["skin"], order["rig_map"], "turned")
         anchors = truth.anchor_landmarks(character)
         film.set_up(settings)

@@ -9,8 +9,8 @@ import bpy
 import mathutils
 import numpy as np
 
-from blender_scripts.stage import fbx
-from blender_scripts.stage.errors import InputError
+from blender_scripts.errors import InputError
+from blender_scripts.stage import importing
 from blender_scripts.stage.rig import Rig, facing, read_rig
 
 #: The least height of a person, in metres: a file is scaled by the power of ten that brings it from here to ten times it.
@@ -41,7 +41,7 @@ class Surface:
 class Character:
     """An imported skin, brought to size. Positions are metres in Blender's world frame (z up)."""
 
-    def __init__(self, name: str, imported: fbx.Imported, rig: Rig) -> None:
+    def __init__(self, name: str, imported: importing.Imported, rig: Rig) -> None:
         self.name = name
         self.imported = imported
         self.rig = rig
@@ -51,8 +51,11 @@ class Character:
         bpy.context.scene.collection.objects.link(self.root)
         self.scale_found = float(np.mean(np.abs(self.armature.matrix_world.to_scale())))
         for obj in [self.armature, *self.meshes]:
-            if obj.parent is None:
-                obj.parent = self.root
+            top = obj
+            while top.parent is not None:  # glTF files hang the armature on nodes of their own
+                top = top.parent
+            if top is not self.root:
+                top.parent = self.root
         self._mirror = 1.0
         self._bring_to_size()
         self.surface = self._read_surface()
@@ -195,7 +198,7 @@ class Character:
             groups = np.array([index.get(g.name, -1) for g in obj.vertex_groups], dtype=np.int32)
             bone = np.full(len(mesh.vertices), -1, np.int32)
             if obj in self.imported.props:
-                bone[:] = index.get(fbx.bone_of_prop(self.imported, obj), -1)
+                bone[:] = index.get(importing.bone_of_prop(self.imported, obj), -1)
             for i, vertex in enumerate(mesh.vertices if obj not in self.imported.props else ()):
                 best = max(vertex.groups, key=lambda g: g.weight, default=None)
                 if best is not None and best.weight > 0:
@@ -233,10 +236,10 @@ def load_character(
         take: the animation to play; by default the longest that moves.
 
     Raises:
-        InputError: as ``fbx.load`` and ``rig.read_rig``, and when the file has no skin.
+        InputError: as ``importing.load`` and ``rig.read_rig``, and when the file has no skin.
     """
-    imported = fbx.load(path, rig_map, name, take)
-    rig = read_rig(name, imported.armature, rig_map)
+    imported = importing.load(path, rig_map, name, take)
+    rig = read_rig(name, imported.armature, rig_map, imported.humanoid)
     if not imported.meshes:
         raise InputError(
             f"{name}: a motion without a skin; cast it on a character: "

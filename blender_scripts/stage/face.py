@@ -19,8 +19,8 @@ import mathutils
 import numpy as np
 from mathutils.bvhtree import BVHTree
 
+from blender_scripts.errors import InputError
 from blender_scripts.stage.character import Character
-from blender_scripts.stage.errors import InputError
 
 #: Vertices nearer than this are one: importers split vertices at seams.
 WELD_M = 1e-5

@@ -14,7 +14,7 @@ import bpy
 import numpy as np
 
 from blender_scripts.contract import DEPTH_UNITS_PER_METRE, RenderSettings
-from blender_scripts.stage.fbx import image_library
+from blender_scripts.stage.importing import image_library
 from blender_scripts.stage.light import PLAIN_COLOUR
 
 #: Pixels around the character's projected box that are rendered too.

@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 
 from blender_scripts.contract import RenderSettings
-from blender_scripts.stage.errors import InputError
+from blender_scripts.errors import InputError
 
 #: The plain background, sRGB 0-1; light, so that dark skins and dark cloth stand out.
 PLAIN_COLOUR = (0.80, 0.81, 0.83)

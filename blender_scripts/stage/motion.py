@@ -1,94 +1,237 @@
-"""Cast the motion of one file on the skin of another whose bones have the same names."""
+"""Cast a motion on a skin, whatever their bones are called and however they stand in their rest poses."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import bpy
-import mathutils
 import numpy as np
 
-from blender_scripts.stage import fbx
+from blender_scripts.errors import InputError
+from blender_scripts.formats.naming import HUMANOID
+from blender_scripts.stage import importing
 from blender_scripts.stage.character import Character
-from blender_scripts.stage.errors import InputError
+from blender_scripts.stage.importing import Imported
+from blender_scripts.stage.retarget import Motion, Retargeted, Skeleton, Surface, retarget
 from blender_scripts.stage.rig import Rig, read_rig
 
-#: A limb of the motion's rest pose may point so far from the skin's. Both are T-poses then; beyond it
-#: (an A-pose, or an importer that took the first frame for rest) copied rotations would miss.
-MAX_REST_DIFFERENCE_DEGREES = 35.0
+#: So many points of a skin stand for all of it where it must not sink into the floor.
+SURFACE_POINTS = 3_000
+#: Frames that a cast may have; a longer take is cut into clips by its owner.
+MAX_FRAMES = 20_000
 
 
-def cast(character: Character, path: str, name: str, take: str | None = None) -> None:
-    """Give ``character`` the motion in the file ``path``, as one action with a key on each frame.
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A motion file on the stage: its armature, its rig, and the frames of the take that plays (both included)."""
 
-    A file that holds a pose and no motion is cast as that pose. ``take`` is as in ``fbx.load``.
+    imported: Imported
+    rig: Rig
+    start: int
+    end: int
+    moves: bool
 
-    Each bone turns from its rest pose as the motion's bone does, in world axes, so the two rigs may
-    have different bone axes (Mixamo itself uses two kinds). Bones that only one side has keep their
-    rest pose towards their parent. The travel of the hips is scaled by leg length.
+    @property
+    def frames(self) -> range:
+        """Every frame of it."""
+        return range(self.start, self.end + 1)
+
+    def remove(self) -> None:
+        """Take its armature off the stage."""
+        bpy.data.objects.remove(self.imported.armature, do_unlink=True)
+
+
+def load_clip(path: str, rig_map: dict[str, Any], name: str, take: str | None = None) -> Clip:
+    """Bring a motion file on the stage, without its skin.
 
     Raises:
-        InputError: the file is no motion, has a skin of its own, or its rest pose does not fit.
+        InputError: as ``importing.load`` and ``rig.read_rig``; or it holds neither a motion nor a pose.
     """
-    imported = fbx.load(path, character.rig.map, name, take)
-    rig = read_rig(name, imported.armature, character.rig.map)
-    if imported.meshes:
-        raise InputError(
-            f"{name}: has a skin of its own, and a cast takes the skin of {character.name}; "
-            "name a motion (an FBX exported without skin)"
-        )
+    imported = importing.load(path, rig_map, name, take, skin=False)
+    rig = read_rig(name, imported.armature, rig_map, imported.humanoid)
     if imported.take is None:
         raise InputError(f"{name}: holds neither a motion nor a pose to cast")
-    if character.armature.animation_data is not None:
-        character.armature.animation_data.action = None
-    source, target = imported.armature, character.armature
-    shared = _shared_bones(source, rig, target, character.rig)
-    _check_rest(name, source, rig, target, character.rig)
+    if imported.take.frames > MAX_FRAMES:
+        raise InputError(
+            f"{name}: {imported.take.frames} frames, and at most {MAX_FRAMES} are cast; cut it into clips"
+        )
+    return Clip(imported, rig, imported.take.start, imported.take.end, imported.take.moves)
 
-    # The skin keeps still meanwhile: only the source is asked for its pose.
-    target.data.pose_position = "REST"
-    source_rest = {b.name: _world_rotation(source, b.matrix_local) for b in source.data.bones}
-    target_rest = {b.name: _world_rotation(target, b.matrix_local) for b in target.data.bones}
-    ratio = _leg_length(target, character.rig) / _leg_length(source, rig)
-    source_hips = source.pose.bones[rig.names[rig.map["hips"]]]
-    hips = target.data.bones[character.rig.names[rig.map["hips"]]]
-    hips_axes = hips.matrix_local.to_3x3().inverted()
-    frames = range(imported.take.start, imported.take.end + 1)
-    rotations = {name: np.empty((len(frames), 4)) for name in shared}
-    locations = np.empty((len(frames), 3))
-    for i, frame in enumerate(frames):
-        bpy.context.scene.frame_set(frame)
-        turned: dict[str, mathutils.Matrix] = {}
-        for bone in target.data.bones:  # parents come before their children
-            rest, parent = target_rest[bone.name], bone.parent
-            towards_parent = target_rest[parent.name].inverted() @ rest if parent else rest
-            still = turned[parent.name] @ towards_parent if parent else rest
-            if bone.name not in shared:
-                turned[bone.name] = still
-                continue
-            pose = source.pose.bones[shared[bone.name]]
-            turn = _world_rotation(source, pose.matrix) @ source_rest[pose.name].inverted()
-            turned[bone.name] = turn @ rest
-            rotations[bone.name][i] = (still.inverted() @ turned[bone.name]).to_quaternion()
-        position = (source.matrix_world @ source_hips.head) * ratio
-        offset = target.matrix_world.inverted() @ position - hips.head_local
-        locations[i] = hips_axes @ offset
 
-    target.animation_data_create()
-    action = bpy.data.actions.new(f"cast {name}")
-    target.animation_data.action = action
-    for bone in target.pose.bones:
+def cast(character: Character, clip: Clip) -> Curves:
+    """The motion of ``clip`` for ``character``, a key on each frame; see ``retarget``, and ``play``."""
+    with _still(character):
+        skeleton, names = read_skeleton(character.armature, character.rig)
+        source, motion = read_motion(clip)
+        result = retarget(source, motion, skeleton, _surface(character, names))
+    return _curves(character, clip, result, names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """A cast as it is stored: what Blender's pose bones are keyed with, frame by frame.
+
+    ``bones`` are those that move; ``rotations`` (F, bones, 4) quaternions w, x, y, z; ``hips`` the bone that travels, and
+    ``locations`` (F, 3) of it, both in Blender's pose space of the armature. ``start``: the first frame.
+    """
+
+    bones: list[str]
+    rotations: np.ndarray
+    hips: str
+    locations: np.ndarray
+    start: int
+    fps: float
+    moves: bool
+    take: str
+
+    def save(self, path: Path) -> None:
+        """Write it as a compressed npz of plain arrays."""
+        arrays = dataclasses.asdict(self)
+        with path.open("wb") as file:
+            np.savez_compressed(file, **{k: np.asarray(v) for k, v in arrays.items()})
+
+    @classmethod
+    def read(cls, path: Path) -> Curves:
+        """What ``save`` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(
+                [str(b) for b in stored["bones"]], stored["rotations"], str(stored["hips"]), stored["locations"],
+                int(stored["start"]), float(stored["fps"]), bool(stored["moves"]), str(stored["take"]),
+            )  # fmt: skip
+
+
+def _curves(character: Character, clip: Clip, result: Retargeted, names: list[str]) -> Curves:
+    """The curves of a cast, in the skin's own bones and units."""
+    armature = character.armature
+    moved = [i for i, m in enumerate(result.moved) if m]
+    hips = armature.data.bones[character.rig.names["Hips"]]
+    to_bone = np.linalg.inv(
+        np.array(armature.matrix_world)[:3, :3] @ np.array(hips.matrix_local)[:3, :3]
+    )
+    take = clip.imported.take
+    return Curves(
+        [names[i] for i in moved],
+        result.local[:, moved].astype(np.float32),
+        hips.name,
+        (result.hips_offset @ to_bone.T).astype(np.float32),
+        clip.start,
+        clip.imported.fps,
+        clip.moves,
+        "" if take is None else take.name,
+    )
+
+
+def play(character: Character, curves: Curves) -> None:
+    """Key the character with ``curves``, and let it play them.
+
+    Raises:
+        InputError: they are those of another skin.
+    """
+    armature = character.armature
+    missing = [b for b in (*curves.bones, curves.hips) if b not in armature.pose.bones]
+    if missing:
+        raise InputError(
+            f"{character.name}: the cast moves {missing[0]}, a bone that the skin lacks; cast it again"
+        )
+    armature.animation_data_clear()
+    armature.animation_data_create()
+    action = bpy.data.actions.new("cast")
+    armature.animation_data.action = action
+    frames = range(curves.start, curves.start + len(curves.rotations))
+    for bone in armature.pose.bones:
         bone.rotation_mode = "QUATERNION"
-    for bone_name, values in rotations.items():
-        path_to = target.pose.bones[bone_name].path_from_id
-        _key(action, target, path_to("rotation_quaternion"), frames, values)
-    path_to = target.pose.bones[hips.name].path_from_id
-    _key(action, target, path_to("location"), frames, locations)
-    target.data.pose_position = "POSE"
-    slot = target.animation_data.action_slot
-    character.imported.take = dataclasses.replace(imported.take, action=action, slot=slot)
-    character.imported.fps = imported.fps
-    bpy.data.objects.remove(source, do_unlink=True)
+    for index, bone in enumerate(curves.bones):
+        path = armature.pose.bones[bone].path_from_id("rotation_quaternion")
+        _key(action, armature, path, frames, curves.rotations[:, index])
+    path = armature.pose.bones[curves.hips].path_from_id("location")
+    _key(action, armature, path, frames, curves.locations)
+    slot = armature.animation_data.action_slot
+    take = importing.Take(curves.take, frames[0], frames[-1], curves.moves, action, slot)
+    character.imported.take = take
+    character.imported.fps = curves.fps
+    render = bpy.context.scene.render
+    render.fps = max(round(curves.fps), 1)
+    render.fps_base = render.fps / curves.fps
+
+
+def read_skeleton(armature: bpy.types.Object, rig: Rig) -> tuple[Skeleton, list[str]]:
+    """An armature's rest pose in the world, and the names of its bones in the skeleton's order."""
+    bones = list(armature.data.bones)  # parents come before their children
+    names = [b.name for b in bones]
+    index = {n: i for i, n in enumerate(names)}
+    world = np.array(armature.matrix_world)
+    local = np.array([np.array(b.matrix_local) for b in bones])
+    parents = np.array([index[b.parent.name] if b.parent is not None else -1 for b in bones])
+    known = {b: index[rig.names[b]] for b in HUMANOID if b in rig.names}
+    heads = local[:, :3, 3] @ world[:3, :3].T + world[:3, 3]
+    return Skeleton(known, parents, _turns(world[:3, :3] @ local[:, :3, :3]), heads), names
+
+
+def read_motion(clip: Clip) -> tuple[Skeleton, Motion]:
+    """A clip's skeleton, and what it does in each frame, as Blender evaluates it; in the world of the file."""
+    armature = clip.imported.armature
+    skeleton, names = read_skeleton(armature, clip.rig)
+    world = np.array(armature.matrix_world)
+    pose = [armature.pose.bones[n] for n in names]
+    matrices = np.empty((len(clip.frames), len(names), 4, 4))
+    for i, frame in enumerate(clip.frames):
+        bpy.context.scene.frame_set(frame)
+        matrices[i] = [b.matrix for b in pose]
+    heads = matrices[..., :3, 3] @ world[:3, :3].T + world[:3, 3]
+    motion = Motion(_turns(world[:3, :3] @ matrices[..., :3, :3]), heads, clip.imported.fps)
+    if not (np.isfinite(motion.heads).all() and np.isfinite(motion.rotations).all()):
+        raise InputError(
+            f"{clip.imported.armature.name}: its motion has poses that are no numbers; export it again"
+        )
+    return skeleton, motion
+
+
+class _still:
+    """While it lasts, the skin neither moves nor is deformed: only the motion's armature is evaluated at each frame."""
+
+    def __init__(self, character: Character) -> None:
+        self._character = character
+
+    def __enter__(self) -> None:
+        armature = self._character.armature
+        if armature.animation_data is not None:
+            armature.animation_data.action = None
+        armature.data.pose_position = "REST"
+        bpy.context.view_layer.update()
+        for mesh in self._character.meshes:
+            mesh.hide_viewport = True
+
+    def __exit__(self, *error: object) -> None:
+        for mesh in self._character.meshes:
+            mesh.hide_viewport = False
+        self._character.armature.data.pose_position = "POSE"
+
+
+def _turns(matrices: np.ndarray) -> np.ndarray:
+    """The rotations nearest to matrices (..., 3, 3) that may scale or mirror, by their axes in turn (Gram-Schmidt)."""
+    y = matrices[..., :, 1]  # a Blender bone points along y
+    y = y / np.maximum(np.linalg.norm(y, axis=-1, keepdims=True), 1e-12)
+    x = matrices[..., :, 0]
+    x = x - np.sum(x * y, axis=-1, keepdims=True) * y
+    x = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+    return np.stack([x, y, np.cross(x, y)], axis=-1)
+
+
+def _surface(character: Character, names: list[str]) -> Surface:
+    """Points of the skin in its rest pose, each with its dominant bone."""
+    bones = character.surface.vertex_bone
+    index = {n: i for i, n in enumerate(names)}
+    order = np.array([index[n] for n in character.surface.bone_names])
+    owned = np.flatnonzero(bones >= 0)
+    feet = {f"{s}{b}" for s in ("Left", "Right") for b in ("Foot", "ToeBase")}
+    soles = {names.index(character.rig.names[b]) for b in feet if character.rig.has(b)}
+    on_feet = owned[np.isin(order[bones[owned]], list(soles))]
+    others = owned[:: max(len(owned) // SURFACE_POINTS, 1)]
+    low = on_feet[np.argsort(character.rest_vertices[on_feet, 2])[:SURFACE_POINTS]]
+    chosen = np.unique(np.concatenate([others, low]))
+    return Surface(character.rest_vertices[chosen], order[bones[chosen]])
 
 
 def _key(
@@ -105,48 +248,3 @@ def _key(
         points = np.column_stack([frames, values[:, axis]])
         curve.keyframe_points.foreach_set("co", points.ravel())
         curve.update()
-
-
-def _shared_bones(
-    source: bpy.types.Object, source_rig: Rig, target: bpy.types.Object, target_rig: Rig
-) -> dict[str, str]:
-    """The target's bones that the source has too, each with the source's name for it."""
-    plain = {actual: name for name, actual in target_rig.names.items()}
-    return {
-        b.name: source_rig.names[plain[b.name]]
-        for b in target.data.bones
-        if b.name in plain and plain[b.name] in source_rig.names
-    }
-
-
-def _check_rest(
-    name: str, source: bpy.types.Object, source_rig: Rig, target: bpy.types.Object, target_rig: Rig
-) -> None:
-    for limb in (*target_rig.map["legs"], *target_rig.map["arms"]):
-        for start, end in zip(limb, limb[1:], strict=False):
-            here = _rest_head(target, target_rig, end) - _rest_head(target, target_rig, start)
-            there = _rest_head(source, source_rig, end) - _rest_head(source, source_rig, start)
-            difference = np.degrees(here.angle(there, 0.0))
-            if difference > MAX_REST_DIFFERENCE_DEGREES:
-                raise InputError(
-                    f"{name}: its rest pose holds {start} {difference:.0f} degrees away from the "
-                    "skin's, so its motion would bend the limbs wrongly; export both from the same "
-                    "T-pose (Mixamo does)"
-                )
-
-
-def _rest_head(armature: bpy.types.Object, rig: Rig, bone: str) -> mathutils.Vector:
-    return armature.matrix_world @ armature.data.bones[rig.names[bone]].head_local
-
-
-def _world_rotation(armature: bpy.types.Object, matrix: mathutils.Matrix) -> mathutils.Matrix:
-    return (armature.matrix_world @ matrix).to_3x3().normalized()
-
-
-def _leg_length(armature: bpy.types.Object, rig: Rig) -> float:
-    """Mean length of thigh plus shank, in the world."""
-    lengths = []
-    for leg in rig.map["legs"]:
-        joints = [_rest_head(armature, rig, b) for b in leg]
-        lengths.append(sum((b - a).length for a, b in zip(joints, joints[1:], strict=False)))
-    return float(np.mean(lengths))

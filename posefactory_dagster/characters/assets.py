@@ -4,17 +4,32 @@ import dagster as dg
 
 from blender_scripts.contract import THUMBNAIL, SettingsError
 from posefactory_dagster import pictures
-from posefactory_dagster.characters.documents import ASSET, PARTITIONS, facts_of, known_facts
+from posefactory_dagster.characters.documents import (
+    ASSET,
+    MAX_DIRECTION_DEGREES,
+    MAX_PENETRATION_CM,
+    MAX_SLIDE_CM,
+    PARTITIONS,
+    facts_of,
+    known_facts,
+)
 from posefactory_dagster.characters.planning import CharacterPlanner
 from posefactory_dagster.compute.pipes import BlenderResource
 from posefactory_dagster.intake.inspection import inspect
-from posefactory_dagster.motions.documents import MOTION
+from posefactory_dagster.motions.documents import MOTION, register_clips
 from posefactory_dagster.pipeline.jobs import GROUP
-from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set, viewer_link
+from posefactory_dagster.pipeline.partitions import (
+    PartitionLedger,
+    check_of,
+    partition_set,
+    viewer_link,
+)
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, SetRef
+
+CAST_WELL = "cast_well"
 
 
 @dg.asset(
@@ -24,8 +39,17 @@ from posefactory_dagster.storage.sets import CommittedSet, SetRef
     # No dependency on `cast`, though casts become characters: where there are none, the web UI would warn before every run
     # that something upstream is missing. The command line and the sensor of casts see to the order.
     group_name=GROUP,
-    kinds={"blender", "fbx"},
-    description="An uploaded FBX with a skin, or a cast of one with a motion, checked and measured inside Blender.",
+    kinds={"blender"},
+    check_specs=[
+        check_of(
+            ASSET,
+            CAST_WELL,
+            PARTITIONS,
+            f"Warns when a cast's limbs point over {MAX_DIRECTION_DEGREES:g} degrees away from the motion's, its standing feet slide "
+            f"over {MAX_SLIDE_CM:g} cm, or it sinks over {MAX_PENETRATION_CM:g} cm into the floor.",
+        )
+    ],
+    description="An uploaded model with a skin, or a cast of one with a motion, checked and measured inside Blender.",
 )
 def character(
     context: dg.AssetExecutionContext, store: StoreResource, blender: BlenderResource
@@ -51,15 +75,33 @@ def character(
             raise NotPlanned(refuse(key))
         return ref
 
+    def shown(committed: CommittedSet) -> dict[str, object]:
+        transfer = facts_of(committed).transfer
+        if transfer is not None:
+            fault = "; ".join(transfer.misses) or None
+            figures = {"direction_degrees": transfer.direction, "slide_cm": transfer.slide_cm}
+            ledger.check(CAST_WELL, committed.ref.partition, fault, **figures)
+        return _metadata(committed)
+
+    def take(committed: CommittedSet) -> None:
+        facts, key = facts_of(committed), committed.ref.partition
+        moving = [t.name for t in facts.takes if t.moves]
+        if len(moving) > 1 and "motion" not in committed.inputs:
+            keys = register_clips(context.instance, sets.store, key, moving, skin=True)
+            context.log.info(
+                f"{key}: plays {facts.take}; all its animations are motions too: {', '.join(keys)}"
+            )
+        ledger.good(key, committed.ref, shown(committed))
+
     try:
         planner = CharacterPlanner(sets)
-        todo = [planner.plans[key] for key in ledger.plan(plan, {}, _metadata)]
+        todo = [planner.plans[key] for key in ledger.plan(plan, {}, shown)]
     except SettingsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     inspect(
         sets, ledger, todo, "skin",
         lambda job, scratch, on_outcome: blender.run_here(context, job, scratch, on_outcome),
-        lambda committed: ledger.good(committed.ref.partition, committed.ref, _metadata(committed)),
+        take,
         lambda key: ledger.bad(key, refuse(key)),
     )  # fmt: skip
     return ledger.close()
@@ -88,4 +130,10 @@ def _metadata(committed: CommittedSet) -> dict[str, object]:
         "sha256": committed.inputs["skin"]["sha256"],
         "identity": committed.ref.identity,
     }
+    if facts.transfer is not None:
+        shown |= {
+            "cast_error_degrees": round(facts.transfer.direction, 2),
+            "cast_foot_slide_cm": round(facts.transfer.slide_cm, 2),
+            "cast_in_floor_cm": round(facts.transfer.penetration_cm, 2),
+        }
     return {k: v for k, v in shown.items() if v is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +10,18 @@ from rich.table import Table
 
 from posefactory_dagster.characters.documents import ASSET, PARTITIONS, known_facts
 from posefactory_dagster.intake import uploads as intake
-from posefactory_dagster.motions.documents import CAST, MOTION, RecipeError, read_recipe
+from posefactory_dagster.intake.adding import add_files
+from posefactory_dagster.motions.documents import (
+    CAST,
+    MOTION,
+    RecipeError,
+    read_motion_record,
+    read_recipe,
+    register_clips,
+)
 from posefactory_dagster.pipeline.plans import failures_by_key
-from posefactory_dagster.settings import environment
-from posefactory_dagster.slugs import SlugError, character_slug
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.sets import CommittedSets, file_sha256
-from posefactory_dagster.storage.store import StoreError
+from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.terminal import (
     CommandError,
     JsonOption,
@@ -36,7 +40,9 @@ verbs = typer.Typer(no_args_is_help=True, help="Uploaded characters and motions.
 
 @verbs.command("add")
 def add(
-    files: Annotated[list[Path], typer.Argument(help="FBX files: characters or motions.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Characters or motions: FBX, glTF, VRM or BVH.")
+    ],
     name: Annotated[str | None, typer.Option(help="Key to give it (one file only).")] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Over another file of that key.")
@@ -49,90 +55,45 @@ def add(
     sets = open_sets()
     added, errors = add_files(sets, files, name, replace=replace)
     with open_instance() as instance:
-        for kind, mine, other in (("skin", PARTITIONS, MOTION), ("motion", MOTION, PARTITIONS)):
-            keys = [a["key"] for a in added if a["kind"] == kind]
-            register(instance, mine, keys)
+        motions = {
+            a.key: register_clips(instance, sets.store, a.key, a.clips, skin=a.skin) for a in added
+        }
+        for skin, mine, other in ((True, PARTITIONS, MOTION), (False, MOTION, PARTITIONS)):
+            keys = [a.key for a in added if a.skin == skin]
+            register(instance, mine, [k for k in keys if skin or k in motions[k]])
             # A file of the other kind took its place.
             for key in set(keys) & set(registered_keys(instance, other)):
-                instance.delete_dynamic_partition(other, key)
-                sets.store.delete([layout.current(other, key)])
+                if key not in motions[key]:
+                    instance.delete_dynamic_partition(other, key)
+                    sets.store.delete([layout.current(other, key)])
+    rows = [
+        {
+            "file": a.file,
+            "key": a.key,
+            "kind": "skin" if a.skin else "motion",
+            **({"motions": motions[a.key]} if motions[a.key] not in ([], [a.key]) else {}),
+            **({"same_file_as": a.twin} if a.twin else {}),
+        }
+        for a in added
+    ]
 
     def print_it() -> None:
-        for entry in added:
-            kind = ", a motion" if entry["kind"] == "motion" else ""
-            out.print(f"{entry['file']}  ->  {entry['key']}{kind}", soft_wrap=True)
-            if twin := entry.get("same_file_as"):
+        for a in added:
+            clips = len(motions[a.key])
+            what = "" if a.skin else ", a motion"
+            what = f", {clips} motions: posefactory motions list" if clips > 1 else what
+            out.print(f"{a.file}  ->  {a.key}{what}", soft_wrap=True)
+            if a.twin:
                 out.print(
-                    f"  the same file as {twin}: if it was only renamed, posefactory characters remove {twin}",
+                    f"  the same file as {a.twin}: if it was only renamed, posefactory characters remove {a.twin}",
                     soft_wrap=True,
                 )
         for text in errors:
             print_error(text)
 
-    show(as_json, {"added": added, "errors": errors}, print_it)
+    show(as_json, {"added": rows, "errors": errors}, print_it)
     if errors:
         raise typer.Exit(2)
-
-
-def add_files(
-    sets: CommittedSets, files: list[Path], name: str | None = None, *, replace: bool = False
-) -> tuple[list[dict[str, str]], list[str]]:
-    """Take each file in that is sound; the others are errors and change nothing."""
-    added, errors = [], []
-    for file in files:
-        try:
-            key = _add_file(sets, file, name, replace)
-            kind = "motion" if intake.holds_no_geometry(file) else "skin"
-            entry = {"file": str(file), "key": key, "kind": kind}
-            if twin := _twin(sets, key, file):
-                entry["same_file_as"] = twin
-            added.append(entry)
-        except (intake.UploadError, SlugError, StoreError) as error:
-            errors.append(str(error))
-        except OSError as error:
-            errors.append(f"{file}: cannot be read ({error.strerror})")
-    return added, errors
-
-
-def _add_file(sets: CommittedSets, file: Path, name: str | None, replace: bool) -> str:
-    if not file.is_file():
-        raise intake.UploadError(
-            f"{file}: {'a folder; name files' if file.is_dir() else 'no such file'}"
-        )
-    intake.check_file(file, file.name, environment().max_upload_mb)
-    key = character_slug(name if name is not None else file.stem)
-    existing = intake.uploads_by_key(sets.store).get(key, [])
-    if existing and _same_content(sets, existing[0], file):
-        return key
-    mine = layout.upload(f"{key}.fbx")
-    others = [u for u in existing if u.object_key != mine]
-    if others:
-        raise intake.UploadError(
-            f"{file.name}: the key {key!r} belongs to {others[0].file_name!r} already; give another with --name"
-        )
-    if existing and not replace:
-        raise intake.UploadError(
-            f"{file.name}: another file has the key {key!r} already; give another with --name, or take its "
-            "place with --replace"
-        )
-    with sets.scratch() as scratch:
-        shutil.copyfile(file, scratch / "upload")
-        sets.store.put_files({mine: scratch / "upload"})
-    return key
-
-
-def _twin(sets: CommittedSets, key: str, file: Path) -> str | None:
-    """Another key whose upload has the same content."""
-    for other, uploads in sorted(intake.uploads_by_key(sets.store).items()):
-        if other != key and len(uploads) == 1 and _same_content(sets, uploads[0], file):
-            return other
-    return None
-
-
-def _same_content(sets: CommittedSets, upload: intake.Upload, file: Path) -> bool:
-    return upload.size == file.stat().st_size and file_sha256(
-        intake.fetch(sets.store, upload)
-    ) == file_sha256(file)
 
 
 @verbs.command("list")
@@ -178,7 +139,7 @@ def list_all(as_json: JsonOption = False) -> None:
             table.add_row(
                 row["key"], row["kind"], height, frames, (row["done"] or [""])[-1], _state(row)
             )
-        print_table(table, "no characters yet: posefactory characters add FILE.fbx")
+        print_table(table, "no characters yet: posefactory characters add FILE")
 
     show(as_json, rows, print_it)
 
@@ -189,7 +150,11 @@ def _parts(sets: CommittedSets, key: str) -> list[str]:
         recipe = read_recipe(sets.store, key)
     except RecipeError:  # told by its run, and by verify
         return []
-    return [key] if recipe is None else [recipe.skin, recipe.motion]
+    return (
+        [key]
+        if recipe is None
+        else [recipe.skin, read_motion_record(sets.store, recipe.motion).upload]
+    )
 
 
 def _pointed(sets: CommittedSets) -> dict[str, list[str]]:

@@ -13,6 +13,10 @@ from posefactory_dagster.storage.store import DamagedObject
 ASSET = PARTITIONS = "character"
 
 
+#: A cast beyond these carries a warning.
+MAX_DIRECTION_DEGREES, MAX_SLIDE_CM, MAX_PENETRATION_CM = 3.0, 2.0, 1.0
+
+
 class TakeFacts(BaseModel):
     """One animation of a file. ``frames``: first and last, both included."""
 
@@ -23,13 +27,49 @@ class TakeFacts(BaseModel):
     moves: bool
 
 
+class TransferFacts(BaseModel):
+    """The error of a cast, as ``blender_scripts/stage/transfer.py`` measures it; angles in degrees.
+
+    ``limbs``: mean and 95th percentile by limb; ``direction`` the mean of all; ``worst_limb`` the largest 95th percentile.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    limbs: dict[str, tuple[float, float]] = {}
+    direction: float
+    worst_limb: float
+    slide_cm: float
+    stands: int
+    penetration_cm: float
+    self_penetration_cm: float
+    joint_limits: float
+    jerk: float
+
+    @property
+    def misses(self) -> list[str]:
+        """Which limits of a good cast it is over, in words; empty for a good one."""
+        found = (
+            (
+                self.direction > MAX_DIRECTION_DEGREES,
+                f"limbs point {self.direction:.1f} degrees away on average",
+            ),
+            (self.slide_cm > MAX_SLIDE_CM, f"standing feet slide {self.slide_cm:.1f} cm"),
+            (
+                self.penetration_cm > MAX_PENETRATION_CM,
+                f"it sinks {self.penetration_cm:.1f} cm into the floor",
+            ),
+        )
+        return [text for over, text in found if over]
+
+
 class CharacterFacts(BaseModel):
     """What Blender found in a file, a character's or a motion's, as ``inspect_character.py`` writes it.
 
     ``kind``: a skin can be rendered, a motion can be cast on one. ``frame_range``: first and last frame of the animation
     that plays. ``scale_found``: the file's own scale. Of skins only: ``height_m``, metres in the rest pose, hats and hair
     included; ``facing``, a horizontal unit vector (x, y, z), z up; ``rest_landmarks``, metres;
-    ``landmarks_by_proportion``, names of landmarks that geometry does not show.
+    ``landmarks_by_proportion``, names of landmarks that geometry does not show; ``transfer``, of casts, how far the result is
+    from the motion. ``rig_map`` names the family of bone names.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +86,7 @@ class CharacterFacts(BaseModel):
     fps: float
     has_motion: bool
     scale_found: float
+    rig_map: str = "mixamo"
     take: str | None = None
     takes: list[TakeFacts] = []
     props: list[str] = []
@@ -53,6 +94,7 @@ class CharacterFacts(BaseModel):
     facing: tuple[float, float, float] | None = None
     landmarks_by_proportion: list[str] = []
     rest_landmarks: dict[str, tuple[float, float, float]] = {}
+    transfer: TransferFacts | None = None
 
     @property
     def is_motion(self) -> bool:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from posefactory_dagster.characters.documents import ASSET
 from posefactory_dagster.intake.inspection import Inspection, plan
 from posefactory_dagster.intake.uploads import UploadError, find_upload, uploads_by_key
-from posefactory_dagster.motions.documents import CAST, RecipeError, read_recipe, recipe_of
+from posefactory_dagster.motions.documents import (
+    CAST,
+    MOTION,
+    RecipeError,
+    read_motion_record,
+    read_recipe,
+    recipe_of,
+)
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
 from posefactory_dagster.storage.layout import LayoutError
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
@@ -33,13 +42,20 @@ class CharacterPlanner:
     def _plan(self, key: str) -> Inspection:
         store = self._sets.store
         if read_recipe(store, key) is None:
-            return plan(store, ASSET, key, SKIN, find_upload(self._found, key))
+            return plan(store, ASSET, key, {SKIN: find_upload(self._found, key)})
         cast = self._sets.readable(CAST, key)
         if cast is None:
             raise NotPlanned(f"{key}: not cast yet; materialize `{CAST}` for it first")
         recipe = recipe_of(cast)
-        skin, motion = (find_upload(self._found, k) for k in (recipe.skin, recipe.motion))
-        planned = plan(store, ASSET, key, SKIN, skin, motion)
+        upload = read_motion_record(store, recipe.motion).upload
+        files = {
+            SKIN: find_upload(self._found, recipe.skin),
+            MOTION: find_upload(self._found, upload),
+        }
+        take = cast.inputs[MOTION].get("take")
+        takes = {MOTION: str(take)} if take else {}
+        planned = plan(store, ASSET, key, files, takes=takes, made_of={CAST: cast.ref.identity})
+        planned = dataclasses.replace(planned, sets=[cast.ref])
         for role, described in planned.inputs.items():
             if described["sha256"] != cast.inputs[role]["sha256"]:
                 raise NotPlanned(

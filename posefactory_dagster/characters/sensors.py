@@ -1,12 +1,12 @@
 """The sensor that turns uploads into runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
 from posefactory_dagster.characters.documents import ASSET, PARTITIONS
 from posefactory_dagster.intake.watching import UploadCursor, look
-from posefactory_dagster.motions.documents import MOTION
+from posefactory_dagster.motions.documents import MOTION, record_clips
 from posefactory_dagster.pipeline.jobs import asset_job, contiguous, factory_job, range_tags
 from posefactory_dagster.pipeline.partitions import partition_set
 from posefactory_dagster.settings import environment
@@ -22,7 +22,7 @@ ROLES = {PARTITIONS: (ASSET, "skin"), MOTION: (MOTION, MOTION)}
     jobs=[factory_job, asset_job(MOTION)],
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="New and changed FBX files in the upload folder become runs: characters whole, motions as far as inspection.",
+    description="New and changed model and motion files in the upload folder become runs: characters whole, motions as far as inspection.",
 )
 def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg.SensorResult:
     """Register new keys, and ask for as few runs as their order allows."""
@@ -40,13 +40,24 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
     turned = [k for k in finding.without if k in registered[PARTITIONS]]
     skins = [*finding.with_geometry, *turned]
     motions = [k for k in finding.without if k not in turned]
+    # Of a file with several animations, each is a motion; what its keys mean is written before they are registered.
+    upload_of = {key: key for key in (*skins, *motions)}
+    for upload, names in finding.clips.items():
+        skin = upload in finding.with_geometry
+        if len(names) > 1 or (names and skin):
+            keys_of = record_clips(sets.store, upload, names, skin=skin)
+            motions = [k for k in motions if k != upload] + keys_of
+            upload_of |= dict.fromkeys(keys_of, upload)
     requests, additions = [], []
     for name, keys, job in ((PARTITIONS, skins, factory_job), (MOTION, motions, asset_job(MOTION))):
         new = [k for k in keys if k not in registered[name]]
         if new:
             additions.append(partition_set(name).build_add_request(new))
-        requests += _requests(cursor, keys, [*registered[name], *new], job.name)
-    changed_kind = [k for k in finding.with_geometry if k in registered[MOTION]]
+        marks = {key: cursor.taken[upload_of[key]][0] for key in keys}
+        requests += _requests(cursor, marks, [*registered[name], *new], job.name)
+    changed_kind = [
+        k for k in finding.with_geometry if k in registered[MOTION] and k not in motions
+    ]
     removals = [partition_set(MOTION).build_delete_request(changed_kind)] if changed_kind else []
     sets.store.delete([layout.current(MOTION, key) for key in changed_kind])
     # Requests and cursor are one answer: a tick that dies in between is made again, whole.
@@ -67,14 +78,14 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
 
 
 def _requests(
-    cursor: UploadCursor, keys: Sequence[str], order: Sequence[str], job: str
+    cursor: UploadCursor, marks: Mapping[str, str], order: Sequence[str], job: str
 ) -> list[dg.RunRequest]:
     requests = []
-    for group in contiguous(keys, order):
+    for group in contiguous(marks, order):
         # Counted, so that a file which was removed and dropped once more is not taken for a repetition.
         cursor.asked += 1
-        marks = "".join(cursor.taken[k][0] for k in group)
-        run_key = f"{group[0]}-{len(group)}-{text_digest(f'{marks} {cursor.asked}')}"
+        mark = "".join(marks[k] for k in group)
+        run_key = f"{group[0]}-{len(group)}-{text_digest(f'{mark} {cursor.asked}')}"
         requests.append(dg.RunRequest(run_key=run_key, job_name=job, tags=range_tags(group)))
     return requests
 

@@ -19,6 +19,14 @@ def rig_map(name: str = "mixamo") -> dict[str, Any]:
     return json.loads(path.read_text("utf-8"))
 
 
+@functools.cache
+def namings() -> list[dict[str, Any]]:
+    """The bone names of other families of rigs, as ``assets_data/rigs`` has them beside the humanoid; see ``formats.naming``."""
+    humanoid = rig_map()["name"]
+    paths = sorted((ASSETS_DATA / "rigs").glob("*.json"))
+    return [json.loads(p.read_text("utf-8")) for p in paths if p.stem != humanoid]
+
+
 def new_job(
     job_type: Literal["render", "character", "enhance"],
     tasks: list[Task],
@@ -32,7 +40,7 @@ def new_job(
         job_type=job_type,
         created_at=now.isoformat(timespec="seconds"),
         tasks=tuple(tasks),
-        rig_map=rig_map(),
+        rig_map={**rig_map(), "namings": namings()},
         settings=settings,
         views=ring(settings.num_angles),
     )

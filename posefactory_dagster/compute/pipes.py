@@ -148,11 +148,11 @@ class BlenderResource(dg.ConfigurableResource):
 
 
 def _task(key: str, work: Work, scratch: Path, *, local: bool) -> Task:
-    names = [n for n in ("skin.fbx", "motion.fbx") if n in work.source.files]
-    where = {n: str(p) for n, p in work.source.paths(names).items()} if local else dict(zip(names, names, strict=True))  # fmt: skip
-    return work.task(
-        where["skin.fbx"], where.get("motion.fbx"), str(scratch / key) if local else key
-    )
+    where = work.inputs
+    if local:
+        paths = work.source.paths(where.values())
+        where = {role: str(paths[name]) for role, name in where.items()}
+    return work.task(where["skin"], where.get("motion"), str(scratch / key) if local else key)
 
 
 def _progress(context: dg.AssetExecutionContext, job: Job) -> Callable[[Event], None]:

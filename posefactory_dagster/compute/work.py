@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from blender_scripts.contract import (
+    CAST_CURVES,
     RenderSettings,
     Task,
     character_task,
@@ -52,6 +54,19 @@ class Work:
             take=inputs["skin"].get("take"),
             motion_take=inputs.get("motion", {}).get("take"),
         )
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The names of the files of the source that a renderer needs, by role: its skin, and the motion that was cast on it.
+
+        The motion is a file of curves; sets of casts of version 1 hold the motion's own file.
+        """
+        stems = {PurePosixPath(name).stem: name for name in self.source.files if "/" not in name}
+        cast = PurePosixPath(CAST_CURVES).stem
+        found = {"skin": stems["skin"]}
+        if cast in stems or "motion" in stems:
+            found["motion"] = stems.get(cast) or stems["motion"]
+        return found
 
     def images(self, settings: RenderSettings) -> int:
         """How many images it will have."""

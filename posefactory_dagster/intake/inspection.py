@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blender_scripts.contract import FACTS, SKELETON, THUMBNAIL, Job, Task, character_task
+from blender_scripts.contract import CONTACTS, FACTS, SKELETON, THUMBNAIL, Job, Task, TaskInput
 from blender_scripts.supervise import Outcome
 from posefactory_dagster import pictures
 from posefactory_dagster.compute.job import new_job
@@ -27,33 +28,46 @@ Runner = Callable[[Job, Path, Callable[[str, Outcome], None]], object]
 
 @dataclass(frozen=True)
 class Inspection:
-    """What to inspect for a key: the set to make of it, its file, and a motion to cast on it.
+    """What to inspect for a key: the set to make of it, and its files by role (``skin``, ``motion``).
 
-    ``role`` names the file in the set (``<role>.fbx``) and in its manifest; ``inputs`` is what the manifest says of the
-    files, by role.
+    ``inputs`` is what the manifest says of the files, by role. With both roles, the motion is cast on the skin.
     """
 
     ref: SetRef
-    role: str
-    file: Upload
-    motion: Upload | None
+    files: Mapping[str, Upload]
     inputs: Mapping[str, dict[str, Any]]
+    sets: Sequence[SetRef] = ()
 
 
 def plan(
-    store: Store, asset: str, key: str, role: str, file: Upload, motion: Upload | None = None
+    store: Store,
+    asset: str,
+    key: str,
+    files: Mapping[str, Upload],
+    *,
+    takes: Mapping[str, str] | None = None,
+    made_of: Mapping[str, Any] | None = None,
+    version: Mapping[str, int] | None = None,
 ) -> Inspection:
     """The inspection of a key's files, with its identity.
+
+    Args:
+        files: uploads by role.
+        takes: by role, the animation of the file that is meant; by default the one that the settings choose.
+        made_of: what else the set is made of.
+        version: what changes the meaning of an inspection beside ``INSPECTION_VERSION``.
 
     Raises:
         UploadError: a file is at fault.
     """
-    files = {role: file} if motion is None else {role: file, "motion": motion}
     inputs = {r: uploads.describe(store, upload) for r, upload in files.items()}
-    contents = {r: value["sha256"] for r, value in inputs.items()}
+    for role, take in (takes or {}).items():
+        inputs[role] = {**inputs[role], "take": take}
+    contents: dict[str, Any] = {r: value["sha256"] for r, value in inputs.items()}
     contents |= {f"{r}_take": v["take"] for r, v in inputs.items() if "take" in v}
-    identity = identity_of(asset, contents, {"inspection_version": INSPECTION_VERSION})
-    return Inspection(SetRef(asset, key, identity), role, file, motion, inputs)
+    settings = {"inspection_version": INSPECTION_VERSION, **(version or {})}
+    identity = identity_of(asset, {**contents, **(made_of or {})}, settings)
+    return Inspection(SetRef(asset, key, identity), files, inputs)
 
 
 def inspect(
@@ -103,21 +117,12 @@ def inspect(
 def _task(sets: CommittedSets, item: Inspection, folder: Path) -> Task:
     """Copies the files into ``folder``, which the set is made of; the task for Blender."""
     folder.mkdir()
-    main = folder / f"{item.role}.fbx"
-    uploads.copy_unchanged(sets.store, item.file, item.inputs[item.role]["sha256"], main)
-    motion = folder / "motion.fbx" if item.motion is not None else None
-    if item.motion is not None and motion is not None:
-        uploads.copy_unchanged(sets.store, item.motion, item.inputs["motion"]["sha256"], motion)
-    return character_task(
-        key=item.ref.partition,
-        skin=str(main),
-        motion=str(motion) if motion is not None else None,
-        outputs=str(folder),
-        skin_name=item.file.file_name,
-        motion_name=item.motion.file_name if item.motion is not None else "",
-        take=item.inputs[item.role].get("take"),
-        motion_take=item.inputs["motion"].get("take") if item.motion is not None else None,
-    )
+    inputs = {}
+    for role, upload in item.files.items():
+        path = folder / f"{role}{Path(upload.file_name).suffix.lower()}"
+        uploads.copy_unchanged(sets.store, upload, item.inputs[role]["sha256"], path)
+        inputs[role] = TaskInput(str(path), upload.file_name, item.inputs[role].get("take"))
+    return Task(item.ref.partition, inputs, str(folder))
 
 
 def _commit(
@@ -126,10 +131,17 @@ def _commit(
     skeleton = folder / SKELETON
     if skeleton.exists():
         pictures.draw_motion_strip(skeleton, folder / THUMBNAIL)
+        pictures.draw_contacts(skeleton, folder / CONTACTS)
+    # A motion's file may hold many clips, each with a set of its own; uploads keep it, and a cast keeps its curves.
+    for path in folder.glob("motion.*"):
+        path.unlink()
     return sets.commit(
         item.ref,
         folder,
-        inputs=dict(item.inputs),
+        inputs={
+            **item.inputs,
+            **({"sets": [dataclasses.astuple(r) for r in item.sets]} if item.sets else {}),
+        },
         settings={"inspection_version": INSPECTION_VERSION},
         facts=facts,
     )

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from blender_scripts.contract import MOTION_ENDINGS
+from blender_scripts.errors import InputError
+from blender_scripts.formats import bvh_file, gltf_file
 from posefactory_dagster.settings import environment, project_settings
 from posefactory_dagster.slugs import SlugError, character_slug
 from posefactory_dagster.storage import layout
@@ -36,15 +39,15 @@ class Upload:
 
 
 def scan_uploads(store: Store) -> tuple[dict[str, list[Upload]], list[str]]:
-    """All FBX uploads by the key that their names give, and what is wrong with those that give none.
+    """All model and motion files by the key that their names give, and what is wrong with those that give none.
 
-    Two files under one key are a clash. Whatever does not end in ``.fbx`` is left out.
+    Two files under one key are a clash. Whatever has another ending (``MOTION_ENDINGS``) is left out.
     """
     found: dict[str, list[Upload]] = {}
     unusable = [f"uploads/{text}" for text in store.not_objects(layout.UPLOADS)]
     for item in store.list(layout.UPLOADS):
         name = item.key[len(layout.UPLOADS) :]
-        if not name.lower().endswith(".fbx"):
+        if not name.lower().endswith(MOTION_ENDINGS):
             continue
         if "/" in name:
             unusable.append(f"{name!r} lies in a folder; move it up into uploads")
@@ -59,7 +62,7 @@ def scan_uploads(store: Store) -> tuple[dict[str, list[Upload]], list[str]]:
 
 
 def uploads_by_key(store: Store) -> dict[str, list[Upload]]:
-    """All FBX uploads by the key that their names give; see ``scan_uploads``."""
+    """All uploads by the key that their names give; see ``scan_uploads``."""
     return scan_uploads(store)[0]
 
 
@@ -90,7 +93,7 @@ def find_upload(found: dict[str, list[Upload]], slug: str) -> Upload:
     uploads = found.get(slug, [])
     if not uploads:
         raise UploadError(
-            f"{slug}: no such upload; add it with `posefactory characters add {slug}.fbx`, or forget it with "
+            f"{slug}: no such upload; add its file with `posefactory characters add`, or forget it with "
             f"`posefactory characters remove {slug}`"
         )
     if len(uploads) > 1:
@@ -121,6 +124,21 @@ def check_file(path: Path, name: str, max_mb: float) -> None:
     check_size(size, name, max_mb)
     if size == 0:
         raise UploadError(f"{name}: the file is empty; upload it again")
+    ending = PurePosixPath(name).suffix.lower()
+    if ending not in MOTION_ENDINGS:
+        raise UploadError(
+            f"{name}: files that can be read end in {', '.join(MOTION_ENDINGS)}; export as one of these"
+        )
+    if ending != ".fbx":
+        try:
+            _ = (
+                bvh_file.check(path.read_bytes(), name)
+                if ending == ".bvh"
+                else gltf_file.read(path.read_bytes(), name)
+            )
+        except InputError as error:
+            raise UploadError(str(error)) from error
+        return
     with path.open("rb") as file:
         head = file.read(4096)
     if head.startswith(BINARY_MAGIC):
@@ -163,14 +181,39 @@ def _check_length(path: Path, name: str, size: int) -> None:
             position = end
 
 
-def holds_no_geometry(path: Path) -> bool:
-    """Whether a file is an FBX without geometry, judged by its bytes; a hint, Blender has the last word."""
+def clips(path: Path, name: str) -> list[str]:
+    """The names of the animations in a sound file, in its order, as far as they can be told without Blender.
+
+    Those of an FBX are known when it is inspected. A BVH has one without a name.
+    """
+    ending = PurePosixPath(name).suffix.lower()
+    if ending == ".bvh":
+        return [""]
     try:
+        if ending == ".fbx":
+            return []  # its stacks may be empty: what moves, Blender finds
+        return gltf_file.clips(gltf_file.read(path.read_bytes(), name)[0])
+    except (InputError, OSError):
+        return []
+
+
+def holds_no_geometry(path: Path, name: str = "") -> bool:
+    """Whether a file holds no skin, judged by its bytes; a hint, Blender has the last word.
+
+    Args:
+        name: what tells its kind by its ending; the path's own name by default.
+    """
+    ending = PurePosixPath(name or path.name).suffix.lower()
+    if ending == ".bvh":
+        return True
+    try:
+        if ending in (".glb", ".gltf", ".vrm"):
+            return not gltf_file.has_skin(gltf_file.read(path.read_bytes(), path.name)[0])
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if not _is_fbx(data[:4096]):
                 return False
             return data.find(b"\x00\x01Geometry") < 0 and data.find(b"Geometry::") < 0
-    except (OSError, ValueError):
+    except (OSError, ValueError, InputError):
         return False
 
 
@@ -178,7 +221,7 @@ def describe(store: Store, upload: Upload) -> dict[str, Any]:
     """What a manifest says of an upload: file_name, sha256, size, and the take that the settings choose for its key.
 
     Raises:
-        UploadError: the file is gone, too large, or no FBX.
+        UploadError: the file is gone, too large, or cannot be read as what its ending says.
     """
     max_mb = environment().max_upload_mb
     check_size(upload.size, upload.file_name, max_mb)

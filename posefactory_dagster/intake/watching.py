@@ -53,12 +53,13 @@ class UploadCursor:
 class Finding:
     """The keys whose files are new or changed, by whether these hold geometry.
 
-    ``errors`` is what is wrong in the folder, ``news`` what of it was not reported yet; ``waiting`` files were seen for the
+    ``clips``: of files whose animations are known without Blender, their names by key. ``errors`` is what is wrong in the folder, ``news`` what of it was not reported yet; ``waiting`` files were seen for the
     first time.
     """
 
     with_geometry: list[str]
     without: list[str]
+    clips: dict[str, list[str]]
     errors: list[str]
     news: list[str]
     waiting: int
@@ -95,13 +96,16 @@ def look(
     cursor.taken = {key: mark for key, mark in cursor.taken.items() if key in found}
     changed: list[str] = []
     bare_keys: set[str] = set()
+    clips: dict[str, list[str]] = {}
     started = time.monotonic()
     for start in range(0, len(ready), BATCH):
         batch = ready[start : start + BATCH]
         if time.monotonic() - started > MOST_SECONDS:
             cursor.pending |= {u.key: _fingerprint(u) for u in batch}
             continue
-        for upload, (digest, bare, fault) in zip(batch, _read(store, batch, max_mb), strict=True):
+        for upload, (digest, bare, names, fault) in zip(
+            batch, _read(store, batch, max_mb), strict=True
+        ):
             if fault:
                 errors.append(fault)
             before = cursor.taken.get(upload.key)
@@ -109,6 +113,7 @@ def look(
             if digest and before is not None and before[1] == digest:
                 continue
             changed.append(upload.key)
+            clips[upload.key] = names
             if bare:
                 bare_keys.add(upload.key)
     # What was taken in by other ways is no news: a run would find it committed.
@@ -119,6 +124,7 @@ def look(
     return Finding(
         with_geometry=[k for k in changed if k not in bare_keys],
         without=[k for k in changed if k in bare_keys],
+        clips=clips,
         errors=errors,
         news=news,
         waiting=len(cursor.pending),
@@ -127,8 +133,8 @@ def look(
 
 def _read(
     store: Store, batch: Sequence[intake.Upload], max_mb: float
-) -> Iterator[tuple[str, bool, str]]:
-    """For each upload: its sha256, whether it holds no geometry, and what is wrong with it.
+) -> Iterator[tuple[str, bool, list[str], str]]:
+    """For each upload: its sha256, whether it holds no geometry, its animations as far as they are known, and what is wrong with it.
 
     One over the limit is not read: the run refuses it, and says so.
     """
@@ -139,13 +145,19 @@ def _read(
         paths = {}
     for upload in batch:
         if upload not in wanted:
-            yield "", False, ""
+            yield "", False, [], ""
             continue
         try:
             path = paths.get(upload.object_key) or intake.fetch(store, upload)
-            yield file_sha256(path), intake.holds_no_geometry(path), ""
+            name = upload.file_name
+            yield (
+                file_sha256(path),
+                intake.holds_no_geometry(path, name),
+                intake.clips(path, name),
+                "",
+            )
         except (intake.UploadError, OSError) as error:
-            yield "", False, f"{upload.file_name}: cannot be read ({error}); upload it again"
+            yield "", False, [], f"{upload.file_name}: cannot be read ({error}); upload it again"
 
 
 def _fingerprint(upload: intake.Upload) -> str:

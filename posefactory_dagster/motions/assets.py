@@ -4,12 +4,18 @@ import json
 
 import dagster as dg
 
-from blender_scripts.contract import THUMBNAIL, SettingsError
+from blender_scripts.contract import CONTACTS, THUMBNAIL, SettingsError
 from posefactory_dagster import pictures
-from posefactory_dagster.characters.documents import facts_of
 from posefactory_dagster.compute.pipes import BlenderResource
 from posefactory_dagster.intake.inspection import inspect
-from posefactory_dagster.motions.documents import CAST, MOTION, RECIPE
+from posefactory_dagster.motions.documents import (
+    CAST,
+    MOTION,
+    RECIPE,
+    MotionFacts,
+    read_motion_record,
+    register_clips,
+)
 from posefactory_dagster.motions.planning import CAST_VERSION, CastPlanner, MotionPlanner
 from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set
 from posefactory_dagster.storage.io_manager import StoreResource
@@ -23,13 +29,13 @@ GROUP = "motions"
     partitions_def=partition_set(MOTION),
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=GROUP,
-    kinds={"blender", "fbx"},
-    description="An uploaded FBX without a skin, checked and measured inside Blender: a motion that can be cast on skins.",
+    kinds={"blender"},
+    description="An animation of an uploaded file, checked and measured inside Blender: a motion that can be cast on any skin.",
 )
 def motion(
     context: dg.AssetExecutionContext, store: StoreResource, blender: BlenderResource
 ) -> dg.MaterializeResult[dict[str, SetRef]]:
-    """Inspect each key's file."""
+    """Inspect each key's animation."""
     sets = store.sets()
     ledger = PartitionLedger(context, sets)
     try:
@@ -38,31 +44,51 @@ def motion(
     except SettingsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
 
+    def take(committed: CommittedSet) -> None:
+        key = committed.ref.partition
+        facts = committed.facts_as(MotionFacts)
+        more = [t.name for t in facts.takes if t.moves and t.name != facts.take]
+        if more and read_motion_record(sets.store, key).clip is None:
+            keys = register_clips(context.instance, sets.store, key, more, skin=True)
+            context.log.info(
+                f"{key}: plays {facts.take}; its other animations are motions too: {', '.join(keys)}"
+            )
+        ledger.good(key, committed.ref, _motion_metadata(committed))
+
     inspect(
         sets, ledger, todo, MOTION,
         lambda job, scratch, on_outcome: blender.run_here(context, job, scratch, on_outcome),
-        lambda committed: ledger.good(committed.ref.partition, committed.ref, _motion_metadata(committed)),
-        lambda key: ledger.bad(key, f"{key}: a skin is in it, so it is no motion; export the animation without a skin"),
+        take,
+        lambda key: ledger.bad(key, f"{key}: no motion is in it; export an animation"),
     )  # fmt: skip
     return ledger.close()
 
 
 def _motion_metadata(committed: CommittedSet) -> dict[str, object]:
-    facts = facts_of(committed)
+    facts = committed.facts_as(MotionFacts)
     start, end = facts.frame_range
-    return {
+    shown: dict[str, object] = {
         "preview": dg.MetadataValue.md(pictures.thumbnail_markdown(committed.path(THUMBNAIL))),
         "frames": f"{start} to {end} at {facts.fps:g} fps",
-        "seconds": (end - start) / facts.fps,
+        "seconds": facts.seconds,
+        "kinds_of_motion": ", ".join(facts.derived_tags) or "(none)",
+        "loops": facts.loops,
+        "travel_m": facts.travel_m,
+        "speed_m_s": facts.speed_m_s,
         "moves": facts.has_motion,
-        "take": facts.take or "(none)",
-        "takes": ", ".join(t.name for t in facts.takes) or "(none)",
+        "animation": facts.take or "(none)",
+        "animations_in_the_file": ", ".join(t.name for t in facts.takes) or "(none)",
+        "rig": facts.rig_map,
         "bones": facts.bones,
         "rig_prefix": facts.rig_prefix or "(none)",
         "warnings": "\n".join(facts.warnings) or "none",
         "sha256": committed.inputs[MOTION]["sha256"],
         "identity": committed.ref.identity,
     }
+    if CONTACTS in committed.files:
+        chart = pictures.thumbnail_markdown(committed.path(CONTACTS), 160)
+        shown["foot_contacts"] = dg.MetadataValue.md(chart)
+    return {k: v for k, v in shown.items() if v is not None}
 
 
 @dg.asset(

@@ -1,18 +1,34 @@
-"""Motions: show them, and cast them on skins."""
+"""Motions: take them in, show and tag them, and cast them on skins."""
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
-from posefactory_dagster.characters.documents import known_facts
 from posefactory_dagster.intake import uploads
-from posefactory_dagster.motions.documents import CAST, MOTION, Recipe, RecipeError, read_recipe
+from posefactory_dagster.intake.adding import add_files
+from posefactory_dagster.motions.documents import (
+    CAST,
+    MOTION,
+    MotionFacts,
+    MotionRecord,
+    Recipe,
+    RecipeError,
+    read_motion_record,
+    read_recipe,
+    register_clips,
+    write_motion_record,
+)
+from posefactory_dagster.settings import ASSETS_DATA
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.sets import CommittedSets
+from posefactory_dagster.storage.sets import CommittedSets, file_sha256
+from posefactory_dagster.storage.store import DamagedObject
 from posefactory_dagster.terminal import (
     CommandError,
     JsonOption,
@@ -27,6 +43,7 @@ from posefactory_dagster.terminal import (
 )
 
 verbs = typer.Typer(no_args_is_help=True, help="Motions that can be cast on characters.")
+TAG = "tag:"
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -35,37 +52,230 @@ def add_verbs(app: typer.Typer) -> None:
     app.command()(cast)
 
 
+@verbs.command("add")
+def add(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Motions: FBX, glTF, VRM or BVH, with or without a skin."),
+    ] = None,
+    samples: Annotated[bool, typer.Option("--samples", help="The motions that ship.")] = False,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="A word for all of them; may be repeated.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Key to give it (one file only).")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Over another file of that key.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy files into the upload folder and make a motion of each animation in them."""
+    chosen = [*(files or ()), *(sample_motions() if samples else ())]
+    if not chosen:
+        raise CommandError("name files, or give --samples")
+    if name is not None and len(chosen) > 1:
+        raise CommandError("--name goes with one file")
+    sets = open_sets()
+    added, errors = add_files(sets, chosen, name, replace=replace)
+    rows = []
+    with open_instance() as instance:
+        for one in added:
+            several = len(one.clips) > 1
+            keys = register_clips(
+                instance, sets.store, one.key, one.clips, skin=several and one.skin
+            )
+            for key in keys:
+                _tag(sets, key, [*(tag or ()), *(["sample"] if samples else ())])
+            rows.append({"file": one.file, "keys": keys})
+
+    def print_it() -> None:
+        for row in rows:
+            keys = row["keys"]
+            out.print(
+                f"{row['file']}  ->  {', '.join(keys[:6])}{' …' if len(keys) > 6 else ''}",
+                soft_wrap=True,
+            )
+        for text in errors:
+            print_error(text)
+
+    show(as_json, {"added": rows, "errors": errors}, print_it)
+    if errors:
+        raise typer.Exit(2)
+
+
+def sample_motions() -> list[Path]:
+    """The motions that ship."""
+    return sorted((ASSETS_DATA / "motions").glob("*.bvh"))
+
+
+@verbs.command("tag")
+def tag(
+    key: Annotated[str, typer.Argument(help="Key of a motion.")],
+    words: Annotated[list[str], typer.Argument(help="Words for it.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take these words away.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a motion words by which casts can choose it."""
+    sets = open_sets()
+    with open_instance() as instance:
+        if key not in registered_keys(instance, MOTION):
+            raise CommandError(
+                f"{key}: no such motion; posefactory motions list shows what there is"
+            )
+    tags = _tag(sets, key, words, remove=remove)
+    show(
+        as_json,
+        {"key": key, "tags": tags},
+        lambda: out.print(f"{key}: {', '.join(tags) or 'no tags'}"),
+    )
+
+
+def _tag(sets: CommittedSets, key: str, words: Iterable[str], *, remove: bool = False) -> list[str]:
+    record = read_motion_record(sets.store, key)
+    words = [w.strip() for w in words if w.strip()]
+    kept = [t for t in record.tags if not (remove and t in words)]
+    tags = kept if remove else list(dict.fromkeys([*kept, *words]))
+    if tuple(tags) != record.tags:
+        write_motion_record(sets.store, key, record.model_copy(update={"tags": tuple(tags)}))
+    return tags
+
+
+@verbs.command("remove")
+def remove(
+    keys: Annotated[list[str], typer.Argument(help="Keys of motions to forget.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Forget motions. Casts of them keep what was made of them, and cannot be made anew.
+
+    The uploaded file goes with the last motion that is made of it, unless it is a character's too.
+    """
+    from posefactory_dagster.pipeline.partitions import forget_failures
+
+    sets = open_sets()
+    with open_instance() as instance:
+        known = registered_keys(instance, MOTION)
+        if unknown := [k for k in keys if k not in known]:
+            raise CommandError(
+                f"{', '.join(unknown)}: no such motion; posefactory motions list shows what there is"
+            )
+        records = {k: _record(sets, k) for k in known}
+        used = {r.upload for k, r in records.items() if k not in keys}
+        used |= set(registered_keys(instance, CHARACTERS))
+        found = uploads.uploads_by_key(sets.store)
+        gone = {records[k].upload for k in keys} - used
+        forget_failures(instance, keys)
+        for key in keys:
+            sets.store.delete([layout.motion_record(key), layout.current(MOTION, key)])
+            instance.delete_dynamic_partition(MOTION, key)
+        sets.store.delete([u.object_key for upload in gone for u in found.get(upload, [])])
+    show(as_json, {"removed": keys}, lambda: out.print(f"removed {', '.join(keys)}"))
+
+
+def _record(sets: CommittedSets, key: str) -> MotionRecord:
+    try:
+        return read_motion_record(sets.store, key)
+    except RecipeError as error:
+        print_error(str(error))
+        return MotionRecord(upload=key)
+
+
 @verbs.command("list")
-def list_motions(as_json: JsonOption = False) -> None:
-    """Motions: how long they are, and who does them."""
+def list_motions(
+    select: Annotated[
+        str, typer.Option(help="Keys with commas, patterns (walk*), or tag:WORD.")
+    ] = "*",
+    as_json: JsonOption = False,
+) -> None:
+    """Motions: how long they are, what is done in them, and who does them."""
     sets = open_sets()
     with open_instance() as instance:
         keys = registered_keys(instance, MOTION)
         recipes = [_recipe(sets, key) for key in registered_keys(instance, CAST)]
+    described = _described(sets, keys)
     rows: list[dict[str, Any]] = []
-    for key in keys:
-        facts = known_facts(sets.readable(MOTION, key))
-        frames = facts.frame_range if facts else None
+    for key in _select(select, described, "motions"):
+        record, facts = described[key]
         rows.append(
             {
                 "key": key,
-                "frames": list(frames) if frames else None,
-                "seconds": round((frames[1] - frames[0]) / facts.fps, 2)
-                if facts and frames
-                else None,
-                "takes": [t.name for t in facts.takes] if facts else [],
+                "frames": list(facts.frame_range) if facts else None,
+                "fps": facts.fps if facts else None,
+                "seconds": facts.seconds if facts else None,
+                "loops": facts.loops if facts else None,
+                "travel_m": facts.travel_m if facts else None,
+                "tags": _words(record, facts),
+                "clip": record.clip,
+                "file": record.upload,
+                "rig": facts.rig_map if facts else None,
                 "cast_on": [r.skin for r in recipes if r is not None and r.motion == key],
             }
         )
 
     def print_it() -> None:
-        table = Table("key", "frames", "seconds", "cast on")
+        table = Table("key", "frames", "seconds", "loops", "travels", "tags", "cast on")
         for row in rows:
             frames = "{} to {}".format(*row["frames"]) if row["frames"] else "not inspected"
-            table.add_row(row["key"], frames, str(row["seconds"] or ""), ", ".join(row["cast_on"]))
-        print_table(table, "no motions yet: posefactory characters add FILE.fbx")
+            travel = f"{row['travel_m']:.1f} m" if row["travel_m"] is not None else ""
+            table.add_row(
+                row["key"], frames, f"{row['seconds']:.1f}" if row["seconds"] is not None else "",
+                "yes" if row["loops"] else "", travel, ", ".join(row["tags"]), ", ".join(row["cast_on"]),
+            )  # fmt: skip
+        print_table(table, "no motions yet: posefactory motions add --samples, or FILE")
 
     show(as_json, rows, print_it)
+
+
+Described = Mapping[str, tuple[MotionRecord, MotionFacts | None]]
+
+
+def _described(sets: CommittedSets, keys: Sequence[str]) -> Described:
+    """What is known of each motion; facts are None where it is not inspected, or its set is damaged."""
+    found = {}
+    for key in keys:
+        committed = sets.readable(MOTION, key)
+        try:
+            facts = committed.facts_as(MotionFacts) if committed is not None else None
+        except DamagedObject:
+            facts = None
+        found[key] = (_record(sets, key), facts)
+    return found
+
+
+def _words(record: MotionRecord, facts: MotionFacts | None) -> list[str]:
+    """The user's tags and the derived ones."""
+    return list(dict.fromkeys([*record.tags, *(facts.derived_tags if facts else ())]))
+
+
+def _select(wanted: str, described: Described, what: str) -> list[str]:
+    """The keys that a selection names: keys or patterns with commas, and ``tag:WORD``.
+
+    Raises:
+        CommandError: a part of it names nothing.
+    """
+    words = {key: _words(record, facts) for key, (record, facts) in described.items()}
+    return select_keys(wanted, words, what)
+
+
+def select_keys(wanted: str, words: Mapping[str, Sequence[str]], what: str) -> list[str]:
+    """The keys that a selection names, in their order.
+
+    Args:
+        words: the tags of each key.
+        what: they are, for the error's text.
+
+    Raises:
+        CommandError: a part of the selection names nothing.
+    """
+    chosen: set[str] = set()
+    for part in (p.strip() for p in wanted.split(",") if p.strip()):
+        if part.startswith(TAG):
+            found = {k for k, tags in words.items() if part[len(TAG) :] in tags}
+        else:
+            found = set(fnmatch.filter(words, part))
+        if not found and part != "*":
+            known = ", ".join(sorted({t for tags in words.values() for t in tags})) or "none"
+            raise CommandError(f"{part}: none of the {what} ({len(words)} keys; tags: {known})")
+        chosen |= found
+    return [k for k in words if k in chosen]
 
 
 def _recipe(sets: CommittedSets, key: str) -> Recipe | None:
@@ -77,33 +287,89 @@ def _recipe(sets: CommittedSets, key: str) -> Recipe | None:
 
 
 def cast(
-    skin: Annotated[str, typer.Argument(help="Key of a character with skin.")],
-    motion: Annotated[str, typer.Option(help="Key of a motion.")],
+    skin: Annotated[str | None, typer.Argument(help="Key of a character with skin.")] = None,
+    motion: Annotated[str | None, typer.Option(help="Key of a motion.")] = None,
+    skins: Annotated[
+        str | None, typer.Option(help="Many skins: keys with commas, patterns, or tag:sample.")
+    ] = None,
+    motions: Annotated[
+        str | None, typer.Option(help="Many motions: keys with commas, patterns, or tag:WORD.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register the skin of one file with the motion of another."""
+    """Let skins do motions: each pair is a character of its own, SKIN__MOTION."""
+    if (skin is None) == (skins is None) or (motion is None) == (motions is None):
+        raise CommandError("name one skin or --skins, and --motion or --motions")
     sets = open_sets()
     found = uploads.uploads_by_key(sets.store)
-    for slug in (skin, motion):
-        if read_recipe(sets.store, slug) is not None:
-            raise CommandError(
-                f"{slug} is a cast itself; name uploads: posefactory characters list"
-            )
-        uploads.find_upload(found, slug)
-    recipe = Recipe(skin=skin, motion=motion)
     with open_instance() as instance:
-        motions = registered_keys(instance, MOTION)
-        for slug, wanted, advice in (
-            (skin, "skin", "name a character with a mesh first"),
-            (motion, "motion", "a cast takes one skin and one motion"),
-        ):
-            upload = uploads.find_upload(found, slug)
-            bare = uploads.holds_no_geometry(uploads.fetch(sets.store, upload)) or slug in motions
-            if bare == (wanted == "skin"):
-                kind = "motion" if bare else "skin"
-                raise CommandError(f"{upload.file_name} is a {kind}; {advice}")
-        sets.store.put_bytes(layout.recipe(recipe.key), recipe.model_dump_json().encode())
-        register(instance, MOTION, [recipe.motion])
-        register(instance, CAST, [recipe.key])
-        register(instance, CHARACTERS, [recipe.key])
-    show(as_json, {"key": recipe.key}, lambda: out.print(f"registered {recipe.key}"))
+        registered = {name: registered_keys(instance, name) for name in (CHARACTERS, MOTION, CAST)}
+        chosen_skins = (
+            [skin] if skin is not None else _select_skins(sets, str(skins), registered, found)
+        )
+        if motion is not None:
+            chosen_motions = [motion]
+        else:
+            chosen_motions = _select(str(motions), _described(sets, registered[MOTION]), "motions")
+        for key in chosen_skins:
+            _check_skin(sets, key, registered, found)
+        for key in chosen_motions:
+            _check_motion(sets, key, registered, found)
+        recipes = [Recipe(skin=s, motion=m) for s in chosen_skins for m in chosen_motions]
+        for recipe in recipes:
+            sets.store.put_bytes(layout.recipe(recipe.key), recipe.model_dump_json().encode())
+        register(instance, MOTION, list(chosen_motions))
+        register(instance, CAST, [r.key for r in recipes])
+        register(instance, CHARACTERS, [r.key for r in recipes])
+    keys = [r.key for r in recipes]
+    answer = {"key": keys[0]} if skin is not None and motion is not None else {"keys": keys}
+    text = f"registered {keys[0]}" if len(keys) == 1 else f"registered {len(keys)} casts"
+    show(as_json, answer, lambda: out.print(text))
+
+
+Found = Mapping[str, list[uploads.Upload]]
+
+
+def _select_skins(
+    sets: CommittedSets, wanted: str, registered: Mapping[str, Sequence[str]], found: Found
+) -> list[str]:
+    """Uploaded characters by their keys and tags; the tag ``sample`` is of those that ship."""
+    shipped = {file_sha256(p) for p in (ASSETS_DATA / "characters").glob("*.fbx")}
+    words = {}
+    for key in registered[CHARACTERS]:
+        if key in registered[CAST] or len(found.get(key, ())) != 1:
+            continue
+        is_sample = file_sha256(uploads.fetch(sets.store, found[key][0])) in shipped
+        words[key] = ["sample"] if is_sample else []
+    return select_keys(wanted, words, "skins")
+
+
+def _check_skin(
+    sets: CommittedSets, key: str, registered: Mapping[str, Sequence[str]], found: Found
+) -> None:
+    """Refuse what is no upload with a skin."""
+    if read_recipe(sets.store, key) is not None:
+        raise CommandError(f"{key} is a cast itself; name uploads: posefactory characters list")
+    if key in registered[MOTION] and key not in registered[CHARACTERS] and key not in found:
+        raise CommandError(f"{key} is a motion; name a character with a mesh first")
+    upload = uploads.find_upload(dict(found), key)
+    path = uploads.fetch(sets.store, upload)
+    only_motion = key in registered[MOTION] and key not in registered[CHARACTERS]
+    if only_motion or uploads.holds_no_geometry(path, upload.file_name):
+        raise CommandError(f"{upload.file_name} is a motion; name a character with a mesh first")
+
+
+def _check_motion(
+    sets: CommittedSets, key: str, registered: Mapping[str, Sequence[str]], found: Found
+) -> None:
+    """Refuse what is no motion, and motions whose file is gone."""
+    if read_recipe(sets.store, key) is not None:
+        raise CommandError(f"{key} is a cast itself; name a motion: posefactory motions list")
+    upload = uploads.find_upload(dict(found), read_motion_record(sets.store, key).upload)
+    if key in registered[MOTION]:
+        return
+    if not uploads.holds_no_geometry(uploads.fetch(sets.store, upload), upload.file_name):
+        raise CommandError(
+            f"{upload.file_name} is a skin; a cast takes one skin and one motion. If it holds a motion too, make it one: "
+            f"posefactory motions add {upload.file_name}"
+        )

@@ -9,13 +9,22 @@ from typing import Any
 from posefactory_dagster.intake import uploads
 from posefactory_dagster.intake.inspection import Inspection, plan
 from posefactory_dagster.intake.uploads import UploadError, find_upload, uploads_by_key
-from posefactory_dagster.motions.documents import CAST, MOTION, Recipe, RecipeError, read_recipe
+from posefactory_dagster.motions.documents import (
+    CAST,
+    MOTION,
+    Recipe,
+    RecipeError,
+    read_motion_record,
+    read_recipe,
+)
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
 from posefactory_dagster.storage.layout import LayoutError
 from posefactory_dagster.storage.sets import CommittedSets, SetRef, identity_of
 
 #: Raised when casting means something else.
-CAST_VERSION = 1
+CAST_VERSION = 2
+#: Raised when more or other things are measured of a motion.
+MOTION_VERSION = 2
 
 
 class MotionPlanner:
@@ -30,9 +39,19 @@ class MotionPlanner:
 
     def __call__(self, key: str, inputs: Inputs) -> SetRef:
         try:
-            self.plans[key] = plan(self._store, MOTION, key, MOTION, find_upload(self._found, key))
-        except (UploadError, OSError) as error:
-            raise NotPlanned(str(error)) from error
+            record = read_motion_record(self._store, key)
+            files = {MOTION: find_upload(self._found, record.upload)}
+            takes = {} if record.clip is None else {MOTION: record.clip}
+            self.plans[key] = plan(
+                self._store,
+                MOTION,
+                key,
+                files,
+                takes=takes,
+                version={"motion_version": MOTION_VERSION},
+            )
+        except (UploadError, LayoutError, OSError) as error:
+            raise NotPlanned(f"{key}: {error}" if key not in str(error) else str(error)) from error
         return self.plans[key].ref
 
 
@@ -54,7 +73,9 @@ class CastPlanner:
                     f"{key}: no such cast; posefactory cast SKIN --motion MOTION makes one"
                 )
             skin = uploads.describe(self._sets.store, find_upload(self._found, recipe.skin))
-            upload = find_upload(self._found, recipe.motion)
+            upload = find_upload(
+                self._found, read_motion_record(self._sets.store, recipe.motion).upload
+            )
         except (UploadError, RecipeError, LayoutError, OSError) as error:
             raise NotPlanned(f"{key}: {error}") from error
         motion = self._sets.readable(MOTION, recipe.motion)

@@ -137,9 +137,6 @@ class CastCursor:
 
 
 def _made_from(sets: CommittedSets, cast: CommittedSet) -> bool:
-    """Whether the character of a cast's key was made from the files that the cast means."""
+    """Whether the character of a cast's key was made from it."""
     character = sets.readable(CHARACTER, cast.ref.partition)
-    return character is not None and all(
-        character.inputs.get(role, {}).get("sha256") == cast.inputs[role]["sha256"]
-        for role in ("skin", "motion")
-    )
+    return character is not None and character.made_from(cast)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from blender_scripts.contract import TRUTH_VERSION, RenderSettings
 from posefactory_dagster.characters.documents import ASSET as CHARACTER
 from posefactory_dagster.characters.documents import facts_of
-from posefactory_dagster.compute.job import rig_map
+from posefactory_dagster.compute.job import namings, rig_map
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned, required
 from posefactory_dagster.renders.documents import ASSET
 from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
@@ -18,9 +19,16 @@ def identity(character: CommittedSet, settings: RenderSettings) -> str:
     """What a render set is made from: the character's files and the resolved settings."""
     return identity_of(
         ASSET,
-        {"character": character.ref.identity, "rig_map": rig_map()},
+        {"character": character.ref.identity, "rig_map": rig_map(), **_naming(character)},
         {"truth_version": TRUTH_VERSION, **dataclasses.asdict(settings)},
     )
+
+
+def _naming(character: CommittedSet) -> dict[str, Any]:
+    """The bone names by which a rig was read, where these are not Mixamo's: they change with the project."""
+    name = facts_of(character).rig_map
+    found = [n for n in namings() if n["name"] == name]
+    return {"naming": found[0]} if found else {}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,14 @@ from posefactory_dagster.storage.sets import REPAIR, CommittedSets, DamagedSet, 
 from posefactory_dagster.storage.store import DamagedObject, Store, StoreError
 
 #: Written once and never changed, so that what is there is right: images before the locks that name them.
-WRITTEN_ONCE = (layout.CASTS, layout.VARIANTS, layout.LOCKS, layout.DECISIONS, layout.LEDGER)
+WRITTEN_ONCE = (
+    layout.CASTS,
+    layout.MOTIONS,
+    layout.VARIANTS,
+    layout.LOCKS,
+    layout.DECISIONS,
+    layout.LEDGER,
+)
 #: Files of one set on the way at a time.
 BATCH = 64
 

@@ -8,6 +8,7 @@ jobs/<job>/job.json, status.json                        what a renderer was aske
 jobs/<job>/order-<attempt>.json, messages-<attempt>/…   while a machine elsewhere works on it
 jobs/<job>/requests-<attempt>/…, answers-<attempt>/…    while a pod makes images on request
 casts/<cast>.json                                       which skin does which motion
+motions/<motion>.json                                   which animation of which upload a motion is, and its tags
 variants/<character>/<variant>/<file>                   images made from renders, and the record of paid calls
 locks/<subject>/<id>.json                               an approved variant of a character; written once
 locks/<kind>/<subject>/<id>.json                        an approved artifact of another kind
@@ -26,6 +27,7 @@ import re
 
 UPLOADS = "uploads/"
 CASTS = "casts/"
+MOTIONS = "motions/"
 VARIANTS = "variants/"
 LOCKS = "locks/"
 DECISIONS = "decisions/"
@@ -167,6 +169,11 @@ def doctor(name: str) -> str:
 def upload(name: str) -> str:
     """An uploaded file; ``name`` is made of a slug and an ending."""
     return UPLOADS + _part(name)
+
+
+def motion_record(motion: str) -> str:
+    """What a motion's key means."""
+    return f"{MOTIONS}{_part(motion)}.json"
 
 
 def recipe(cast: str) -> str:

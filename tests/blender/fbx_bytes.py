@@ -9,8 +9,8 @@ from __future__ import annotations
 import array
 import struct
 
-from blender_scripts.stage import fbx_file
-from blender_scripts.stage.fbx_file import TICKS_PER_SECOND, _array_length, _records, _text
+from blender_scripts.formats import fbx_file
+from blender_scripts.formats.fbx_file import TICKS_PER_SECOND, _array_length, _records, _text
 
 WIDE_FROM = 7500
 

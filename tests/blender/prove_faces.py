@@ -21,7 +21,7 @@ import numpy as np
 from mathutils import Matrix, Vector
 
 from blender_scripts.contract import LANDMARKS
-from blender_scripts.stage import fbx, truth
+from blender_scripts.stage import importing, truth
 from blender_scripts.stage.character import load_character
 
 #: Vertices of the body that the samples are made of (anny 0.6.2, topology "anny-quads"): the tip of the nose; the fronts of
@@ -181,7 +181,7 @@ LOOKS: dict[str, Callable[[], None]] = {
 
 
 def measure(path: Path, rig_map: dict) -> dict:
-    fbx.clear_scene()
+    importing.clear_scene()
     character = load_character(str(path), rig_map, path.stem)
     anchors = truth.anchor_landmarks(character)
     vertices = character.rest_vertices
@@ -216,7 +216,7 @@ def main() -> None:
     answer = {}
     for sample in samples:
         for look, dress in LOOKS.items():
-            fbx.clear_scene()
+            importing.clear_scene()
             bpy.ops.wm.fbx_import(filepath=str(sample))
             dress()
             path = folder / f"{sample.stem}_{look}.fbx"

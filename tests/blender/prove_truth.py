@@ -28,9 +28,9 @@ from blender_scripts.contract import (
     ring,
     sideless,
 )
-from blender_scripts.stage import camera, fbx, film, truth
+from blender_scripts.stage import camera, film, importing, truth
 from blender_scripts.stage.character import load_character
-from blender_scripts.stage.motion import cast
+from blender_scripts.stage.motion import cast, load_clip, play
 from blender_scripts.stage.opacity import Opacity
 
 SIZE = 1024
@@ -41,10 +41,10 @@ def main() -> None:
     skin, motion, frame = sys.argv[1], sys.argv[2], int(sys.argv[3])
     rig_map = json.loads((ROOT / "assets_data/rigs/mixamo.json").read_text())
     settings = RenderSettings(engine="cycles", samples=1, width=SIZE, height=SIZE)
-    fbx.clear_scene()
+    importing.clear_scene()
     character = load_character(skin, rig_map, "hero")
     if motion != "-":
-        cast(character, motion, "motion")
+        play(character, cast(character, load_clip(motion, rig_map, "motion")))
     anchors = truth.anchor_landmarks(character)
     film.set_up(settings)
     character.at_frame(frame)

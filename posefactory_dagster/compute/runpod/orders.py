@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from blender_scripts.contract import Job, RenderSettings
@@ -99,14 +100,12 @@ class Order:
         inputs: dict[str, dict[str, str]] = {}
         tasks = []
         for key, work in self.work.items():
-            names: dict[str, str | None] = {"skin.fbx": None, "motion.fbx": None}
-            for name in names:
-                if (entry := work.source.files.get(name)) is None:
-                    continue
-                digest = str(entry["sha256"])
-                inputs[f"{digest}.fbx"] = {"url": get(work.source.key(name)), "sha256": digest}
-                names[name] = f"{digest}.fbx"
-            tasks.append(work.task(str(names["skin.fbx"]), names["motion.fbx"], key))
+            names = {}
+            for role, name in work.inputs.items():
+                digest = str(work.source.files[name]["sha256"])
+                names[role] = f"{digest}{PurePosixPath(name).suffix}"
+                inputs[names[role]] = {"url": get(work.source.key(name)), "sha256": digest}
+            tasks.append(work.task(names["skin"], names.get("motion"), key))
         document: dict[str, Any] = {
             "job": dataclasses.replace(self.job, tasks=tuple(tasks)).to_dict(),
             "inputs": inputs,

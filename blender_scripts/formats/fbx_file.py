@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from blender_scripts.stage.errors import InputError
+from blender_scripts.errors import InputError
 
 MAGIC = b"Kaydara FBX Binary  \x00"
 HEADER_BYTES = 27

@@ -1,11 +1,11 @@
-"""Bring an FBX file into an empty scene, and say plainly what is wrong with it."""
+"""Bring a model file (FBX, glTF, VRM, BVH) into an empty scene, and say plainly what is wrong with it."""
 
 from __future__ import annotations
 
 import functools
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +14,9 @@ from typing import Any
 import bpy
 import numpy as np
 
-from blender_scripts.stage import fbx_file
-from blender_scripts.stage.errors import InputError
+from blender_scripts.errors import InputError
+from blender_scripts.formats import bvh_file, fbx_file, gltf_file
+from blender_scripts.formats.naming import best_fit
 
 RERIG = "rig it (for instance with Mixamo's auto-rigger) and export it as FBX with skin"
 #: Keys beyond this are no pose: a file in millimetres that walks ten kilometres.
@@ -51,7 +52,8 @@ class Imported:
     """What came out of a file.
 
     ``meshes`` are skinned to ``armature`` or hang on one of its bones (``props``, a part of ``meshes``); ``take`` is the
-    animation that plays, None without one. ``warnings`` are sentences for the user.
+    animation that plays, None without one. ``warnings`` are sentences for the user; ``humanoid`` the bone for each bone of
+    the humanoid, where the file has a table of its own (VRM).
     """
 
     armature: bpy.types.Object
@@ -63,6 +65,7 @@ class Imported:
     textures_found: list[str]
     textures_missing: list[str]
     warnings: list[str] = field(default_factory=list)
+    humanoid: dict[str, str] = field(default_factory=dict)
 
 
 def clear_scene() -> None:
@@ -70,11 +73,19 @@ def clear_scene() -> None:
     bpy.ops.wm.read_factory_settings(use_empty=True)
 
 
-def load(path: str, rig_map: dict[str, Any], name: str = "", take: str | None = None) -> Imported:
-    """Import ``path`` into the scene.
+def load(
+    path: str,
+    rig_map: dict[str, Any],
+    name: str = "",
+    take: str | None = None,
+    *,
+    skin: bool = True,
+) -> Imported:
+    """Import ``path`` into the scene; its ending says what it is.
 
     Args:
         rig_map: of several armatures, the one that fits it is taken.
+        skin: whether its meshes are wanted, or its motion alone.
         name: what error texts call the file; its own name by default.
         take: the animation to play; by default the longest that moves.
 
@@ -83,19 +94,21 @@ def load(path: str, rig_map: dict[str, Any], name: str = "", take: str | None = 
             there is no such take.
     """
     name = name or Path(path).name
-    prepared = fbx_file.prepare(Path(path).read_bytes(), name)
     before = set(bpy.data.objects)
     actions_before = set(bpy.data.actions)
-    _import(prepared, name)
+    read = _READERS.get(Path(path).suffix.lower(), _read_fbx)(Path(path), name, take, skin)
     new = [o for o in bpy.data.objects if o not in before]
     if not new:
         raise InputError(f"{name}: Blender finds nothing in it; export the file again")
     warnings: list[str] = []
-    _leave_out_hidden(new, warnings)
+    if skin:
+        _leave_out_hidden(new, warnings)
+    else:
+        _remove(o for o in new if o.type == "MESH")
     new = [o for o in bpy.data.objects if o not in before]
     armature = _choose_armature(name, new, rig_map, warnings)
     skinned, props = _belonging(name, new, armature, warnings)
-    found, missing = _secure_textures(name, prepared.names, warnings)
+    found, missing = _secure_textures(name, read.names, warnings)
     if missing:
         warnings.append(
             f"textures not inside the file, left out: {', '.join(missing)}; "
@@ -103,6 +116,7 @@ def load(path: str, rig_map: dict[str, Any], name: str = "", take: str | None = 
         )
     _check_transforms(name, armature, [*skinned, *props])
     actions = [a for a in bpy.data.actions if a not in actions_before]
+    _quiet_tracks([armature, *skinned, *props])
     takes = _read_takes(name, armature, actions)
     meshes = sorted([*skinned, *props], key=lambda o: o.name)
     imported = Imported(
@@ -115,6 +129,7 @@ def load(path: str, rig_map: dict[str, Any], name: str = "", take: str | None = 
         textures_found=found,
         textures_missing=missing,
         warnings=warnings,
+        humanoid=read.humanoid,
     )
     chosen = _choose_take(name, takes, take, warnings)
     if chosen is not None:
@@ -142,20 +157,87 @@ def play(imported: Imported, take: Take) -> None:
                 owner.animation_data.action = None
 
 
-def _import(prepared: fbx_file.Prepared, name: str) -> None:
+@dataclass(frozen=True)
+class _Read:
+    """What a reader knows beyond the scene: what the file called its images, and its own table of the humanoid's bones."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    humanoid: dict[str, str] = field(default_factory=dict)
+
+
+def _read_fbx(path: Path, name: str, take: str | None, skin: bool) -> _Read:
+    prepared = fbx_file.prepare(path.read_bytes(), name)
+    _import(prepared.data, "file.fbx", name, lambda p: bpy.ops.wm.fbx_import(filepath=p))
+    return _Read(prepared.names)
+
+
+def _read_gltf(path: Path, name: str, take: str | None, skin: bool) -> _Read:
+    data = path.read_bytes()
+    document, binary = gltf_file.read(data, name)
+    render = bpy.context.scene.render
+    render.fps, render.fps_base = gltf_file.frame_rate(document, binary, take), 1.0
+    _enable("io_scene_gltf2")
+    prepared = gltf_file.prepare(document, binary, name, take, meshes=skin)
+    _import(
+        prepared, "file.glb", name,
+        lambda p: bpy.ops.import_scene.gltf(filepath=p, disable_bone_shape=True, import_select_created_objects=False),
+    )  # fmt: skip
+    return _Read(humanoid=gltf_file.humanoid(document))
+
+
+def _read_bvh(path: Path, name: str, take: str | None, skin: bool) -> _Read:
+    data = path.read_bytes()
+    header = bvh_file.check(data, name)
+    _enable("io_anim_bvh")
+    _import(data, f"{path.stem[:40]}.bvh", name, lambda p: bpy.ops.import_anim.bvh(filepath=p))
+    render = bpy.context.scene.render  # the importer rounds to whole frames a second
+    render.fps = max(round(header.fps), 1)
+    render.fps_base = render.fps / header.fps
+    return _Read()
+
+
+_READERS = {
+    ".fbx": _read_fbx,
+    ".glb": _read_gltf,
+    ".gltf": _read_gltf,
+    ".vrm": _read_gltf,
+    ".bvh": _read_bvh,
+}
+
+
+def _enable(addon: str) -> None:
+    """Importers other than FBX's are add-ons, which empty settings leave off."""
+    import addon_utils
+
+    addon_utils.enable(addon)
+
+
+def _import(data: bytes, file: str, name: str, operator: Callable[[str], set[str]]) -> None:
     """Let Blender read a prepared file from an empty folder of its own, so that no path leads anywhere."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "file.fbx"
-        path.write_bytes(prepared.data)
+        path = Path(folder) / file
+        path.write_bytes(data)
         try:
-            outcome = bpy.ops.wm.fbx_import(filepath=str(path))
+            outcome = operator(str(path))
         except RuntimeError as error:
-            reason = str(error).replace("Error:", "").replace(str(path), name)
+            said = str(error).replace("Error:", "").replace(str(path), name)
+            reason = " ".join(said.strip().splitlines()[-1:]) or "no reason given"
             raise InputError(
-                f"{name}: Blender cannot read it as FBX ({' '.join(reason.split())}); export the file again"
+                f"{name}: Blender cannot read it as {path.suffix[1:].upper()} ({' '.join(reason.split())}); export the file again"
             ) from error
         if "FINISHED" not in outcome:
             raise InputError(f"{name}: Blender finds nothing in it; export the file again")
+
+
+def _quiet_tracks(objects: list[bpy.types.Object]) -> None:
+    """Remove tracks of the non-linear editor, which importers make of animations: the one take that plays is chosen below."""
+    for obj in objects:
+        shapes = obj.data.shape_keys if obj.type == "MESH" else None
+        for owner in (obj, shapes):
+            if owner is None or owner.animation_data is None:
+                continue
+            for track in list(owner.animation_data.nla_tracks):
+                owner.animation_data.nla_tracks.remove(track)
 
 
 def _remove(objects: Iterable[bpy.types.Object]) -> None:
@@ -192,7 +274,9 @@ def _choose_armature(
 
     def fit(armature: bpy.types.Object) -> int:
         bones = [b.name for b in armature.data.bones]
-        return sum(any(b.endswith(wanted) for b in bones) for wanted in rig_map["required"])
+        mixamo = sum(any(b.endswith(wanted) for b in bones) for wanted in rig_map["required"])
+        other = best_fit(bones, rig_map.get("namings", []), rig_map["required"])
+        return max(mixamo, 0 if other is None else len(rig_map["required"]) - len(other.missing))
 
     fits = {a.name: fit(a) for a in armatures}
     best = max(armatures, key=lambda a: fits[a.name])

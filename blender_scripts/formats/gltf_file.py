@@ -1,0 +1,324 @@
+"""Look into a glTF or VRM file before any importer does: refuse what points outside it, and take out what is not wanted.
+
+Standard library only. Layout: Khronos glTF 2.0 specification; a binary file is a header of 12 bytes, a JSON chunk and a
+binary chunk. VRM 0.x and 1.0 are glTF files with a table of humanoid bones in an extension.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from blender_scripts.errors import InputError
+
+MAGIC = b"glTF"
+JSON_CHUNK, BINARY_CHUNK = 0x4E4F534A, 0x004E4942
+#: Caps, each far above what characters need.
+MAX_NODES, MAX_ANIMATIONS, MAX_KEYS = 20_000, 2_000, 1_000_000
+MAX_SECONDS = 1_800.0
+#: Usual frames a second, one of which a file is taken to have.
+RATES, DEFAULT_RATE = (24, 25, 30, 48, 50, 60, 90, 100, 120, 240), 30
+#: Extensions that a file may require: those that Blender's importer reads.
+READABLE = frozenset(
+    {
+        "KHR_materials_unlit", "KHR_texture_transform", "KHR_materials_pbrSpecularGlossiness", "KHR_mesh_quantization",
+        "KHR_materials_clearcoat", "KHR_materials_emissive_strength", "KHR_materials_ior", "KHR_materials_sheen",
+        "KHR_materials_specular", "KHR_materials_transmission", "KHR_materials_volume", "KHR_materials_anisotropy",
+        "KHR_materials_variants", "KHR_lights_punctual", "EXT_texture_webp", "VRM", "VRMC_vrm", "VRMC_materials_mtoon",
+        "VRMC_springBone", "VRMC_node_constraint",
+    }
+)  # fmt: skip
+#: VRM's names of humanoid bones, as the humanoid has them; fingers follow by rule.
+_VRM_BONES = {
+    "hips": "Hips", "spine": "Spine", "chest": "Spine1", "upperChest": "Spine2", "neck": "Neck", "head": "Head",
+    "Eye": "Eye", "Shoulder": "Shoulder", "UpperArm": "Arm", "LowerArm": "ForeArm", "Hand": "Hand",
+    "UpperLeg": "UpLeg", "LowerLeg": "Leg", "Foot": "Foot", "Toes": "ToeBase",
+}  # fmt: skip
+_VRM_FINGERS = {
+    "Thumb": "Thumb",
+    "Index": "Index",
+    "Middle": "Middle",
+    "Ring": "Ring",
+    "Little": "Pinky",
+}
+_VRM_JOINTS = {"Metacarpal": 1, "Proximal": 1, "Intermediate": 2, "Distal": 3}
+
+
+def clips(document: Mapping[str, Any]) -> list[str]:
+    """The names of a file's animations, in its order; nameless ones are numbered."""
+    return [
+        str(a.get("name") or f"animation_{i}") for i, a in enumerate(document.get("animations", []))
+    ]
+
+
+def has_skin(document: Mapping[str, Any]) -> bool:
+    """Whether a mesh of the file is skinned."""
+    return any("skin" in node and "mesh" in node for node in document.get("nodes", []))
+
+
+def read(data: bytes, name: str) -> tuple[dict[str, Any], bytes]:
+    """The JSON document and the binary chunk of a file.
+
+    Raises:
+        InputError: the file is truncated or no glTF, or points outside itself.
+    """
+    try:
+        if data.startswith(MAGIC):
+            document, binary = _read_binary(data)
+        else:
+            document, binary = json.loads(data.decode("utf-8-sig"), parse_constant=_no_number), b""
+        if not isinstance(document, dict) or not isinstance(document.get("asset"), dict):
+            raise ValueError("it has no asset record")
+    except (ValueError, struct.error, RecursionError) as error:
+        raise InputError(
+            f"{name}: damaged or no glTF ({error}); export or upload it again"
+        ) from error
+    try:
+        _check(document, binary, name)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{name}: its glTF records are malformed ({type(error).__name__}: {error}); export it again"
+        ) from error
+    return document, binary
+
+
+def prepare(
+    document: dict[str, Any], binary: bytes, name: str, clip: str | None, *, meshes: bool
+) -> bytes:
+    """The file as a binary glTF for an importer, without animations and meshes that are not wanted.
+
+    Args:
+        document, binary: as ``read`` returns them; the document is changed.
+        clip: the animation to keep; None keeps all.
+        meshes: whether meshes are wanted; without them a motion is read in a tenth of the time.
+
+    Raises:
+        InputError: there is no such animation.
+    """
+    if clip is not None:
+        names = clips(document)
+        if clip not in names:
+            raise InputError(
+                f"{name}: no animation {clip!r} in it; its animations are: {', '.join(names) or 'none'}"
+            )
+        document["animations"] = [document["animations"][names.index(clip)]]
+    if not meshes:
+        for node in document.get("nodes", []):
+            if "skin" in node:
+                node.pop("mesh", None)
+            node.pop("weights", None)
+        _keep_skins(document)
+        for key in ("materials", "textures", "images", "samplers"):
+            document.pop(key, None)
+        for mesh in document.get("meshes", []):
+            for primitive in mesh.get("primitives", []):
+                primitive.pop("material", None)
+                primitive.pop("targets", None)
+    return _written(document, binary)
+
+
+def frame_rate(document: Mapping[str, Any], binary: bytes, clip: str | None) -> int:
+    """Frames a second at which an animation has its keys: what lies between most of them; 30 where that cannot be told.
+
+    Args:
+        clip: the animation; None for the first.
+    """
+    animations = document.get("animations", [])
+    names = clips(document)
+    if not animations:
+        return DEFAULT_RATE
+    animation = animations[names.index(clip)] if clip in names else animations[0]
+    accessors = {s["input"] for s in animation.get("samplers", [])}
+    if not accessors:
+        return DEFAULT_RATE
+    densest = max(accessors, key=lambda a: document["accessors"][a]["count"])
+    times = _floats(document, binary, document["accessors"][densest])
+    steps = sorted(b - a for a, b in zip(times, times[1:], strict=False) if b > a)
+    if not steps:
+        return DEFAULT_RATE
+    rate = 1.0 / steps[len(steps) // 2]
+    return min(RATES, key=lambda r: abs(r - rate)) if rate > min(RATES) / 2 else DEFAULT_RATE
+
+
+def _floats(document: Mapping[str, Any], binary: bytes, accessor: Mapping[str, Any]) -> list[float]:
+    """A scalar accessor of 32-bit floats; empty where it is stored in another way."""
+    if accessor.get("componentType") != 5126 or "bufferView" not in accessor:
+        return []
+    view = document["bufferViews"][accessor["bufferView"]]
+    buffer = document["buffers"][view["buffer"]]
+    data = (
+        binary if buffer.get("uri") is None else base64.b64decode(buffer["uri"].partition(",")[2])
+    )
+    start = int(view.get("byteOffset", 0)) + int(accessor.get("byteOffset", 0))
+    return list(struct.unpack_from(f"<{int(accessor['count'])}f", data, start))
+
+
+def _keep_skins(document: dict[str, Any]) -> None:
+    """Importers make an armature of a skin only where a mesh uses it: one triangle stands for all meshes."""
+    skinned = next((n for n in document.get("nodes", []) if "skin" in n), None)
+    if skinned is None or not document.get("meshes"):
+        return
+    smallest = min(
+        (p for m in document["meshes"] for p in m.get("primitives", []) if "JOINTS_0" in p.get("attributes", {})),
+        key=lambda p: document["accessors"][p["attributes"]["POSITION"]]["count"],
+        default=None,
+    )  # fmt: skip
+    if smallest is None:
+        return
+    wanted = {k: smallest["attributes"][k] for k in ("POSITION", "JOINTS_0", "WEIGHTS_0")}
+    kept = {
+        "attributes": wanted,
+        "indices": smallest.get("indices"),
+        "mode": smallest.get("mode", 4),
+    }
+    document["meshes"] = [
+        {"name": "stand_in", "primitives": [{k: v for k, v in kept.items() if v is not None}]}
+    ]
+    for node in document["nodes"]:
+        node.pop("mesh", None)
+    skinned["mesh"] = 0
+
+
+def humanoid(document: Mapping[str, Any]) -> dict[str, str]:
+    """The bones of the humanoid by a VRM file's own table; empty for other files."""
+    extensions = document.get("extensions", {})
+    if "VRMC_vrm" in extensions:
+        table = {
+            b: v.get("node")
+            for b, v in extensions["VRMC_vrm"].get("humanoid", {}).get("humanBones", {}).items()
+        }
+    elif "VRM" in extensions:
+        table = {
+            b["bone"]: b["node"]
+            for b in extensions["VRM"].get("humanoid", {}).get("humanBones", [])
+        }
+    else:
+        return {}
+    nodes = document.get("nodes", [])
+    found = {}
+    for bone, node in table.items():
+        ours = _of_vrm(bone)
+        if (
+            ours is not None
+            and isinstance(node, int)
+            and 0 <= node < len(nodes)
+            and nodes[node].get("name")
+        ):
+            found[ours] = str(nodes[node]["name"])
+    return found
+
+
+def _of_vrm(bone: str) -> str | None:
+    """The humanoid's name for a bone of VRM's table; None for those that it has no use for (jaw)."""
+    if bone in _VRM_BONES:
+        return _VRM_BONES[bone]
+    side = next((s for s in ("left", "right") if bone.startswith(s)), None)
+    if side is None:
+        return None
+    rest = bone[len(side) :]
+    if rest in _VRM_BONES:
+        return side.capitalize() + _VRM_BONES[rest]
+    for theirs, ours in _VRM_FINGERS.items():
+        for joint, number in _VRM_JOINTS.items():
+            if rest == theirs + joint:
+                # VRM 1.0's thumb begins with a metacarpal, where VRM 0.x has a proximal and an intermediate bone.
+                return f"{side.capitalize()}Hand{ours}{number}"
+    return None
+
+
+def _read_binary(data: bytes) -> tuple[dict[str, Any], bytes]:
+    _, version, length = struct.unpack_from("<4sII", data)
+    if version != 2:
+        raise ValueError(f"version {version}, and only 2 can be read")
+    if length > len(data):
+        raise ValueError(f"truncated: {len(data)} bytes, and {length} are announced")
+    chunks: dict[int, bytes] = {}
+    position = 12
+    while position + 8 <= length:
+        size, kind = struct.unpack_from("<II", data, position)
+        position += 8
+        if position + size > length:
+            raise ValueError("truncated in a chunk")
+        chunks.setdefault(kind, data[position : position + size])
+        position += size
+    if JSON_CHUNK not in chunks:
+        raise ValueError("no JSON chunk")
+    document = json.loads(chunks[JSON_CHUNK].decode("utf-8"), parse_constant=_no_number)
+    return document, chunks.get(BINARY_CHUNK, b"")
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _check(document: dict[str, Any], binary: bytes, name: str) -> None:
+    unknown = sorted(set(document.get("extensionsRequired", [])) - READABLE)
+    if unknown:
+        raise InputError(
+            f"{name}: it requires {', '.join(unknown)}, which cannot be read here; export it without (Draco and meshopt "
+            "compression off)"
+        )
+    for kind in ("buffers", "images"):
+        for i, item in enumerate(document.get(kind, [])):
+            uri = item.get("uri")
+            if uri is not None and not str(uri).startswith("data:"):
+                raise InputError(
+                    f"{name}: {kind[:-1]} {i} is outside the file ({str(uri)[:80]!r}), and only what is inside is read; export "
+                    "as .glb, or as .gltf with embedded data"
+                )
+    if (
+        len(document.get("nodes", [])) > MAX_NODES
+        or len(document.get("animations", [])) > MAX_ANIMATIONS
+    ):
+        raise InputError(
+            f"{name}: over {MAX_NODES} nodes or {MAX_ANIMATIONS} animations; export one character"
+        )
+    sizes = [_size(b, binary, name) for b in document.get("buffers", [])]
+    for i, view in enumerate(document.get("bufferViews", [])):
+        end = int(view.get("byteOffset", 0)) + int(view["byteLength"])
+        if int(view.get("byteOffset", 0)) < 0 or end > sizes[view["buffer"]]:
+            raise InputError(
+                f"{name}: buffer view {i} ends outside its buffer; export or upload it again"
+            )
+    accessors = document.get("accessors", [])
+    for animation in document.get("animations", []):
+        for sampler in animation.get("samplers", []):
+            times = accessors[sampler["input"]]
+            last = max(times.get("max") or [0.0])
+            if int(times["count"]) > MAX_KEYS or not math.isfinite(last) or last > MAX_SECONDS:
+                raise InputError(
+                    f"{name}: its animation {animation.get('name', '')!r} has over {MAX_KEYS} keys or {MAX_SECONDS:g} s; "
+                    "cut it into clips"
+                )
+
+
+def _size(buffer: Mapping[str, Any], binary: bytes, name: str) -> int:
+    uri = buffer.get("uri")
+    held = len(binary) if uri is None else len(_decoded(str(uri), name))
+    if held < int(buffer["byteLength"]):
+        raise InputError(
+            f"{name}: its data is {held} bytes, and {buffer['byteLength']} are announced; upload it again"
+        )
+    return held
+
+
+def _decoded(uri: str, name: str) -> bytes:
+    try:
+        return base64.b64decode(uri.partition(",")[2], validate=True)
+    except binascii.Error as error:
+        raise InputError(f"{name}: its embedded data is no base64; export it again") from error
+
+
+def _written(document: Mapping[str, Any], binary: bytes) -> bytes:
+    text = json.dumps(document, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<II", len(text), JSON_CHUNK) + text
+    if binary:
+        padded = binary + b"\0" * (-len(binary) % 4)
+        chunks += struct.pack("<II", len(padded), BINARY_CHUNK) + padded
+    return struct.pack("<4sII", MAGIC, 2, 12 + len(chunks)) + chunks
