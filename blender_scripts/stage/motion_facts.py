@@ -134,7 +134,7 @@ def _tags(
     lying = (lean > LYING_DEGREES) & (pelvis[:, 2] < 0.6 * LEG)
     airborne = (feet > AIR).all(axis=1) & ~low & ~lying
     swing = (ankles[:, 0] - ankles[:, 1])[:, :2]
-    walking = _walks(swing, pelvis, feet, fps)
+    walking = low.mean() < 0.5 and lying.mean() < TAG_SHARE and _walks(swing, feet, fps)
     sitting = low & (lean < 45) & ~lying & _knees_bent(source, heads)
     found = {
         "lying": lying.mean() >= TAG_SHARE,
@@ -157,12 +157,12 @@ def _knees_bent(source: Skeleton, heads: np.ndarray) -> np.ndarray:
     return level
 
 
-def _walks(swing: np.ndarray, pelvis: np.ndarray, feet: np.ndarray, fps: float) -> bool:
+def _walks(swing: np.ndarray, feet: np.ndarray, fps: float) -> bool:
     """Whether feet take turns: each is lifted while the other is down, and they pass each other along one direction."""
     if len(swing) < 8:
         return False
     centred = swing - swing.mean(axis=0)
-    _, widths, axes = np.linalg.svd(centred, full_matrices=False)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
     along = centred @ axes[0]
     passes = int(np.sum(np.diff(np.sign(along)) != 0))
     stride = float(np.ptp(along))

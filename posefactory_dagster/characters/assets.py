@@ -19,6 +19,7 @@ from posefactory_dagster.intake.inspection import inspect
 from posefactory_dagster.motions.documents import MOTION, register_clips
 from posefactory_dagster.pipeline.jobs import GROUP
 from posefactory_dagster.pipeline.partitions import (
+    REFERENCES,
     PartitionLedger,
     check_of,
     partition_set,
@@ -39,6 +40,7 @@ CAST_WELL = "cast_well"
     # No dependency on `cast`, though casts become characters: where there are none, the web UI would warn before every run
     # that something upstream is missing. The command line and the sensor of casts see to the order.
     group_name=GROUP,
+    dagster_type=REFERENCES,
     kinds={"blender"},
     check_specs=[
         check_of(
@@ -53,7 +55,7 @@ CAST_WELL = "cast_well"
 )
 def character(
     context: dg.AssetExecutionContext, store: StoreResource, blender: BlenderResource
-) -> dg.MaterializeResult[dict[str, SetRef]]:
+) -> dg.MaterializeResult:
     """Inspect each key's files. A file without a skin is a motion, and goes to these."""
     sets = store.sets()
     ledger = PartitionLedger(context, sets)
