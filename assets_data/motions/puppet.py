@@ -130,14 +130,22 @@ def pose(act: Act) -> dict[str, np.ndarray]:
         shoulder = heads["Spine2"] + turns["Spine2"] @ JOINTS[f"{side}Shoulder"][1]
         shoulder = shoulder + turns[f"{side}Shoulder"] @ JOINTS[f"{side}Arm"][1]
         # The elbow points away from where the forearm folds to.
-        upper, lower = _two_bones(shoulder, hand.wrist, UPPER_ARM, FOREARM, hand.elbow, x * X, x * Z)
+        upper, lower = _two_bones(
+            shoulder, hand.wrist, UPPER_ARM, FOREARM, hand.elbow, x * X, x * Z
+        )
         turns |= {f"{side}Arm": upper, f"{side}ForeArm": lower}
         turns[f"{side}Hand"] = lower @ about(X, x * hand.roll)
     return turns
 
 
 def _two_bones(
-    start: np.ndarray, end: np.ndarray, a: float, b: float, pole: np.ndarray, rest: np.ndarray, hinge: np.ndarray
+    start: np.ndarray,
+    end: np.ndarray,
+    a: float,
+    b: float,
+    pole: np.ndarray,
+    rest: np.ndarray,
+    hinge: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """World rotations of two bones from ``start`` to ``end`` (T, 3), whose middle joint points to ``pole`` (T, 3).
 
@@ -172,14 +180,32 @@ def write(path: Path, act: Act) -> None:
         pad = "\t" * depth
         parent, offset = JOINTS[name]
         head = f"{pad}ROOT {name}" if not parent else f"{pad}JOINT {name}"
-        channels = "6 Xposition Yposition Zposition Zrotation Xrotation Yrotation" if not parent else "3 Zrotation Xrotation Yrotation"
-        lines.extend([head, f"{pad}{{", f"{pad}\tOFFSET {_text(_y_up(offset) * 100)}", f"{pad}\tCHANNELS {channels}"])
+        channels = (
+            "6 Xposition Yposition Zposition Zrotation Xrotation Yrotation"
+            if not parent
+            else "3 Zrotation Xrotation Yrotation"
+        )
+        lines.extend(
+            [
+                head,
+                f"{pad}{{",
+                f"{pad}\tOFFSET {_text(_y_up(offset) * 100)}",
+                f"{pad}\tCHANNELS {channels}",
+            ]
+        )
         order.append(name)
         children = [n for n, (p, _) in JOINTS.items() if p == name]
         for child in children:
             joint(child, depth + 1)
         if not children:
-            lines.extend([f"{pad}\tEnd Site", f"{pad}\t{{", f"{pad}\t\tOFFSET {_text(_y_up(ENDS[name]) * 100)}", f"{pad}\t}}"])
+            lines.extend(
+                [
+                    f"{pad}\tEnd Site",
+                    f"{pad}\t{{",
+                    f"{pad}\t\tOFFSET {_text(_y_up(ENDS[name]) * 100)}",
+                    f"{pad}\t}}",
+                ]
+            )
         lines.append(f"{pad}}}")
 
     joint("Hips", 0)
