@@ -148,6 +148,7 @@ IMAGE_FOLDERS = ("images", "masks", "depth", "albedo", "normals")
 MAX_IMAGE_SIZE = 8192
 MAX_ANGLES = 360
 MAX_FRAMES_PER_CLIP = 1000
+FRAMES = ("even", "diverse")
 
 
 class SettingsError(ValueError):
@@ -196,6 +197,7 @@ class RenderSettings:
     padding: float = 1.2
     fov_degrees: float = 50.0
     close_ups: float = 0.0
+    frames: str = "even"
 
     def __post_init__(self) -> None:
         def whole(name: str, low: int, high: int) -> None:
@@ -231,6 +233,7 @@ class RenderSettings:
         one_of("follow", FOLLOWS)
         one_of("engine", ENGINES)
         one_of("background", BACKGROUNDS)
+        one_of("frames", FRAMES)
 
     def resolved(self, gpu: bool) -> RenderSettings:
         """The same settings with engine and samples decided: Cycles on a CPU, EEVEE on a GPU."""
@@ -255,7 +258,8 @@ class RenderSettings:
 #: What each render setting means, with unit and range, for people who set it in a form.
 RENDER_HELP = {
     "num_angles": f"Views around the character: 1 to {MAX_ANGLES}; 8 have names (front, front_right and so on).",
-    "frames_per_clip": f"Frames of a motion, spread evenly over it: 1 to {MAX_FRAMES_PER_CLIP}.",
+    "frames_per_clip": f"Frames of a motion, at most: 1 to {MAX_FRAMES_PER_CLIP}.",
+    "frames": "Which frames of a motion: even spreads them over it, diverse takes those whose poses differ most.",
     "width": f"Width of an image in pixels: 16 to {MAX_IMAGE_SIZE}.",
     "height": f"Height of an image in pixels: 16 to {MAX_IMAGE_SIZE}.",
     "preset": f"Where the camera stands: {', '.join(PRESETS)}.",
@@ -296,6 +300,10 @@ def render_files(frames: Sequence[int], views: Sequence[View]) -> list[str]:
 
 #: What inspection writes: what was found, a picture, of a motion the bones over time, and of a cast the curves for the skin.
 FACTS, THUMBNAIL, SKELETON, CAST_CURVES = "facts.json", "thumbnail.png", "skeleton.npz", "cast.npz"
+#: Limb directions over time, of skins that move: by them, frames whose poses differ most are chosen.
+POSES = "poses.npz"
+#: What a comparison of a motion with its cast, and a description of a rig, write.
+COMPARISON, SKELETONS = "comparison.npz", "skeletons.json"
 #: Drawn of a motion's skeleton: how high the feet are over time, and when they stand.
 CONTACTS = "contacts.png"
 #: Endings of files that can be read: skins with or without motions; and motions alone.
@@ -321,12 +329,13 @@ class Task:
     """One key's part of a job: its input files by role, and the folder that receives its output files.
 
     Roles: ``skin``, a model file; ``motion``, in inspections the file of a motion, in renders the curves that were cast on the
-    skin. An inspection of a motion has no skin.
+    skin. An inspection of a motion has no skin. ``frames``: those to render; empty spreads them evenly.
     """
 
     key: str
     inputs: Mapping[str, TaskInput]
     outputs: str
+    frames: tuple[int, ...] = ()
 
 
 def character_task(
@@ -339,25 +348,27 @@ def character_task(
     motion_name: str = "",
     take: str | None = None,
     motion_take: str | None = None,
+    frames: tuple[int, ...] = (),
 ) -> Task:
     """The task of a character: a skin, and perhaps a motion that is cast on it.
 
     Args:
         skin, motion: as ``TaskInput.file``. skin_name, motion_name: as ``TaskInput.name``; made of the key without.
         take, motion_take: as ``TaskInput.take``.
+        frames: as ``Task.frames``.
     """
     inputs = {"skin": TaskInput(skin, skin_name or key, take)}
     if motion is not None:
         inputs["motion"] = TaskInput(motion, motion_name or f"the motion of {key}", motion_take)
-    return Task(key, inputs, outputs)
+    return Task(key, inputs, outputs, frames)
 
 
 @dataclass(frozen=True)
 class Job:
     """The job document: the original system's manifest fields, the tasks, and what holds for all of them.
 
-    ``job_type`` is ``render`` (views x frames), ``character`` (inspect and thumbnail), or ``enhance``, which has no tasks
-    and asks for its images one by one.
+    ``job_type`` is ``render`` (views x frames), ``character`` (inspect and thumbnail), ``compare`` (a motion beside its cast),
+    ``rig`` (the skeleton of a file), or ``enhance``, which has no tasks and asks for its images one by one.
     ``rig_map`` is the content of ``assets_data/rigs/*.json``, so that a remote renderer needs
     no second file; ``views`` are the cameras of each frame.
     """
@@ -403,6 +414,7 @@ class Job:
                     t["key"],
                     {role: TaskInput(**i) for role, i in t["inputs"].items()},
                     t["outputs"],
+                    tuple(t.get("frames", ())),
                 )
                 for t in values["tasks"]
             ),

@@ -16,6 +16,7 @@ from blender_scripts.contract import (
     CAST_CURVES,
     FACTS,
     LANDMARKS,
+    POSES,
     SKELETON,
     THUMBNAIL,
     Job,
@@ -100,6 +101,10 @@ def _skin(job: Job, task: Task, watch: Stopwatch, output: Path) -> dict[str, Any
             clip = load_clip(motion.file, job.rig_map, motion.name, motion.take)
             facts |= _cast(character, clip, output)
     start, end = character.frame_range
+    if character.has_motion():
+        with watch.stage("truth"), (output / POSES).open("wb") as file:
+            directions = transfer.limb_directions(character)
+            np.savez_compressed(file, directions=directions.astype(np.float32), start=start)
     with watch.stage("render"):
         _portrait(character, output, round((start + end) / 2))
     return facts | {

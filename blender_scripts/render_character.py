@@ -74,7 +74,9 @@ def render(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
         character = _load(job, task)
     with watch.stage("truth"):
         shooting = Shooting(job, task, character, output, watch)
-    frames = sample_frames(character.frame_range, character.has_motion(), settings.frames_per_clip)
+    frames = list(task.frames) or sample_frames(
+        character.frame_range, character.has_motion(), settings.frames_per_clip
+    )
     with watch.stage("scene"):
         film.set_up(settings)
         shines = light.light(settings, character.rest_facing)

@@ -29,7 +29,12 @@ from blender_scripts.contract import (
     Task,
 )
 
-SCRIPTS = {"render": "render_character.py", "character": "inspect_character.py"}
+SCRIPTS = {
+    "render": "render_character.py",
+    "character": "inspect_character.py",
+    "compare": "compare_motion.py",
+    "rig": "describe_rig.py",
+}
 POLL_S = 0.03
 GRACE_S = 5.0
 TAIL_LINES = 15

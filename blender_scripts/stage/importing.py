@@ -96,7 +96,7 @@ def load(
     name = name or Path(path).name
     before = set(bpy.data.objects)
     actions_before = set(bpy.data.actions)
-    read = _READERS.get(Path(path).suffix.lower(), _read_fbx)(Path(path), name, take, skin)
+    known = read(path, name, take, skin=skin)
     new = [o for o in bpy.data.objects if o not in before]
     if not new:
         raise InputError(f"{name}: Blender finds nothing in it; export the file again")
@@ -108,7 +108,7 @@ def load(
     new = [o for o in bpy.data.objects if o not in before]
     armature = _choose_armature(name, new, rig_map, warnings)
     skinned, props = _belonging(name, new, armature, warnings)
-    found, missing = _secure_textures(name, read.names, warnings)
+    found, missing = _secure_textures(name, known.names, warnings)
     if missing:
         warnings.append(
             f"textures not inside the file, left out: {', '.join(missing)}; "
@@ -129,7 +129,7 @@ def load(
         textures_found=found,
         textures_missing=missing,
         warnings=warnings,
-        humanoid=read.humanoid,
+        humanoid=known.humanoid,
     )
     chosen = _choose_take(name, takes, take, warnings)
     if chosen is not None:
@@ -158,20 +158,20 @@ def play(imported: Imported, take: Take) -> None:
 
 
 @dataclass(frozen=True)
-class _Read:
+class FileFacts:
     """What a reader knows beyond the scene: what the file called its images, and its own table of the humanoid's bones."""
 
     names: dict[str, str] = field(default_factory=dict)
     humanoid: dict[str, str] = field(default_factory=dict)
 
 
-def _read_fbx(path: Path, name: str, take: str | None, skin: bool) -> _Read:
+def _read_fbx(path: Path, name: str, take: str | None, skin: bool) -> FileFacts:
     prepared = fbx_file.prepare(path.read_bytes(), name)
     _import(prepared.data, "file.fbx", name, lambda p: bpy.ops.wm.fbx_import(filepath=p))
-    return _Read(prepared.names)
+    return FileFacts(prepared.names)
 
 
-def _read_gltf(path: Path, name: str, take: str | None, skin: bool) -> _Read:
+def _read_gltf(path: Path, name: str, take: str | None, skin: bool) -> FileFacts:
     data = path.read_bytes()
     document, binary = gltf_file.read(data, name)
     render = bpy.context.scene.render
@@ -182,10 +182,10 @@ def _read_gltf(path: Path, name: str, take: str | None, skin: bool) -> _Read:
         prepared, "file.glb", name,
         lambda p: bpy.ops.import_scene.gltf(filepath=p, disable_bone_shape=True, import_select_created_objects=False),
     )  # fmt: skip
-    return _Read(humanoid=gltf_file.humanoid(document))
+    return FileFacts(humanoid=gltf_file.humanoid(document))
 
 
-def _read_bvh(path: Path, name: str, take: str | None, skin: bool) -> _Read:
+def _read_bvh(path: Path, name: str, take: str | None, skin: bool) -> FileFacts:
     data = path.read_bytes()
     header = bvh_file.check(data, name)
     _enable("io_anim_bvh")
@@ -193,7 +193,17 @@ def _read_bvh(path: Path, name: str, take: str | None, skin: bool) -> _Read:
     render = bpy.context.scene.render  # the importer rounds to whole frames a second
     render.fps = max(round(header.fps), 1)
     render.fps_base = render.fps / header.fps
-    return _Read()
+    return FileFacts()
+
+
+def read(path: str, name: str, take: str | None = None, *, skin: bool = True) -> FileFacts:
+    """Let the importer of a file's kind bring its objects into the scene, as they are.
+
+    Raises:
+        InputError: the file is at fault.
+    """
+    reader = _READERS.get(Path(path).suffix.lower(), _read_fbx)
+    return reader(Path(path), name, take, skin)
 
 
 _READERS = {

@@ -14,7 +14,14 @@ from blender_scripts.formats.naming import HUMANOID
 from blender_scripts.stage import importing
 from blender_scripts.stage.character import Character
 from blender_scripts.stage.importing import Imported
-from blender_scripts.stage.retarget import Motion, Retargeted, Skeleton, Surface, retarget
+from blender_scripts.stage.retarget import (
+    Motion,
+    Retargeted,
+    Skeleton,
+    Surface,
+    retarget,
+    scaled_to,
+)
 from blender_scripts.stage.rig import Rig, read_rig
 
 #: So many points of a skin stand for all of it where it must not sink into the floor.
@@ -67,6 +74,16 @@ def cast(character: Character, clip: Clip) -> Curves:
         source, motion = read_motion(clip)
         result = retarget(source, motion, skeleton, _surface(character, names))
     return _curves(character, clip, result, names)
+
+
+def aligned_motion(
+    character: Character, clip: Clip, bones: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A clip at the skin's size: (F, J, 3) where joints of the humanoid are, in the skin's world, and (F, 2) which foot stands."""
+    with _still(character):
+        skeleton, _ = read_skeleton(character.armature, character.rig)
+        source, motion = read_motion(clip)
+    return scaled_to(source, motion, skeleton, bones)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -147,6 +147,18 @@ def retarget(source: Skeleton, motion: Motion, target: Skeleton, surface: Surfac
     return Retargeted(Motion(rotations, heads, motion.fps), local, moved, offset, stands)
 
 
+def scaled_to(
+    source: Skeleton, motion: Motion, target: Skeleton, bones: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The source as it would be at the target's leg length: (F, J, 3) heads of ``bones``, floor at 0, and (F, 2) its stands."""
+    source, motion = turned_to(source, motion, _heading(target))
+    source, motion = standing_rest(source, motion)
+    floor = floor_of(source, motion)
+    stands = np.stack([stands_of(source, motion, s, floor) for s in SIDES], axis=1)
+    heads = motion.heads[:, [source.bones[b] for b in bones]] - floor * UP
+    return heads * (target.leg_length() / source.leg_length()), stands
+
+
 def turned_to(source: Skeleton, motion: Motion, wanted: float) -> tuple[Skeleton, Motion]:
     """The source turned so that it stands upright, and its rest pose faces along the heading ``wanted`` (radians).
 

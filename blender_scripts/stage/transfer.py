@@ -109,6 +109,37 @@ def _positions(
     return result[0], result[1]
 
 
+def limb_directions(character: Character) -> np.ndarray:
+    """(F, limbs, 3) where each limb points in each frame of a character's motion, seen from its pelvis.
+
+    The frame's own axes are the line of the hips, levelled, and the vertical: a person who turns on the spot keeps a pose.
+    """
+    rig = character.rig
+    joints = sorted({j for pair in LIMBS.values() for j in pair} - {"pelvis"})
+    bones = {j: character.armature.pose.bones[rig.names[j]] for j in joints}
+    start, end = character.frame_range
+    for mesh in character.meshes:
+        mesh.hide_viewport = True
+    rows = []
+    for frame in range(start, end + 1):
+        character.at_frame(frame)
+        matrix = np.array(character.armature.matrix_world)
+        rows.append([matrix[:3, :3] @ np.array(bones[j].head) for j in joints])
+    for mesh in character.meshes:
+        mesh.hide_viewport = False
+    array = np.array(rows)
+    named = {j: array[:, i] for i, j in enumerate(joints)}
+    named["pelvis"] = (named["LeftUpLeg"] + named["RightUpLeg"]) / 2
+    left = named["LeftUpLeg"] - named["RightUpLeg"]
+    yaw = np.arctan2(left[:, 1], left[:, 0])
+    c, s, zero, one = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw), np.ones_like(yaw)
+    level = np.stack(
+        [np.stack(r, axis=-1) for r in ((c, s, zero), (-s, c, zero), (zero, zero, one))], axis=-2
+    )
+    ways = np.stack([_unit(named[e] - named[b]) for b, e in LIMBS.values()], axis=1)
+    return np.einsum("fij,flj->fli", level, ways)
+
+
 def _leg(joints: dict[str, np.ndarray]) -> float:
     """Thigh and shank of the left leg, which bones do not change over time."""
     thigh = joints["LeftLeg"][0] - joints["LeftUpLeg"][0]

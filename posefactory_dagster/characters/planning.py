@@ -16,6 +16,7 @@ from posefactory_dagster.motions.documents import (
     recipe_of,
 )
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
+from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage.layout import LayoutError
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
 
@@ -31,6 +32,7 @@ class CharacterPlanner:
         self._sets = sets
         self._found = uploads_by_key(sets.store)
         self.plans: dict[str, Inspection] = {}
+        self._poses_wanted = project_settings().render.frames == "diverse"
 
     def __call__(self, key: str, inputs: Inputs) -> SetRef:
         try:
@@ -42,7 +44,11 @@ class CharacterPlanner:
     def _plan(self, key: str) -> Inspection:
         store = self._sets.store
         if read_recipe(store, key) is None:
-            return plan(store, ASSET, key, {SKIN: find_upload(self._found, key)})
+            planned = plan(store, ASSET, key, {SKIN: find_upload(self._found, key)})
+            # A set of the version before lacks the poses alone; made anew, all that is made of it would be made anew.
+            if not self._poses_wanted and self._sets.find(planned.earlier) is not None:
+                planned = dataclasses.replace(planned, ref=planned.earlier)
+            return planned
         cast = self._sets.readable(CAST, key)
         if cast is None:
             raise NotPlanned(f"{key}: not cast yet; materialize `{CAST}` for it first")

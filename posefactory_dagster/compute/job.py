@@ -8,8 +8,10 @@ import json
 import secrets
 from typing import Any, Literal
 
-from blender_scripts.contract import Job, RenderSettings, Task, ring
-from posefactory_dagster.settings import ASSETS_DATA
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from blender_scripts.contract import Job, RenderSettings, SettingsError, Task, ring
+from posefactory_dagster.settings import ASSETS_DATA, environment
 
 
 @functools.cache
@@ -19,16 +21,49 @@ def rig_map(name: str = "mixamo") -> dict[str, Any]:
     return json.loads(path.read_text("utf-8"))
 
 
-@functools.cache
+class RigNaming(BaseModel):
+    """The bone names of one family of rigs; see ``blender_scripts/formats/naming.py``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    about: str = ""
+    sides: dict[str, str] = {}
+    bones: dict[str, list[str]]
+
+
 def namings() -> list[dict[str, Any]]:
-    """The bone names of other families of rigs, as ``assets_data/rigs`` has them beside the humanoid; see ``formats.naming``."""
+    """The bone names of other families of rigs: those that ship, and those in the folder ``rigs`` beside the settings file.
+
+    Raises:
+        SettingsError: a file in that folder is no rig map.
+    """
+    found = list(_shipped_namings())
+    for path in sorted((environment().settings_file.parent / "rigs").glob("*.json")):
+        try:
+            naming = RigNaming.model_validate_json(path.read_bytes())
+        except (ValidationError, OSError) as error:
+            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise SettingsError(
+                f"{path}: no rig map ({said}); mend it, or take it out of that folder"
+            ) from error
+        found.append(naming.model_dump())
+    return found
+
+
+@functools.cache
+def _shipped_namings() -> list[dict[str, Any]]:
     humanoid = rig_map()["name"]
     paths = sorted((ASSETS_DATA / "rigs").glob("*.json"))
-    return [json.loads(p.read_text("utf-8")) for p in paths if p.stem != humanoid]
+    return [
+        RigNaming.model_validate_json(p.read_bytes()).model_dump()
+        for p in paths
+        if p.stem != humanoid
+    ]
 
 
 def new_job(
-    job_type: Literal["render", "character", "enhance"],
+    job_type: Literal["render", "character", "compare", "rig", "enhance"],
     tasks: list[Task],
     settings: RenderSettings | None = None,
 ) -> Job:

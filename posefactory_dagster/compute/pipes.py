@@ -84,7 +84,9 @@ class BlenderResource(dg.ConfigurableResource):
         Raises:
             dagster.Failure: nothing could be started; the text says what to do.
         """
-        tasks = [_task(key, w, scratch, local=self.place == "local") for key, w in work.items()]
+        tasks = [
+            _task(key, w, scratch, settings, local=self.place == "local") for key, w in work.items()
+        ]
         job = new_job("render", tasks, settings)
         record = JobRecord(sets.store, job, self.place, context.run.run_id)
 
@@ -147,12 +149,13 @@ class BlenderResource(dg.ConfigurableResource):
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
-def _task(key: str, work: Work, scratch: Path, *, local: bool) -> Task:
+def _task(key: str, work: Work, scratch: Path, settings: RenderSettings, *, local: bool) -> Task:
     where = work.inputs
     if local:
         paths = work.source.paths(where.values())
         where = {role: str(paths[name]) for role, name in where.items()}
-    return work.task(where["skin"], where.get("motion"), str(scratch / key) if local else key)
+    output = str(scratch / key) if local else key
+    return work.task(where["skin"], where.get("motion"), output, settings)
 
 
 def _progress(context: dg.AssetExecutionContext, job: Job) -> Callable[[Event], None]:

@@ -7,13 +7,16 @@ from pathlib import PurePosixPath
 
 from blender_scripts.contract import (
     CAST_CURVES,
+    POSES,
     RenderSettings,
+    SettingsError,
     Task,
     character_task,
     render_files,
     ring,
     sample_frames,
 )
+from posefactory_dagster.compute.frames import diverse_frames
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, SetRef
 
@@ -38,12 +41,13 @@ class Work:
         ref = self.ref
         return layout.set_file(ref.asset, ref.partition, ref.identity, attempt, name)
 
-    def task(self, skin: str, motion: str | None, output: str) -> Task:
+    def task(self, skin: str, motion: str | None, output: str, settings: RenderSettings) -> Task:
         """The character's part of a job.
 
         Args:
             skin, motion: paths or names of the files, as the machine that renders knows them.
             output: where the files of the set go there.
+            settings: of the job.
         """
         inputs = self.source.inputs
         return character_task(
@@ -53,6 +57,7 @@ class Work:
             motion,
             take=inputs["skin"].get("take"),
             motion_take=inputs.get("motion", {}).get("take"),
+            frames=tuple(self.frames(settings)) if settings.frames == "diverse" else (),
         )
 
     @property
@@ -77,5 +82,16 @@ class Work:
         return render_files(self.frames(settings), ring(settings.num_angles))
 
     def frames(self, settings: RenderSettings) -> list[int]:
-        """The frames that are rendered."""
+        """The frames that are rendered.
+
+        Raises:
+            SettingsError: ``diverse`` ones are wanted of a character whose poses were not measured.
+        """
+        if settings.frames == "diverse" and self.moves:
+            if POSES not in self.source.files:
+                raise SettingsError(
+                    f'{self.ref.partition}: its poses were not measured yet, which frames = "diverse" needs; set it in '
+                    "posefactory.toml, [render], and run it again"
+                )
+            return diverse_frames(self.source.path(POSES), settings.frames_per_clip, settings.seed)
         return sample_frames(self.frame_range, self.moves, settings.frames_per_clip)

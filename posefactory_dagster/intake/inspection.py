@@ -20,7 +20,7 @@ from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import Store, explain_disk
 
 #: Raised when inspection means something else, so that everything is inspected again.
-INSPECTION_VERSION = 3
+INSPECTION_VERSION = 4
 
 #: Runs a job in the folder of its files, and tells how each of its tasks ended.
 Runner = Callable[[Job, Path, Callable[[str, Outcome], None]], object]
@@ -30,12 +30,14 @@ Runner = Callable[[Job, Path, Callable[[str, Outcome], None]], object]
 class Inspection:
     """What to inspect for a key: the set to make of it, and its files by role (``skin``, ``motion``).
 
-    ``inputs`` is what the manifest says of the files, by role. With both roles, the motion is cast on the skin.
+    ``inputs`` is what the manifest says of the files, by role. With both roles, the motion is cast on the skin. ``earlier`` is
+    the set that the version before would have made: it holds the same, but no poses.
     """
 
     ref: SetRef
     files: Mapping[str, Upload]
     inputs: Mapping[str, dict[str, Any]]
+    earlier: SetRef
     sets: Sequence[SetRef] = ()
 
 
@@ -65,9 +67,13 @@ def plan(
         inputs[role] = {**inputs[role], "take": take}
     contents: dict[str, Any] = {r: value["sha256"] for r, value in inputs.items()}
     contents |= {f"{r}_take": v["take"] for r, v in inputs.items() if "take" in v}
-    settings = {"inspection_version": INSPECTION_VERSION, **(version or {})}
-    identity = identity_of(asset, {**contents, **(made_of or {})}, settings)
-    return Inspection(SetRef(asset, key, identity), files, inputs)
+    contents |= made_of or {}
+
+    def ref(inspection: int) -> SetRef:
+        settings = {"inspection_version": inspection, **(version or {})}
+        return SetRef(asset, key, identity_of(asset, contents, settings))
+
+    return Inspection(ref(INSPECTION_VERSION), files, inputs, ref(INSPECTION_VERSION - 1))
 
 
 def inspect(

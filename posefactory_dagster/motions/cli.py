@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +12,19 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from blender_scripts.contract import (
+    EVENT_IMAGE,
+    SKELETONS,
+    Job,
+    RenderSettings,
+    Task,
+    TaskInput,
+    View,
+)
+from blender_scripts.supervise import BlenderError
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
+from posefactory_dagster.compute.job import namings, new_job, rig_map
+from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.intake import uploads
 from posefactory_dagster.intake.adding import add_files
 from posefactory_dagster.motions.documents import (
@@ -25,13 +39,15 @@ from posefactory_dagster.motions.documents import (
     register_clips,
     write_motion_record,
 )
-from posefactory_dagster.settings import ASSETS_DATA
+from posefactory_dagster.settings import ASSETS_DATA, environment
+from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSets, file_sha256
 from posefactory_dagster.storage.store import DamagedObject
 from posefactory_dagster.terminal import (
     CommandError,
     JsonOption,
+    err,
     open_instance,
     open_sets,
     out,
@@ -43,12 +59,14 @@ from posefactory_dagster.terminal import (
 )
 
 verbs = typer.Typer(no_args_is_help=True, help="Motions that can be cast on characters.")
+rig_verbs = typer.Typer(no_args_is_help=True, help="Rig maps: which bone of a file is which.")
 TAG = "tag:"
 
 
 def add_verbs(app: typer.Typer) -> None:
     """This room's part of the command line."""
     app.add_typer(verbs, name="motions")
+    app.add_typer(rig_verbs, name="rigs")
     app.command()(cast)
 
 
@@ -373,3 +391,161 @@ def _check_motion(
             f"{upload.file_name} is a skin; a cast takes one skin and one motion. If it holds a motion too, make it one: "
             f"posefactory motions add {upload.file_name}"
         )
+
+
+@verbs.command("compare")
+def compare(
+    skin: Annotated[str, typer.Argument(help="Key of a character with skin.")],
+    motion: Annotated[str, typer.Argument(help="Key of a motion.")],
+    to: Annotated[
+        Path, typer.Option(help="Where to write it: a .png strip, or an .mp4 film.")
+    ] = Path("compare.png"),
+    frames: Annotated[int, typer.Option(help="Frames of a strip: 2 to 64.", min=2, max=64)] = 8,
+    size: Annotated[
+        int, typer.Option(help="Pixels of a panel: 64 to 1024.", min=64, max=1024)
+    ] = 256,
+    view: Annotated[
+        float, typer.Option(help="Degrees clockwise from the front.", min=-360, max=360)
+    ] = 35.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a motion beside what a skin makes of it."""
+    from posefactory_dagster.motions import comparing
+
+    if to.suffix.lower() not in (".png", ".mp4"):
+        raise CommandError(f"{to}: give a name that ends in .png or .mp4")
+    sets = open_sets()
+    found = uploads.uploads_by_key(sets.store)
+    with open_instance() as instance:
+        registered = {name: registered_keys(instance, name) for name in (CHARACTERS, MOTION, CAST)}
+    _check_skin(sets, skin, registered, found)
+    _check_motion(sets, motion, registered, found)
+    record = read_motion_record(sets.store, motion)
+    committed = sets.readable(MOTION, motion)
+    if committed is None:
+        raise CommandError(
+            f"{motion} is not inspected yet: posefactory run {motion} --until {MOTION}"
+        )
+    facts = committed.facts_as(MotionFacts)
+    start, end = facts.frame_range
+    count = end - start + 1
+    chosen = range(count) if to.suffix.lower() == ".mp4" else _spread(count, frames)
+    with sets.scratch() as scratch:
+        task = Task(
+            skin,
+            {
+                "skin": _input(sets, found, skin, None),
+                "motion": _input(sets, found, record.upload, record.clip or facts.take),
+            },
+            str(scratch / "compared"),
+            tuple(int(f) for f in chosen),
+        )
+        settings = RenderSettings(
+            num_angles=1, width=size, height=size, samples=4, engine="cycles", padding=1.0
+        )
+        job = dataclasses.replace(
+            new_job("compare", [task], settings), views=(View("compare", view % 360.0),)
+        )
+        _run(job, scratch, skin, f"comparing {skin} and {motion}")
+        if to.suffix.lower() == ".mp4":
+            comparing.film(scratch / "compared", to, facts.fps)
+        else:
+            comparing.strip(scratch / "compared", to)
+    show(
+        as_json,
+        {"file": str(to), "frames": len(chosen)},
+        lambda: out.print(f"{to}: {len(chosen)} frames"),
+    )
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Frames spread evenly from the first to the last."""
+    most = min(wanted, count)
+    return sorted({round(i * (count - 1) / max(most - 1, 1)) for i in range(most)})
+
+
+def _input(sets: CommittedSets, found: Found, key: str, take: str | None) -> TaskInput:
+    """An upload by its path, under a name whose ending says what it is."""
+    upload = uploads.find_upload(dict(found), key)
+    path = uploads.fetch(sets.store, upload)
+    uploads.check_file(path, upload.file_name, environment().max_upload_mb)
+    return TaskInput(str(path), upload.file_name, take)
+
+
+def _run(job: Job, scratch: Path, key: str, what: str) -> None:
+    """Run a job of one task in Blender, with its progress."""
+    with err.status(what) as status:
+
+        def listener(event: Mapping[str, Any]) -> None:
+            if event.get("event") == EVENT_IMAGE:
+                status.update(f"{what}: frame {event['done']} of {event['total']}")
+
+        try:
+            outcome = run_job(job, scratch, on_event=listener)[key]
+        except BlenderError as error:
+            raise CommandError(str(error)) from error
+    if outcome.error:
+        raise CommandError(outcome.error)
+
+
+@rig_verbs.command("list")
+def list_rigs(as_json: JsonOption = False) -> None:
+    """The rig maps that there are: those that ship, and those in the folder `rigs` beside posefactory.toml."""
+    rows = [{"name": "mixamo", "about": rig_map()["about"]}]
+    rows += [{"name": n["name"], "about": n["about"]} for n in namings()]
+
+    def print_it() -> None:
+        table = Table("name", "rigs")
+        for row in rows:
+            table.add_row(row["name"], row["about"])
+        print_table(table, "")
+
+    show(as_json, rows, print_it)
+
+
+@rig_verbs.command("suggest")
+def suggest_rig(
+    file: Annotated[Path, typer.Argument(help="A model or motion whose bones no map knows.")],
+    to: Annotated[Path, typer.Option(help="Folder for the map and its picture.")] = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Draft a rig map by the skeleton's structure, with a picture to check it by. It is used once it lies in `rigs`."""
+    from pydantic import TypeAdapter
+
+    from posefactory_dagster.motions import rigs
+
+    if not file.is_file():
+        raise CommandError(f"{file}: no such file")
+    uploads.check_file(file, file.name, environment().max_upload_mb)
+    name = safe_slug(file.stem)
+    sets = open_sets()
+    with sets.scratch() as scratch:
+        source = TaskInput(str(file.resolve()), file.name)
+        job = new_job("rig", [Task(name, {"motion": source}, str(scratch / "rig"))])
+        _run(job, scratch, name, f"reading {file.name}")
+        data = (scratch / "rig" / SKELETONS).read_bytes()
+    skeletons = TypeAdapter(list[list[rigs.Bone]]).validate_json(data)
+    skeleton = max(skeletons, key=len)
+    try:
+        draft = rigs.suggest(skeleton)
+    except rigs.RigError as error:
+        raise CommandError(f"{file.name}: {error}") from error
+    lacking = [b for b in rig_map()["required"] if b not in draft.bones]
+    to.mkdir(parents=True, exist_ok=True)
+    document, picture = to / f"{name}.json", to / f"{name}.png"
+    document.write_text(json.dumps(draft.document(name), indent=1), "utf-8")
+    rigs.draw(skeleton, draft, picture)
+
+    def print_it() -> None:
+        out.print(f"{document}: {len(draft.bones)} bones; check it by {picture}", soft_wrap=True)
+        if lacking:
+            print_error(f"it lacks {', '.join(lacking)}: add them by hand")
+        out.print(
+            f"to use it, move it to {environment().settings_file.parent / 'rigs'}", soft_wrap=True
+        )
+
+    show(
+        as_json,
+        {"map": str(document), "picture": str(picture), "bones": draft.bones, "lacks": lacking},
+        print_it,
+    )

@@ -120,7 +120,19 @@ def multi_angle_renders(
         return _metadata(committed)
 
     planned = ledger.plan(planner, {CHARACTER: character}, shown)
-    todo = {key: _work(ref, character[key]) for key, ref in planned.items()}
+    todo = {}
+    for key, ref in planned.items():
+        work = _work(ref, character[key])
+        try:
+            frames = len(work.frames(settings))
+        except SettingsError as error:
+            ledger.bad(key, str(error))
+            continue
+        if work.moves and frames < settings.frames_per_clip:
+            context.log.warning(
+                f"{key}: {settings.frames_per_clip} frames are asked for, and its motion has {frames} distinct ones"
+            )
+        todo[key] = work
     if not todo:
         return ledger.close()
 

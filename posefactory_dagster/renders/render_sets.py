@@ -20,8 +20,16 @@ def identity(character: CommittedSet, settings: RenderSettings) -> str:
     return identity_of(
         ASSET,
         {"character": character.ref.identity, "rig_map": rig_map(), **_naming(character)},
-        {"truth_version": TRUTH_VERSION, **dataclasses.asdict(settings)},
+        {"truth_version": TRUTH_VERSION, **_values(settings)},
     )
+
+
+def _values(settings: RenderSettings) -> dict[str, Any]:
+    """The settings of an identity; one that came later is named only where it is used, so that older sets stay the same."""
+    values = dataclasses.asdict(settings)
+    if settings.frames == "even":
+        del values["frames"]
+    return values
 
 
 def _naming(character: CommittedSet) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Order:
                 digest = str(work.source.files[name]["sha256"])
                 names[role] = f"{digest}{PurePosixPath(name).suffix}"
                 inputs[names[role]] = {"url": get(work.source.key(name)), "sha256": digest}
-            tasks.append(work.task(names["skin"], names.get("motion"), key))
+            tasks.append(work.task(names["skin"], names.get("motion"), key, self.job.settings))
         document: dict[str, Any] = {
             "job": dataclasses.replace(self.job, tasks=tuple(tasks)).to_dict(),
             "inputs": inputs,
