@@ -88,8 +88,8 @@ def render(tmp_path: Path) -> Callable[..., tuple[Outcome, Path]]:
 
 
 def run_blender_script(name: str, *arguments: object) -> Any:
-    """Run a script of tests/blender in Blender; it prints its answer as the last line, in JSON."""
-    script = PROJECT_ROOT / "tests" / "blender" / name
+    """Run a script of tests/blender, or of another folder of tests, in Blender; it prints its answer as the last line, in JSON."""
+    script = PROJECT_ROOT / "tests" / (name if "/" in name else f"blender/{name}")
     done = subprocess.run(
         [sys.executable, str(script), *map(str, arguments)],
         capture_output=True, text=True, timeout=600, check=False,

@@ -29,8 +29,9 @@ class Header:
 
     @property
     def fps(self) -> float:
-        """Frames a second."""
-        return 1.0 / self.seconds_per_frame
+        """Frames a second; a whole number where the time of a frame is one's, rounded as files have it."""
+        rate = 1.0 / self.seconds_per_frame
+        return float(round(rate)) if abs(rate - round(rate)) < 0.02 else rate
 
 
 def check(data: bytes, name: str) -> Header:

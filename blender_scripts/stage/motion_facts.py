@@ -32,6 +32,8 @@ AIR, LYING_DEGREES = 0.10, 60.0
 SITTING = 0.72
 #: A clip loops whose first and last pose differ by less than this, degrees; a clip of less variation is a still.
 LOOP_DEGREES, STILL_DEGREES = 4.0, 1.0
+#: The pelvis of somebody who sits moves slower than this, metres a second.
+SEATED_SPEED = 0.15
 
 
 @dataclass(frozen=True)
@@ -134,21 +136,22 @@ def _tags(
     lying = (lean > LYING_DEGREES) & (pelvis[:, 2] < 0.6 * LEG)
     airborne = (feet > AIR).all(axis=1) & ~low & ~lying
     swing = (ankles[:, 0] - ankles[:, 1])[:, :2]
-    walking = low.mean() < 0.5 and lying.mean() < TAG_SHARE and _walks(swing, feet, fps)
-    sitting = low & (lean < 45) & ~lying & _knees_bent(source, heads)
+    # Who squats passes through the pose of somebody who sits; who sits stays there.
+    still = speed(pelvis, fps) < SEATED_SPEED
+    sitting = low & still & (lean < 45) & ~lying & _thighs_level(source, heads)
+    down = stands.any(axis=1).mean() >= 1 - TAG_SHARE
     found = {
         "lying": lying.mean() >= TAG_SHARE,
         "sitting": sitting.mean() >= TAG_SHARE,
-        "walking": walking,
         "airborne": airborne.mean() >= 0.1,
-        "standing": (~low & ~lying).mean() >= 1 - TAG_SHARE
-        and not walking
-        and not airborne.mean() >= TAG_SHARE,
     }
+    settled = found["lying"] or found["sitting"]
+    found["walking"] = not settled and _walks(swing, feet, fps)
+    found["standing"] = down and not settled and not found["walking"]
     return [tag for tag, holds in found.items() if holds]
 
 
-def _knees_bent(source: Skeleton, heads: np.ndarray) -> np.ndarray:
+def _thighs_level(source: Skeleton, heads: np.ndarray) -> np.ndarray:
     """(F,) whether both thighs are nearer to level than to upright: a bent knee under an upright thigh kneels or crouches."""
     level = np.ones(len(heads), bool)
     for side in SIDES:

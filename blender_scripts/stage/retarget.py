@@ -38,7 +38,7 @@ STAND_SECONDS, FADE_SECONDS = 0.08, 0.12
 #: A foot that drifts farther than this in one stand, in leg lengths, is held anew.
 MAX_DRIFT = 0.04
 #: A leg is never stretched beyond this share of its length.
-MAX_REACH = 0.9995
+MAX_REACH = 0.99999
 #: How much of the difference in the forearms' rest twist the forearm takes; the wrist takes the rest.
 FOREARM_TWIST = 0.5
 
@@ -129,7 +129,15 @@ def retarget(source: Skeleton, motion: Motion, target: Skeleton, surface: Surfac
     heads = _heads(target, rotations, pelvis)
     pelvis = pelvis - _above_floor(target, heads, stands, motion.fps)[:, None] * UP
     heads = _heads(target, rotations, pelvis)
-    held = _hold_feet(target, heads, stands, motion.fps)
+    holds = [
+        _steady(
+            motion.heads[:, _standing_bone(source, s)],
+            runs(stands[:, i]),
+            MAX_DRIFT * source.leg_length(),
+        )
+        for i, s in enumerate(SIDES)
+    ]
+    held = _hold_feet(target, heads, holds, motion.fps)
     drop = _reach(target, heads, held)
     pelvis = pelvis - drop[:, None] * UP
     heads = _heads(target, rotations, pelvis)
@@ -561,18 +569,19 @@ def _above_floor(target: Skeleton, heads: np.ndarray, stands: np.ndarray, fps: f
     return np.lib.stride_tricks.sliding_window_view(padded, 2 * width + 1).mean(axis=1)
 
 
-def _hold_feet(target: Skeleton, heads: np.ndarray, stands: np.ndarray, fps: float) -> np.ndarray:
+def _hold_feet(
+    target: Skeleton, heads: np.ndarray, holds: Sequence[Sequence[tuple[int, int]]], fps: float
+) -> np.ndarray:
     """(F, 2, 3) where the ankles are to be: as they are, but at rest while a foot stands, with soft ways in and out."""
     ankles = np.stack([heads[:, target.bones[f"{s}Foot"]] for s in SIDES], axis=1)
     fade = max(round(FADE_SECONDS * fps), 1)
     shift = np.zeros_like(ankles)
-    leg = target.leg_length()
     for side, name in enumerate(SIDES):
         index = _standing_bone(target, name)
         points = heads[:, index]
         weight = np.zeros(len(ankles))
         total = np.zeros((len(ankles), 3))
-        for start, end in _steady(points, runs(stands[:, side]), MAX_DRIFT * leg):
+        for start, end in holds[side]:
             at = np.median(points[start:end], axis=0)
             at[2] = max(target.heads[index, 2], 0.0)
             held = np.empty((len(ankles), 3))

@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 
 from blender_scripts.errors import InputError
-from blender_scripts.formats.naming import Match, best_fit
+from blender_scripts.formats.naming import HUMANOID, Match, best_fit
 
 #: Bones of an own kind that hang on a humanoid's bone, and are no part of its body: told by these words in their names.
 APART = (
@@ -86,8 +86,9 @@ def read_rig(
         if all(r in known for r in required):
             return Rig(rig_map, "vrm", "", known, _helpers(armature, known))
     prefix, missing = _mixamo(set(bones), required)
-    match = best_fit(bones, rig_map.get("namings", []), required) if missing else None
-    if match is not None and not match.missing:
+    mixamo = 0 if missing else sum(prefix + b in bones for b in HUMANOID)
+    match = best_fit(bones, rig_map.get("namings", []), required)
+    if match is not None and not match.missing and len(match.bones) > mixamo:
         return Rig(
             rig_map, match.naming, match.prefix, match.bones, _helpers(armature, match.bones)
         )

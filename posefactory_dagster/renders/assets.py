@@ -124,14 +124,11 @@ def multi_angle_renders(
     for key, ref in planned.items():
         work = _work(ref, character[key])
         try:
-            frames = len(work.frames(settings))
+            for warning in _fewer(work, settings):
+                context.log.warning(f"{key}: {warning}")
         except SettingsError as error:
             ledger.bad(key, str(error))
             continue
-        if work.moves and frames < settings.frames_per_clip:
-            context.log.warning(
-                f"{key}: {settings.frames_per_clip} frames are asked for, and its motion has {frames} distinct ones"
-            )
         todo[key] = work
     if not todo:
         return ledger.close()
@@ -226,11 +223,21 @@ def _made_from(
             cropped_images=sum(i.cropped for i in document.images),
             empty_images=sum(not i.area for i in document.images),
             landmarks_by_proportion=document.origin.count("proportion"),
-            warnings=document.warnings,
+            warnings=[*document.warnings, *_fewer(work, settings)],
             seconds=dict(outcome.seconds),
             peak_mb=outcome.peak_mb,
         ).model_dump(),
     }
+
+
+def _fewer(work: Work, settings: RenderSettings) -> list[str]:
+    """What to say where a motion has fewer distinct frames than are asked for."""
+    count = len(work.frames(settings))
+    if not work.moves or count >= settings.frames_per_clip:
+        return []
+    return [
+        f"{settings.frames_per_clip} frames were asked for, and its motion has {count} distinct ones"
+    ]
 
 
 def _metadata(committed: CommittedSet) -> dict[str, Any]:
