@@ -14,15 +14,9 @@ from blender_scripts.formats.naming import HUMANOID
 from blender_scripts.stage import importing
 from blender_scripts.stage.character import Character
 from blender_scripts.stage.importing import Imported
-from blender_scripts.stage.retarget import (
-    Motion,
-    Retargeted,
-    Skeleton,
-    Surface,
-    retarget,
-    scaled_to,
-)
+from blender_scripts.stage.retarget import Retargeted, retarget, scaled_to
 from blender_scripts.stage.rig import Rig, read_rig
+from blender_scripts.stage.skeleton import Motion, Skeleton, Surface
 
 #: So many points of a skin stand for all of it where it must not sink into the floor.
 SURFACE_POINTS = 3_000

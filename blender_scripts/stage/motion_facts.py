@@ -10,18 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from blender_scripts.formats.naming import SIDES
-from blender_scripts.stage.retarget import (
-    UP,
-    Motion,
-    Skeleton,
-    floor_of,
-    heading,
-    runs,
-    speed,
-    standing_rest,
-    stands_of,
-    turned_to,
-)
+from blender_scripts.stage.rest_pose import floor_of, heading, standing_rest, turned_to
+from blender_scripts.stage.retarget import stands_of
+from blender_scripts.stage.skeleton import UP, Motion, Skeleton, runs, speed
 
 LEG = 0.85
 #: A tag is given where it holds for so large a share of the frames.

@@ -11,7 +11,7 @@ from posefactory_dagster.datasets.documents import CONTACT_SHEET
 from posefactory_dagster.datasets.members import Member, Picture
 from posefactory_dagster.datasets.splits import SPLITS, Splits
 from posefactory_dagster.labels.documents import AccuracyFacts
-from posefactory_dagster.renders.documents import RenderFacts
+from posefactory_dagster.renders.documents import CAST_WARNING, RenderFacts
 
 #: What Hugging Face calls the splits.
 HUGGING_FACE = {"train": "train", "val": "validation", "test": "test"}
@@ -67,7 +67,7 @@ Pose Factory (docs/gate.md); where the person's very pixels were taken over (`re
 |---|---|---|---|---|---|---|
 {rows}
 
-Of the renders' landmarks {figures["landmarks_hidden"]} are hidden and {figures["landmarks_out_of_frame"]} out of the frame; {figures["empty_images"]} renders show nobody.
+{_cast_warnings(members)}Of the renders' landmarks {figures["landmarks_hidden"]} are hidden and {figures["landmarks_out_of_frame"]} out of the frame; {figures["empty_images"]} renders show nobody.
 
 ## Files
 
@@ -103,6 +103,28 @@ setting `proportion_landmarks` says otherwise.
 
 Renders carry the terms of the characters that were put in. Mixamo characters are under Adobe's terms.
 """
+
+
+def _cast_warnings(members: Sequence[Member]) -> str:
+    """Which casts are far from their motions: their labels are exact, but people do not move so."""
+    found = [
+        f"- {m.key}: {'; '.join(texts)}"
+        for m in members
+        if (
+            texts := [
+                w.removeprefix(CAST_WARNING)
+                for w in m.renders.facts_as(RenderFacts).warnings
+                if w.startswith(CAST_WARNING)
+            ]
+        )
+    ]
+    if not found:
+        return ""
+    return (
+        "Casts that miss their motion (labels are exact all the same):\n\n"
+        + "\n".join(found)
+        + "\n\n"
+    )
 
 
 def _head(figures: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from posefactory_dagster.pipeline.partitions import (
 )
 from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.renders import render_sets
-from posefactory_dagster.renders.documents import ASSET, STRIP, RenderFacts
+from posefactory_dagster.renders.documents import ASSET, CAST_WARNING, STRIP, RenderFacts
 from posefactory_dagster.renders.validation import (
     InvalidRenders,
     SoundDocument,
@@ -223,7 +223,7 @@ def _made_from(
             cropped_images=sum(i.cropped for i in document.images),
             empty_images=sum(not i.area for i in document.images),
             landmarks_by_proportion=document.origin.count("proportion"),
-            warnings=[*document.warnings, *_fewer(work, settings)],
+            warnings=[*document.warnings, *_fewer(work, settings), *_missed(work)],
             seconds=dict(outcome.seconds),
             peak_mb=outcome.peak_mb,
         ).model_dump(),
@@ -238,6 +238,12 @@ def _fewer(work: Work, settings: RenderSettings) -> list[str]:
     return [
         f"{settings.frames_per_clip} frames were asked for, and its motion has {count} distinct ones"
     ]
+
+
+def _missed(work: Work) -> list[str]:
+    """What a dataset's card must say of a cast that is far from its motion."""
+    transfer = facts_of(work.source).transfer
+    return [f"{CAST_WARNING}{text}" for text in (transfer.misses if transfer is not None else ())]
 
 
 def _metadata(committed: CommittedSet) -> dict[str, Any]:

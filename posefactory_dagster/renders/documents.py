@@ -26,6 +26,8 @@ if (
 ASSET = "multi_angle_renders"
 #: Some of the images in rows, for previews.
 STRIP = "strip.png"
+#: Begins those warnings of a set that say how a cast misses its motion.
+CAST_WARNING = "cast: "
 
 
 class RenderFacts(BaseModel):

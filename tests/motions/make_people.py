@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from blender_scripts.stage.retarget import Skeleton
+from blender_scripts.stage.skeleton import Skeleton
 
 PARENTS = {
     "Hips": "", "Spine": "Hips", "Spine1": "Spine", "Spine2": "Spine1", "Neck": "Spine2", "Head": "Neck",

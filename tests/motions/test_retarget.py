@@ -8,23 +8,24 @@ from scipy.spatial.transform import Rotation
 
 from blender_scripts.stage import motion_facts
 from blender_scripts.stage import retarget as rt
+from blender_scripts.stage import skeleton as sk
 from tests.motions.make_people import PARENTS, person
 
 
-def still(skeleton: rt.Skeleton, frames: int, fps: float = 30.0) -> rt.Motion:
-    return rt.Motion(
+def still(skeleton: sk.Skeleton, frames: int, fps: float = 30.0) -> sk.Motion:
+    return sk.Motion(
         np.repeat(skeleton.rest[None], frames, 0), np.repeat(skeleton.heads[None], frames, 0), fps
     )
 
 
-NO_SURFACE = rt.Surface(np.zeros((0, 3)), np.zeros(0, int))
+NO_SURFACE = sk.Surface(np.zeros((0, 3)), np.zeros(0, int))
 
 
 def test_shortest_turns_and_quaternions_agree_with_scipy() -> None:
     random = np.random.default_rng(1)
     a, b = random.normal(size=(2, 50, 3))
     b[0] = -a[0]  # half a turn
-    turns = rt.shortest_turn(a, b)
+    turns = sk.shortest_turn(a, b)
     assert np.allclose(np.linalg.det(turns), 1) and np.allclose(
         turns @ np.swapaxes(turns, 1, 2), np.eye(3), atol=1e-9
     )
@@ -35,7 +36,7 @@ def test_shortest_turns_and_quaternions_agree_with_scipy() -> None:
         angles, np.arccos(np.clip(np.sum(unit(a) * unit(b), axis=1), -1, 1)), atol=1e-6
     )
     some = Rotation.random(200, rng=2)
-    ours = rt.quaternions(some.as_matrix())
+    ours = sk.quaternions(some.as_matrix())
     theirs = some.as_quat()[:, [3, 0, 1, 2]]
     assert np.allclose(np.abs(np.sum(ours * theirs, axis=1)), 1)
 
@@ -107,7 +108,7 @@ def test_what_would_be_under_the_floor_is_raised() -> None:
     motion = still(target, 5)
     motion.heads[:, :, 2] -= 0.0
     back = target.bones["Spine1"]
-    deep = rt.Surface(np.array([target.heads[back] * [1, 1, 0] + [0, 0, -0.2]]), np.array([back]))
+    deep = sk.Surface(np.array([target.heads[back] * [1, 1, 0] + [0, 0, -0.2]]), np.array([back]))
     got = rt.retarget(target, motion, target, deep).motion
     assert got.heads[2, back, 2] - target.heads[back, 2] == pytest.approx(0.2, abs=1e-6)
 
@@ -121,7 +122,7 @@ def test_lafans_rest_is_none_and_a_frame_stands_for_it() -> None:
         if parent:
             length = np.linalg.norm(source.head(bone) - source.head(parent))
             flat[source.bones[bone]] = flat[source.bones[parent]] + [length, 0, 0]
-    odd = rt.Skeleton(source.bones, source.parents, source.rest, flat)
+    odd = sk.Skeleton(source.bones, source.parents, source.rest, flat)
     got = rt.retarget(odd, still(source, 4), target, NO_SURFACE).motion
     for limb in ("LeftLeg", "RightForeArm", "Neck"):
         parent = PARENTS[limb]
