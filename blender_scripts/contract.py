@@ -330,12 +330,14 @@ class Task:
 
     Roles: ``skin``, a model file; ``motion``, in inspections the file of a motion, in renders the curves that were cast on the
     skin. An inspection of a motion has no skin. ``frames``: those to render; empty spreads them evenly.
+    ``touch``: whether hands that touch something in a motion do so in its cast.
     """
 
     key: str
     inputs: Mapping[str, TaskInput]
     outputs: str
     frames: tuple[int, ...] = ()
+    touch: bool = True
 
 
 def character_task(
@@ -415,6 +417,7 @@ class Job:
                     {role: TaskInput(**i) for role, i in t["inputs"].items()},
                     t["outputs"],
                     tuple(t.get("frames", ())),
+                    t.get("touch", True),
                 )
                 for t in values["tasks"]
             ),

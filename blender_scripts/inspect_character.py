@@ -99,7 +99,7 @@ def _skin(job: Job, task: Task, watch: Stopwatch, output: Path) -> dict[str, Any
     if motion is not None:
         with watch.stage("cast"):
             clip = load_clip(motion.file, job.rig_map, motion.name, motion.take)
-            facts |= _cast(character, clip, output)
+            facts |= _cast(character, clip, output, touch=task.touch)
     start, end = character.frame_range
     if character.has_motion():
         with watch.stage("truth"), (output / POSES).open("wb") as file:
@@ -144,9 +144,9 @@ def _of_file(imported: Imported, rig: Rig) -> dict[str, Any]:
     }
 
 
-def _cast(character: Character, clip: Clip, output: Path) -> dict[str, Any]:
+def _cast(character: Character, clip: Clip, output: Path, *, touch: bool) -> dict[str, Any]:
     """Cast a clip, keep its curves beside the skin, and say how far the result is from the motion."""
-    curves = cast(character, clip)
+    curves = cast(character, clip, touch=touch)
     curves.save(output / CAST_CURVES)
     play(character, curves)
     measured = transfer.measure(character, clip)

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import bpy
+import mathutils
 import numpy as np
 
 from blender_scripts.errors import InputError
@@ -25,6 +26,8 @@ MAX_KEY_VALUE = 1e7
 MID_GREY = (0.214, 0.214, 0.214)
 #: Of all images in a file together; one of 8192 x 8192 has 67 million.
 MAX_TEXTURE_PIXELS = 200_000_000
+#: What is worn or carried is no larger than this, in heights of the person's joints.
+WORN = 0.6
 
 
 @dataclass(frozen=True)
@@ -297,17 +300,55 @@ def _choose_armature(
         )
     others = [a for a in armatures if a is not best]
     if others:
-        names = ", ".join(a.name for a in others)
-        warnings.append(
-            f"more armatures than the person's ({best.name}), left out with what hangs on them: {names}"
-        )
         dependants = [
             o
             for o in new
             if o.type == "MESH" and (o.find_armature() in others or o.parent in others)
         ]
-        _remove([*dependants, *others])
+        kept = [m for m in dependants if _rebind(m, best) or _hang(m, best)]
+        lost = [o for o in dependants if o not in kept]
+        names = ", ".join(a.name for a in others)
+        what = f"; {', '.join(m.name for m in kept)} hang on the person's now" if kept else ""
+        what += f"; left out: {', '.join(o.name for o in lost)}" if lost else ""
+        warnings.append(f"more armatures than the person's ({best.name}): {names}{what}")
+        _remove([*lost, *others])
     return best
+
+
+def _rebind(mesh: bpy.types.Object, armature: bpy.types.Object) -> bool:
+    """Let a mesh that is skinned to another armature follow this one, if this one has all its bones; whether it does."""
+    weighted = {g.group for v in mesh.data.vertices for g in v.groups if g.weight > 0}
+    used = {mesh.vertex_groups[i].name for i in weighted}
+    modifiers = [m for m in mesh.modifiers if m.type == "ARMATURE"]
+    if not used or not modifiers or not used <= {b.name for b in armature.data.bones}:
+        return False
+    world = mesh.matrix_world.copy()
+    mesh.parent = armature
+    mesh.parent_type = "OBJECT"
+    mesh.matrix_world = world
+    for modifier in modifiers:
+        modifier.object = armature
+    return True
+
+
+def _hang(mesh: bpy.types.Object, armature: bpy.types.Object) -> bool:
+    """Let a mesh of another armature hang on the nearest bone of this one, if it is small and near enough to be worn or carried."""
+    corners = np.array([mesh.matrix_world @ mathutils.Vector(c) for c in mesh.bound_box])
+    heads = np.array([armature.matrix_world @ b.head_local for b in armature.data.bones])
+    height = float(np.ptp(heads[:, 2])) or 1.0
+    middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
+    distances = np.linalg.norm(heads - middle, axis=1)
+    nearest = int(np.argmin(distances))
+    if np.ptp(corners, axis=0).max() > WORN * height or distances[nearest] > WORN / 2 * height:
+        return False
+    world = mesh.matrix_world.copy()
+    for modifier in [m for m in mesh.modifiers if m.type == "ARMATURE"]:
+        mesh.modifiers.remove(modifier)
+    mesh.parent, mesh.parent_type = armature, "BONE"
+    mesh.parent_bone = armature.data.bones[nearest].name
+    bpy.context.view_layer.update()
+    mesh.matrix_world = world
+    return True
 
 
 def _belonging(

@@ -61,12 +61,12 @@ def load_clip(path: str, rig_map: dict[str, Any], name: str, take: str | None = 
     return Clip(imported, rig, imported.take.start, imported.take.end, imported.take.moves)
 
 
-def cast(character: Character, clip: Clip) -> Curves:
+def cast(character: Character, clip: Clip, *, touch: bool = True) -> Curves:
     """The motion of ``clip`` for ``character``, a key on each frame; see ``retarget``, and ``play``."""
     with _still(character):
         skeleton, names = read_skeleton(character.armature, character.rig)
         source, motion = read_motion(clip)
-        result = retarget(source, motion, skeleton, _surface(character, names))
+        result = retarget(source, motion, skeleton, _surface(character, names), touch=touch)
     return _curves(character, clip, result, names)
 
 

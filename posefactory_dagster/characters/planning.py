@@ -61,7 +61,7 @@ class CharacterPlanner:
         take = cast.inputs[MOTION].get("take")
         takes = {MOTION: str(take)} if take else {}
         planned = plan(store, ASSET, key, files, takes=takes, made_of={CAST: cast.ref.identity})
-        planned = dataclasses.replace(planned, sets=[cast.ref])
+        planned = dataclasses.replace(planned, sets=[cast.ref], touch=recipe.touch)
         for role, described in planned.inputs.items():
             if described["sha256"] != cast.inputs[role]["sha256"]:
                 raise NotPlanned(

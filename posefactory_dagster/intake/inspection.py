@@ -31,7 +31,7 @@ class Inspection:
     """What to inspect for a key: the set to make of it, and its files by role (``skin``, ``motion``).
 
     ``inputs`` is what the manifest says of the files, by role. With both roles, the motion is cast on the skin. ``earlier`` is
-    the set that the version before would have made: it holds the same, but no poses.
+    the set that the version before would have made: it holds the same, but no poses. ``touch`` as in ``Task``.
     """
 
     ref: SetRef
@@ -39,6 +39,7 @@ class Inspection:
     inputs: Mapping[str, dict[str, Any]]
     earlier: SetRef
     sets: Sequence[SetRef] = ()
+    touch: bool = True
 
 
 def plan(
@@ -128,7 +129,7 @@ def _task(sets: CommittedSets, item: Inspection, folder: Path) -> Task:
         path = folder / f"{role}{Path(upload.file_name).suffix.lower()}"
         uploads.copy_unchanged(sets.store, upload, item.inputs[role]["sha256"], path)
         inputs[role] = TaskInput(str(path), upload.file_name, item.inputs[role].get("take"))
-    return Task(item.ref.partition, inputs, str(folder))
+    return Task(item.ref.partition, inputs, str(folder), touch=item.touch)
 
 
 def _commit(

@@ -16,7 +16,7 @@ from posefactory_dagster.motions.documents import (
     read_motion_record,
     register_clips,
 )
-from posefactory_dagster.motions.planning import CAST_VERSION, CastPlanner, MotionPlanner
+from posefactory_dagster.motions.planning import CastPlanner, MotionPlanner
 from posefactory_dagster.pipeline.partitions import PartitionLedger, partition_set
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, SetRef
@@ -117,7 +117,11 @@ def cast(
             recipe = {role: inputs[role]["key"] for role in ("skin", "motion")}
             (scratch / RECIPE).write_text(json.dumps(recipe), "utf-8")
             committed = sets.commit(
-                ref, scratch, inputs=inputs, settings={"version": CAST_VERSION}, facts=recipe
+                ref,
+                scratch,
+                inputs=inputs,
+                settings=planner.settings(planner.recipes[key]),
+                facts=recipe,
             )
             ledger.good(key, committed.ref, _cast_metadata(committed))
     return ledger.close()

@@ -313,6 +313,12 @@ def cast(
     motions: Annotated[
         str | None, typer.Option(help="Many motions: keys with commas, patterns, or tag:WORD.")
     ] = None,
+    touch: Annotated[
+        bool,
+        typer.Option(
+            help="Hands that touch the body or each other in the motion do so in the cast."
+        ),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Let skins do motions: each pair is a character of its own, SKIN__MOTION."""
@@ -333,7 +339,9 @@ def cast(
             _check_skin(sets, key, registered, found)
         for key in chosen_motions:
             _check_motion(sets, key, registered, found)
-        recipes = [Recipe(skin=s, motion=m) for s in chosen_skins for m in chosen_motions]
+        recipes = [
+            Recipe(skin=s, motion=m, touch=touch) for s in chosen_skins for m in chosen_motions
+        ]
         for recipe in recipes:
             sets.store.put_bytes(layout.recipe(recipe.key), recipe.model_dump_json().encode())
         register(instance, MOTION, list(chosen_motions))

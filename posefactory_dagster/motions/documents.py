@@ -25,12 +25,16 @@ class RecipeError(UploadError):
 
 
 class Recipe(BaseModel):
-    """Who does what: a skin, by its key among the characters, does a motion, by its key among the motions."""
+    """Who does what: a skin, by its key among the characters, does a motion, by its key among the motions.
+
+    ``touch``: whether hands that touch the body or each other in the motion do so in the cast.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     skin: str
     motion: str
+    touch: bool = True
 
     @property
     def key(self) -> str:
@@ -164,7 +168,11 @@ def recipe_marks(store: Store) -> Iterator[tuple[str, str]]:
 
 def recipe_of(cast: CommittedSet) -> Recipe:
     """The recipe that a committed cast was made by."""
-    return Recipe(skin=str(cast.inputs["skin"]["key"]), motion=str(cast.inputs["motion"]["key"]))
+    return Recipe(
+        skin=str(cast.inputs["skin"]["key"]),
+        motion=str(cast.inputs["motion"]["key"]),
+        touch=bool(cast.settings.get("touch", True)),
+    )
 
 
 FACTS = {MOTION: MotionFacts}

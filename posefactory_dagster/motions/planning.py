@@ -56,7 +56,7 @@ class MotionPlanner:
 
 
 class CastPlanner:
-    """Plans `cast`: a recipe, the skin's file and the inspected motion. ``inputs`` keeps what manifests say, by key."""
+    """Plans `cast`: a recipe, the skin's file and the inspected motion. ``inputs`` and ``recipes`` keep what was planned, by key."""
 
     asset = CAST
 
@@ -64,6 +64,7 @@ class CastPlanner:
         self._sets = sets
         self._found = uploads_by_key(sets.store)
         self.inputs: dict[str, dict[str, Any]] = {}
+        self.recipes: dict[str, Recipe] = {}
 
     def __call__(self, key: str, inputs: Inputs) -> SetRef:
         try:
@@ -93,7 +94,13 @@ class CastPlanner:
             "motion": {"key": recipe.motion, **motion.inputs[MOTION]},
             "sets": [[motion.ref.asset, motion.ref.partition, motion.ref.identity]],
         }
-        return SetRef(CAST, key, identity_of(CAST, contents, {"version": CAST_VERSION}))
+        self.recipes[key] = recipe
+        return SetRef(CAST, key, identity_of(CAST, contents, self.settings(recipe)))
+
+    @staticmethod
+    def settings(recipe: Recipe) -> dict[str, Any]:
+        """What a manifest says of how a cast is made; what came later is said only where it differs."""
+        return {"version": CAST_VERSION, **({} if recipe.touch else {"touch": False})}
 
 
 def preparations(sets: CommittedSets, keys: Sequence[str]) -> Mapping[str, Sequence[str]]:

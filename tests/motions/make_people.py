@@ -14,12 +14,14 @@ PARENTS = {
 }  # fmt: skip
 
 
-def person(arms_down: float, legs: float = 1.0, turned: np.ndarray | None = None) -> Skeleton:
+def person(
+    arms_down: float, legs: float = 1.0, turned: np.ndarray | None = None, shoulders: float = 1.0
+) -> Skeleton:
     """Somebody who stands on z = 0 and faces -y.
 
     Args:
         arms_down: how far below level the arms are held in the rest pose, degrees. legs: a factor of the legs' length.
-        turned: a rotation (3, 3) of all of it.
+        turned: a rotation (3, 3) of all of it. shoulders: a factor of their width.
     """
     down = np.radians(arms_down)
     hip = 0.08 + 0.85 * legs
@@ -29,7 +31,11 @@ def person(arms_down: float, legs: float = 1.0, turned: np.ndarray | None = None
     }  # fmt: skip
     for side, x in (("Left", 1), ("Right", -1)):
         place |= {
-            f"{side}{b}": (x * (0.18 + d * np.cos(down)), 0, hip + 0.49 - d * np.sin(down))
+            f"{side}{b}": (
+                x * (0.18 * shoulders + d * np.cos(down)),
+                0,
+                hip + 0.49 - d * np.sin(down),
+            )
             for b, d in (("Arm", 0), ("ForeArm", 0.29), ("Hand", 0.55))
         }
         place |= {

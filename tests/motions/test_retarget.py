@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from blender_scripts.stage import motion_facts
 from blender_scripts.stage import retarget as rt
 from blender_scripts.stage import skeleton as sk
+from blender_scripts.stage.touching import PARTS, touches_of
 from tests.motions.make_people import PARENTS, person
 
 
@@ -158,3 +159,45 @@ def test_what_a_motion_is_is_told_by_positions() -> None:
     assert facts["travel_m"] == pytest.approx(2.0 * scale, abs=1e-3) and facts[
         "speed_m_s"
     ] == pytest.approx(scale, abs=1e-3)
+
+
+def test_hands_that_touch_in_the_source_touch_in_a_target_of_other_proportions() -> None:
+    """Palms together before the chest, and one on the thigh: on shoulders half as wide again, arms alone would miss both."""
+    source, target = person(0.0), person(0.0, shoulders=1.5)
+    motion = still(source, 30)
+    _reach(source, motion, {"Left": [0.02, -0.35, 1.25], "Right": [-0.02, -0.35, 1.25]})
+    together = touches_of(source, motion)
+    assert together.other.all() and (together.part == -1).all()
+
+    def gap(touch: bool) -> float:
+        heads = rt.retarget(source, motion, target, NO_SURFACE, touch=touch).motion.heads[15]
+        return float(
+            np.linalg.norm(heads[target.bones["LeftHand"]] - heads[target.bones["RightHand"]])
+        )
+
+    theirs = np.linalg.norm(
+        motion.heads[15, source.bones["LeftHand"]] - motion.heads[15, source.bones["RightHand"]]
+    )
+    assert gap(touch=True) == pytest.approx(theirs, abs=0.03) and gap(touch=False) > theirs + 0.1
+    motion = still(source, 30)
+    _reach(source, motion, {"Right": [-0.09, -0.08, 0.72]})
+    on_thigh = touches_of(source, motion)
+    assert (on_thigh.part[:, 1] == list(PARTS).index("Right thigh")).all() and (
+        on_thigh.part[:, 0] == -1
+    ).all()
+    heads = rt.retarget(source, motion, target, NO_SURFACE).motion.heads[15]
+    hip, knee, wrist = (heads[target.bones[b]] for b in ("RightUpLeg", "RightLeg", "RightHand"))
+    off = wrist - hip - (wrist - hip) @ (knee - hip) / ((knee - hip) @ (knee - hip)) * (knee - hip)
+    assert np.linalg.norm(off) < 0.16
+
+
+def _reach(source: sk.Skeleton, motion: sk.Motion, wrists: dict[str, list[float]]) -> None:
+    """Bring wrists to places (3,), in all frames."""
+    for side, place in wrists.items():
+        limb = (f"{side}Arm", f"{side}ForeArm", f"{side}Hand")
+        count = len(motion.heads)
+        back = np.tile([0.0, 1.0, -0.3], (count, 1))
+        sk.bend(source, motion.rotations, motion.heads, limb, np.tile(place, (count, 1)), back)
+        motion.heads[:] = sk.heads_of(
+            source, motion.rotations, np.tile(source.pelvis(), (count, 1))
+        )

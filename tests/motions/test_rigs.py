@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,3 +156,13 @@ def test_a_skeleton_that_is_no_person_is_not_drafted() -> None:
     ]
     with pytest.raises(RigError, match="no bone from which two legs"):
         suggest(chain)
+
+
+def test_what_other_armatures_carry_is_kept_where_somebody_wears_it(
+    blender_script: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A hat with a bone of its own hangs on the head, a shirt with the person's bones follows these, a horse is left out."""
+    found = blender_script("read_armatures.py", SAMPLES / "ada_walk.fbx", tmp_path)
+    assert found["meshes"] == ["Body", "HatMesh", "ShirtMesh"]
+    assert found["props"] == {"HatMesh": ["mixamorig:Head", [0.0, 0.0, 1.75]]}
+    assert "left out: HorseMesh" in found["warnings"][0]
