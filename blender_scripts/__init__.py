@@ -1,1 +1,1 @@
-"""What runs inside Blender's Python: standard library, numpy and bpy only."""
+"""Code that runs in Blender's Python: standard library, numpy and bpy only."""

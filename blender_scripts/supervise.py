@@ -65,7 +65,7 @@ PASSED_PREFIXES = (
 
 
 class BlenderError(RuntimeError):
-    """Blender cannot be started; the text says what to do."""
+    """Blender cannot be started; the text names the next step."""
 
 
 @dataclass
@@ -91,7 +91,7 @@ Launch = Callable[[Job, Path], Iterable[Event]]
 
 
 def for_blender(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for Blender: what it needs of ``environment``, and no secret."""
+    """The environment of a Blender process: what it needs of ``environment``, without secrets."""
     return {
         name: value
         for name, value in environment.items()
@@ -120,7 +120,7 @@ def start(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the process and all it started; politely first."""
+    """Terminate a process group, and kill it if it does not end within the grace period."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             break
@@ -149,7 +149,7 @@ def tail(log_path: Path) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Text of a stranger without control characters, which could steer a terminal."""
+    """Untrusted text without control characters."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
@@ -202,7 +202,7 @@ def _event(line: bytes) -> Event | None:
 
 
 def well_formed(event: Event) -> bool:
-    """Whether an event has what its kind has: others are passed over, as a process may be out of its mind."""
+    """Whether an event has the fields of its kind; others are ignored, as a process may be damaged."""
     kind = event.get("event")
     if kind not in (EVENT_START, EVENT_IMAGE, EVENT_DONE, EVENT_FAILED):
         return True

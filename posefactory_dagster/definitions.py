@@ -19,7 +19,7 @@ defs = dg.Definitions.merge(
 
 @functools.cache
 def house() -> House:
-    """What runs need to know of all rooms together."""
+    """What runs need from all rooms."""
     planners: dict[str, PlannerFactory] = {}
     preparations: dict[str, Preparation] = {}
     checks: list[Callable[[], object]] = []

@@ -1,4 +1,4 @@
-"""The small pictures that the UI shows."""
+"""Small pictures for the user interface."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_SHOWN_PIXELS = 40_000_000
 
 
 def small_picture(data: bytes, side: int) -> Image.Image | None:
-    """A picture by a stranger, at most ``side`` pixels wide and high; None where it cannot be shown."""
+    """Decode untrusted image data and shrink it to at most ``side`` pixels; None if it is not a readable image."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MOST_SHOWN_PIXELS:
@@ -45,7 +45,7 @@ def thumbnail_markdown(picture: Path | Image.Image, height: int = 192) -> str:
 
 
 def contact_strip(images: list[Path], cell: int = STRIP_SIDE, columns: int = 4) -> Image.Image:
-    """Images in rows, each in a square cell."""
+    """A contact sheet: images in rows of square cells of ``cell`` pixels."""
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (cell * min(len(images), columns), cell * rows), "white")
     for i, path in enumerate(images):
@@ -111,7 +111,7 @@ def draw_contacts(skeleton: Path, target: Path) -> None:
 
 
 def landmark_colour(visibility: int) -> tuple[int, int, int]:
-    """The colour of a true landmark in pictures: green where it is seen, orange where it is hidden."""
+    """The colour of a true landmark: green if visible, orange if occluded."""
     return (20, 150, 60) if visibility == 2 else (235, 120, 0)
 
 

@@ -1,4 +1,4 @@
-"""Live progress, for whoever listens in this process; nobody by default."""
+"""Live progress for a listener in this process; there is none by default."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _listener: ContextVar[Listener | None] = ContextVar("progress_listener", default
 
 
 def tell(what: str, done: int, total: int) -> None:
-    """``done`` of ``total`` steps of ``what`` are behind us."""
+    """Report that ``done`` of ``total`` steps of ``what`` are finished."""
     listener = _listener.get()
     if listener is not None:
         listener(what, done, total)
@@ -21,7 +21,7 @@ def tell(what: str, done: int, total: int) -> None:
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Let ``listener`` hear all progress told inside the block."""
+    """Send all progress that is reported inside the block to ``listener``."""
     token = _listener.set(listener)
     try:
         yield

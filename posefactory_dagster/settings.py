@@ -1,4 +1,4 @@
-"""What a user sets: the environment, and `posefactory.toml` beside the project.
+"""Settings: environment variables, and `posefactory.toml` beside the project.
 
 Environment names are those of the original system; each is a field here and read nowhere else.
 """
@@ -83,7 +83,7 @@ class Environment(BaseSettings):
 
 
 def environment() -> Environment:
-    """The environment now.
+    """Read the environment variables.
 
     Raises:
         SettingsError: a variable has a value that does not fit; the text names it.
@@ -317,7 +317,7 @@ def fields_of(section: Any) -> dict[str, FieldInfo]:
 
 
 def allowed(field: FieldInfo) -> str:
-    """What a setting may be, in words."""
+    """The allowed values of a setting, as text."""
     kind, limits = field.annotation, {type(m).__name__: m for m in field.metadata}
     if kind is bool:
         return "true or false"
@@ -359,7 +359,7 @@ def launchpad_fields(section: Any, names: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def changed(section: Section, **overrides: Any) -> Section:
-    """A section with other values.
+    """A copy of a settings section with other values.
 
     Raises:
         SettingsError: a value does not fit; the text names it and says what is allowed.
@@ -369,7 +369,7 @@ def changed(section: Section, **overrides: Any) -> Section:
 
 
 def made(section: type[Section], values: Mapping[str, Any]) -> Section:
-    """A section from plain values.
+    """A settings section from plain values.
 
     Raises:
         SettingsError: a value does not fit; the text names it and says what is allowed.
@@ -422,7 +422,7 @@ def _read(path: Path, modified_ns: int) -> ProjectSettings:
 
 
 def project_settings(file: Path | None = None) -> ProjectSettings:
-    """What `posefactory.toml` says now; the defaults where there is none.
+    """Read `posefactory.toml`; defaults apply if there is none.
 
     Args:
         file: another file; by default the one that POSEFACTORY_SETTINGS names.

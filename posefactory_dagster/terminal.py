@@ -1,4 +1,4 @@
-"""What the verbs share: how they print, and how they find the instance and the store."""
+"""Shared by all verbs: output, errors, the Dagster instance and the store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Plain JSON on stdout, 
 
 
 def printable(text: str) -> str:
-    """Other people's words without what would steer a terminal; line ends and tabs stay."""
+    """Untrusted text without terminal control characters; line ends and tabs stay."""
     return "".join(
         c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
     )
@@ -58,7 +58,7 @@ answer: dict[str, Any] = {}
 
 
 class CommandError(RuntimeError):
-    """The command cannot do what was asked; the text says why and what to do."""
+    """A command failed; the text names the reason and the next step."""
 
 
 def print_error(text: str) -> None:
@@ -95,7 +95,7 @@ def print_table(table: Table, nothing: str) -> None:
 
 
 def show(as_json: bool, document: Any, print_it: Callable[[], None]) -> None:
-    """The answer of a verb: as JSON, or for a person."""
+    """Print the result of a verb, as JSON or as text."""
     if as_json:
         answer["result"] = document
     else:
@@ -114,7 +114,7 @@ def print_json(code: int, error: str | None) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """Replace NaN and infinity by None, as JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -123,7 +123,7 @@ def _finite(value: Any) -> Any:
 
 
 def open_sets() -> CommittedSets:
-    """The sets of the store that POSEFACTORY_STORE names."""
+    """Open the store that POSEFACTORY_STORE names."""
     return CommittedSets(open_store())
 
 
@@ -178,7 +178,7 @@ def unknown_text(unknown: list[str], known: list[str]) -> str:
 
 
 def register(instance: Any, partition_set: str, keys: list[str]) -> None:
-    """Add what is not there yet."""
+    """Register keys that are not registered yet."""
     known = registered_keys(instance, partition_set)
     if new := [k for k in keys if k not in known]:
         instance.add_dynamic_partitions(partition_set, new)

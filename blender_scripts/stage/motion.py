@@ -40,7 +40,7 @@ class Clip:
         return range(self.start, self.end + 1)
 
     def remove(self) -> None:
-        """Take its armature off the stage."""
+        """Remove its armature from the scene."""
         bpy.data.objects.remove(self.imported.armature, do_unlink=True)
 
 

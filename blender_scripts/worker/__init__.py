@@ -1,1 +1,1 @@
-"""The same render scripts as the main program of a rented machine. Standard library, and dagster_pipes."""
+"""The main program of a rented machine; runs the same render scripts. Standard library and dagster_pipes."""

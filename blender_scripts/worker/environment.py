@@ -1,4 +1,4 @@
-"""The environment of a machine that renders for somebody else."""
+"""The environment variables of a rented machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRETS_VARIABLE = "POSEFACTORY_SECRETS_PIPE"
 
 @dataclass(frozen=True)
 class WorkerEnvironment:
-    """What a worker knows when it starts.
+    """The worker's configuration, read from the environment.
 
     ``pod_id`` and ``pod_key`` are injected by RunPod; the key can act on this pod alone.
     """

@@ -30,11 +30,11 @@ class MessageStreamChannel(PipesMessageWriterChannel):
         self._thread.start()
 
     def write_message(self, message: PipesMessage) -> None:
-        """Take a message; it goes up with the next chunk."""
+        """Queue a message for the next chunk."""
         self._waiting.put(message)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining messages."""
         self._closed.set()
         self._thread.join(120)
 

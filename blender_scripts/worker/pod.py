@@ -37,7 +37,7 @@ Serve = Callable[[Mapping[str, Any]], None]
 
 
 def main(serve: Serve | None = None) -> None:
-    """Do the work and end this pod; the exit code says how it went.
+    """Carry out the order and terminate this pod. Returns the exit code.
 
     Args:
         serve: for pods that can do more than render.
@@ -123,7 +123,7 @@ def _say_alive(emit: Emit, over: threading.Event) -> None:
 
 
 def _stop_hard_after(seconds: float, environment: WorkerEnvironment) -> None:
-    """Nobody may be there any more to end this pod, which costs money while it lives."""
+    """Terminate this pod after its time limit, in case nobody else does."""
 
     def loop() -> None:
         time.sleep(seconds)
@@ -135,7 +135,7 @@ def _stop_hard_after(seconds: float, environment: WorkerEnvironment) -> None:
 
 
 def terminate(environment: WorkerEnvironment) -> None:
-    """Delete this pod with the key that RunPod injected for it; without one, exiting has to do."""
+    """Delete this pod with the API key that RunPod injected; without a key the process only exits."""
     if not environment.pod_key or not POD_ID.fullmatch(environment.pod_id or ""):
         return
     request = urllib.request.Request(

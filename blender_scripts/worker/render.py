@@ -1,4 +1,4 @@
-"""Carry out an order: fetch, render, and put each file up as it is made."""
+"""Carry out an order: download inputs, render, and upload each file when it is made."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Emit = Callable[[Event], None]
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What a worker is asked to do, with an address for each object it may touch and for no other.
+    """A worker's order, with one pre-signed address for each object it may read or write.
 
     ``inputs`` maps a file name to {url, sha256}; ``outputs`` a key to the address of each of its files;
     ``results`` a key to {get, put} of the list that says a character is complete. ``service`` is what a pod is to do

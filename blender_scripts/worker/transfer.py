@@ -25,7 +25,7 @@ class TransferError(RuntimeError):
 
 
 def get_bytes(url: str, what: str, limit: int = 64 * 2**20) -> bytes | None:
-    """The content at an address; None if nothing is there."""
+    """Download the content at an address; None if there is none."""
 
     def work() -> bytes | None:
         try:
@@ -58,7 +58,7 @@ def download(url: str, target: Path, what: str, sha256: str) -> None:
 
 
 def upload(url: str, data: bytes, what: str) -> None:
-    """Write ``data`` to an address, over what may be there."""
+    """Upload ``data`` to an address; existing content is replaced."""
 
     def work() -> None:
         request = urllib.request.Request(

@@ -8,7 +8,7 @@ from posefactory_dagster.settings import PodSettings
 
 
 class OverBudget(RuntimeError):
-    """A job would cost more than it may; the text says the figures."""
+    """A job would exceed a cost or time limit; the text gives the figures."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class RenderEstimate:
 
     @property
     def cost(self) -> float:
-        """US dollars."""
+        """Cost in US dollars."""
         return cost_of(self.seconds, self.price)
 
 
@@ -33,13 +33,13 @@ def cost_of(seconds: float, price: float) -> float:
 def estimate_render(
     images: int, price: float, settings: PodSettings, machines: int = 1
 ) -> RenderEstimate:
-    """Rendering, and one start-up for each of so many machines."""
+    """The estimate of a render job: rendering time plus one start-up for each machine."""
     seconds = machines * settings.startup_s + images * settings.seconds_per_image
     return RenderEstimate(images, seconds, price)
 
 
 def check_budget(estimate: RenderEstimate, settings: PodSettings, spent: float = 0.0) -> None:
-    """Refuse what is estimated to cost too much, with what was ``spent`` on the job already.
+    """Refuse a job whose estimate plus ``spent`` (US dollars) exceeds ``max_cost_per_job``.
 
     Raises:
         OverBudget: with the figures.
@@ -55,7 +55,7 @@ def check_budget(estimate: RenderEstimate, settings: PodSettings, spent: float =
 
 
 def check_time(estimate: RenderEstimate, settings: PodSettings) -> None:
-    """Refuse a job that could not end in time on one pod.
+    """Refuse a job whose estimated time exceeds ``job_timeout_s``.
 
     Raises:
         OverBudget: with the figures.

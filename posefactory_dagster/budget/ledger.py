@@ -1,4 +1,4 @@
-"""Money that was spent: an append-only ledger, an object for each payment."""
+"""The payment ledger: append-only, one object for each payment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Entry(BaseModel):
-    """One payment in US dollars. ``outcome`` is `unknown` where an answer never came: it may have been charged."""
+    """One payment in US dollars. ``outcome`` is `unknown` if no answer arrived; such a call may have been charged."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -166,12 +166,12 @@ class Budget:
             self._job += price
 
     def give_back(self, price: float) -> None:
-        """The call was not charged."""
+        """Release a reserved sum: the call was not charged."""
         with self._lock:
             self._job -= price
 
     def paid(self, name: str, entry: Entry, set_aside: float) -> None:
-        """Enter what a call really cost."""
+        """Write the payment of a call to the ledger and release its reserved sum."""
         enter(self._store, name, entry)
         with self._lock:
             self._job += entry.cost_usd - set_aside
@@ -184,7 +184,7 @@ class Budget:
         enter(self._store, name, entry)
 
     def close(self) -> None:
-        """Let others have what was reserved and not spent."""
+        """Release what was reserved and not spent."""
         self._store.delete([layout.reservation(self._day.isoformat(), self._holder)])
 
     def _reserve(self, more: float) -> None:

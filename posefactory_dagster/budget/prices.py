@@ -18,7 +18,7 @@ MOST = 1_000_000
 
 
 class PriceError(ValueError):
-    """A cost was asked for that has no price; the text names the allowed values."""
+    """No price is known for a request; the text lists the allowed values."""
 
 
 class _Priced(BaseModel):
@@ -67,7 +67,7 @@ class PriceTable(BaseModel):
 
 @functools.cache
 def price_table() -> PriceTable:
-    """The prices that ship."""
+    """The price table that ships with the project."""
     return PriceTable.model_validate(
         yaml.safe_load((ASSETS_DATA / "prices.yaml").read_text("utf-8"))
     )
@@ -93,7 +93,7 @@ def rented_prices(kind: Literal["pod", "serverless"], gpu: str = "") -> dict[str
 
 
 def get_provider_info(provider: str) -> dict[str, Any]:
-    """All that is known of a provider's prices.
+    """The prices of a provider.
 
     Raises:
         PriceError: there is no such provider.
@@ -102,7 +102,7 @@ def get_provider_info(provider: str) -> dict[str, Any]:
 
 
 def hourly_providers() -> set[str]:
-    """Providers that are machines with a price an hour: their images cost its time."""
+    """Providers that are billed by the hour."""
     found = price_table().providers.items()
     return {name for name, provider in found if provider.kind == "local" and not provider.free}
 
@@ -138,7 +138,7 @@ def estimate_cost(
     count: int = 1,
     per_hour: float | None = None,
 ) -> dict[str, Any]:
-    """What ``count`` images cost, in US dollars.
+    """Estimate the cost of ``count`` images in US dollars.
 
     Args:
         per_hour: what a machine really costs; None takes the table's price.

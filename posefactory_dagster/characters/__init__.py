@@ -1,1 +1,1 @@
-"""What came in: names, the checks on an upload, the upload sensor."""
+"""The room of characters: uploads with a skin, their inspection and sensor."""

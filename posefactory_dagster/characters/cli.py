@@ -1,4 +1,4 @@
-"""Characters and motions: take them in, show them, let them go."""
+"""Command-line verbs for characters: add, list, remove."""
 
 from __future__ import annotations
 
@@ -208,5 +208,5 @@ def remove(
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """This part of the command line."""
+    """Add the verbs of this module to the command line."""
     app.add_typer(verbs, name="characters")

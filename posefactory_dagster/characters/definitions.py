@@ -1,4 +1,4 @@
-"""What the room `characters` brings to the house."""
+"""Definitions of the room `characters`."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""What a character is made from: its upload, or the skin and the motion of a cast."""
+"""The planner of `character`: an upload, or the skin and the motion of a cast."""
 
 from __future__ import annotations
 

@@ -113,5 +113,5 @@ def _end(parts: list[subprocess.Popen[bytes]]) -> None:
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """This part of the command line."""
+    """Add the verbs of this module to the command line."""
     app.command()(dev)

@@ -211,6 +211,6 @@ def _spend(yes: bool, as_json: bool) -> None:
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """This part of the command line."""
+    """Add the verbs of this module to the command line."""
     for verb in (demo, home, doctor):
         app.command()(verb)

@@ -257,6 +257,6 @@ def upload_url(
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """This part of the command line."""
+    """Add the verbs of this module to the command line."""
     app.add_typer(verbs, name="store")
     app.command("upload-url")(upload_url)

@@ -78,5 +78,5 @@ def view(
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """This part of the command line."""
+    """Add the verbs of this module to the command line."""
     app.command()(view)

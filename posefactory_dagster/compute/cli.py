@@ -1,4 +1,4 @@
-"""Rented machines and their jobs: look, start, stop, fetch."""
+"""Command-line verbs for rented machines and their jobs: list, start, stop, download."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _act(pod_ids: list[str] | None, action: str, as_json: bool) -> None:
 
 
 class _explained:  # noqa: N801  (reads as a word in a with statement)
-    """Turns RunPod's errors into those of a command."""
+    """Converts RunPod errors to command errors."""
 
     def __enter__(self) -> None:
         return None
@@ -275,6 +275,6 @@ def jobs_download(
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """This part of the command line."""
+    """Add the verbs of this module to the command line."""
     app.add_typer(pods_app, name="pods")
     app.add_typer(jobs_app, name="jobs")

@@ -62,12 +62,12 @@ class JobRecord:
         self.store.put_bytes(layout.job_file(self.job.job_id, STATUS), data)
 
     def under_way(self, endpoint: str, endpoint_jobs: list[str]) -> None:
-        """Note an endpoint's jobs at once: if this process is killed, another must be able to cancel them."""
+        """Write the ids of an endpoint's jobs at once, so that another process can cancel them if this one is killed."""
         self.endpoint_jobs = dict.fromkeys(endpoint_jobs, endpoint)
         self.tell("processing")
 
     def close(self) -> None:
-        """Say how it ended: completed only if every character came through."""
+        """Write the final status: completed only if every character succeeded."""
         missing = [t.key for t in self.job.tasks if t.key not in self.results]
         self.tell("failed" if missing or self.errors else "completed")
         for number, rented in enumerate(self.rented):
@@ -87,12 +87,12 @@ class JobRecord:
 
 
 def of_pod(words: str, pod_id: str) -> str:
-    """What a ledger entry says that is about a pod; the janitor tells by it what of the pod is paid for."""
+    """The ``what`` of a ledger entry for a pod. The janitor reads it to find what is already paid."""
     return f"{words}, pod {pod_id}"
 
 
 class DamagedJob(DamagedObject):
-    """What should be a job's document, or its status, is none."""
+    """A job's document or status cannot be parsed."""
 
 
 class RentedMachine(BaseModel):
@@ -113,7 +113,7 @@ class RentedMachine(BaseModel):
 
 
 class JobStatus(BaseModel):
-    """How a job goes. ``results``: by key, the set that was made as (asset, partition, identity)."""
+    """The status of a job. ``results`` maps a key to the set that was made: (asset, partition, identity)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -137,7 +137,7 @@ class JobParameters(BaseModel):
 
 
 class JobDocument(BaseModel):
-    """What a renderer was asked, as far as others rely on it."""
+    """The fields of a job's document that other code reads."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -147,7 +147,7 @@ class JobDocument(BaseModel):
 
 
 class RecordedJob(BaseModel):
-    """A job's document, and what is said of it."""
+    """A job's document with its status."""
 
     job: JobDocument
     status: JobStatus
@@ -206,7 +206,7 @@ def read_job(store: Store, job_id: str) -> RecordedJob | None:
 
 
 def read_status(store: Store, job_id: str) -> JobStatus:
-    """What is said of a job; a pending one of nobody's if nothing is.
+    """The status of a job; pending without a run if none was written.
 
     Raises:
         DamagedJob: what is there is no status.
@@ -215,6 +215,6 @@ def read_status(store: Store, job_id: str) -> JobStatus:
 
 
 def tell_failed(store: Store, job_id: str, why: str) -> None:
-    """Say of a job what its own run cannot say any more."""
+    """Mark a job as failed whose run was killed."""
     status = read_status(store, job_id).model_copy(update={"status": "failed", "trouble": why})
     store.put_bytes(layout.job_file(job_id, STATUS), status.model_dump_json(indent=1).encode())

@@ -24,7 +24,7 @@ class RentedPods(dg.ConfigurableResource):
     _lease: PodLease | None = PrivateAttr(None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Nothing is rented before a step asks for it."""
+        """Create the lease. No machine is rented before a step asks for one."""
         run = context.run
         selected = run.asset_selection if run is not None else None
 
@@ -42,7 +42,7 @@ class RentedPods(dg.ConfigurableResource):
         )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """End what is still held."""
+        """End the pod that is still held, if any."""
         try:
             self.lease.end()
         except (RunPodError, StoreError) as error:
@@ -55,7 +55,7 @@ class RentedPods(dg.ConfigurableResource):
 
     @property
     def lease(self) -> PodLease:
-        """What the run holds."""
+        """The pod lease of this run."""
         assert self._lease is not None, "Dagster sets resources up before steps run"
         return self._lease
 

@@ -201,7 +201,7 @@ def _words(value: Any) -> str:
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """This part of the command line."""
+    """Add the verbs of this module to the command line."""
     app.add_typer(verbs, name="datasets")
     app.command()(trace)
 

@@ -115,7 +115,7 @@ def check_size(size: int, name: str, max_mb: float) -> None:
 
 
 def check_file(path: Path, name: str, max_mb: float) -> None:
-    """Find in a second what Blender would find in ten.
+    """Check a file without Blender: size, kind and structure by its ending.
 
     Raises:
         UploadError: too large, empty, truncated, or no FBX at all.
@@ -237,7 +237,7 @@ def describe(store: Store, upload: Upload) -> dict[str, Any]:
 
 
 def copy_unchanged(store: Store, upload: Upload, sha256: str, target: Path) -> None:
-    """Copy an upload that is what it was when its identity was taken.
+    """Copy an upload, and check that its content is still the one with this sha256.
 
     Raises:
         UploadError: it was replaced in between; kept under the old identity, it would be somebody else.

@@ -1,4 +1,4 @@
-"""What is new in the upload folder: the sensor's thoughts, without Dagster."""
+"""Find new and changed files in the upload folder; plain Python, used by the upload sensor."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class UploadCursor:
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> UploadCursor:
-        """The cursor that ``to_cursor`` wrote; an empty one at first."""
+        """Parse a cursor that ``to_cursor`` wrote; an empty cursor if there is none."""
         values: dict[str, Any] = json.loads(cursor) if cursor else {}
         return cls(
             values.get("pending", {}),
@@ -45,7 +45,7 @@ class UploadCursor:
         )
 
     def to_cursor(self) -> str:
-        """As text."""
+        """The cursor as a JSON string."""
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
 
 
@@ -68,7 +68,7 @@ class Finding:
 def look(
     store: Store, cursor: UploadCursor, made_from: Callable[[str], str | None], max_mb: float
 ) -> Finding:
-    """Compare the upload folder with ``cursor``, and update it.
+    """Compare the upload folder with ``cursor``, update the cursor, and return what changed.
 
     A file counts once two looks in a row find it unchanged: until then it may be half-copied. A
     touched file with the same content is no news.

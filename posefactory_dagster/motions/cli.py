@@ -64,7 +64,7 @@ TAG = "tag:"
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """This room's part of the command line."""
+    """Add the verbs of this room to the command line."""
     app.add_typer(verbs, name="motions")
     app.add_typer(rig_verbs, name="rigs")
     app.command()(cast)

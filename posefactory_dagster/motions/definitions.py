@@ -1,4 +1,4 @@
-"""What the room `motions` brings to the house."""
+"""Definitions of the room `motions`."""
 
 import dagster as dg
 

@@ -25,7 +25,7 @@ class RecipeError(UploadError):
 
 
 class Recipe(BaseModel):
-    """Who does what: a skin, by its key among the characters, does a motion, by its key among the motions.
+    """A cast: the key of a skin (among the characters) and the key of a motion (among the motions).
 
     ``touch``: whether hands that touch the body or each other in the motion do so in the cast.
     """

@@ -98,11 +98,11 @@ class CastCursor:
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> "CastCursor":
-        """The cursor that ``to_cursor`` wrote; an empty one at first."""
+        """Parse a cursor that ``to_cursor`` wrote; an empty cursor if there is none."""
         return cls(**json.loads(cursor)) if cursor else cls()
 
     def to_cursor(self) -> str:
-        """As text."""
+        """The cursor as a JSON string."""
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
 
     def changed(

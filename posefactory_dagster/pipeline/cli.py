@@ -1,4 +1,4 @@
-"""Take keys through the assets."""
+"""Command-line verbs that run keys through the assets."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """This room's part of the command line."""
+    """Add the verbs of this room to the command line."""
     app.command()(run)
 
 
@@ -143,7 +143,7 @@ def _parts(
 
 
 class RateColumn(ProgressColumn):
-    """How many of what is counted are done a second."""
+    """A progress column with items per second."""
 
     def render(self, task: Task) -> Text:
         """Nothing until a rate is known."""
@@ -152,7 +152,7 @@ class RateColumn(ProgressColumn):
 
 @contextlib.contextmanager
 def _alone(wait: bool) -> Iterator[None]:
-    """Hold the place of the one run on this machine: two that start together would both rent, and both spend."""
+    """Hold a lock so that only one run starts on this machine at a time; two could rent and spend twice."""
     with (dagster_home() / "run.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -164,7 +164,7 @@ def _alone(wait: bool) -> Iterator[None]:
 
 
 def wait_for_others(instance: Any, wait: bool) -> None:
-    """Two runs at once would share two cores; a run whose process is gone counts as failed."""
+    """Wait until other runs on this machine end. A run whose process is gone counts as failed."""
     from posefactory_dagster.pipeline.runs import runs_in_progress
 
     if not (found := runs_in_progress(instance)):
@@ -277,7 +277,7 @@ class _ShownProgress:
 
 
 def print_report(document: Mapping[str, Any], summaries: Mapping[str, Any]) -> None:
-    """What came of a run, for a person."""
+    """Print the result of a run for a person."""
     failed = document["failed"]
     if failed:
         table = Table("key", "why it failed")

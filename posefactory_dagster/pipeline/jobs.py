@@ -132,7 +132,7 @@ Preparation = Callable[[CommittedSets, Sequence[str]], Mapping[str, Sequence[str
 
 @dataclass(frozen=True)
 class House:
-    """What runs need to know of all rooms together.
+    """What runs need from all rooms.
 
     ``jobs``: a selection is run by the smallest that holds all of it; ``planners``: by asset; ``preparations``: by the
     partition set of the keys that are wanted; ``checks`` raise what is wrong with settings, before anything begins; ``before_runs`` clear up what killed runs left;
@@ -156,7 +156,7 @@ class House:
 
     @property
     def main_flow(self) -> Flow:
-        """The flow that has an end: the others make what it is made from."""
+        """The flow that ends in an asset without partitions; the other flows prepare its inputs."""
         return next(flow for flow in self.flows.values() if flow.ends)
 
     def job_of(self, assets: Sequence[str]) -> dg.JobDefinition:
@@ -233,7 +233,7 @@ def follow_up(
 
 @dataclass
 class Report:
-    """How a request ended.
+    """The result of ``run_keys``.
 
     ``done``: keys that reached the last asset they were meant to; ``failed``: reasons by key; ``trouble``: what belongs to
     no key.
@@ -245,7 +245,7 @@ class Report:
     trouble: list[str] = field(default_factory=list)
 
     def __iadd__(self, other: Report) -> Report:
-        """This report with what another says."""
+        """Add another report to this one."""
         self.runs += other.runs
         self.done += other.done
         self.failed |= other.failed

@@ -74,7 +74,7 @@ class PartitionLedger:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of this step."""
+        """The partition keys of this step."""
         return self._keys
 
     @property

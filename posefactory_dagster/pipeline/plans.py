@@ -1,4 +1,4 @@
-"""What each asset would make for a key now: one planner for each asset, used by the asset itself and by `run --stale`.
+"""Plans: which committed set an asset would make for a key now. The asset itself and `run --stale` use the same planner.
 
 A planner knows the present settings. Given a key and the committed sets that its asset reads, it says which set that
 asset would make: the reference holds the digest of all inputs and settings. If readers get another set, the key is stale.
@@ -25,7 +25,7 @@ PlannerFactory = Callable[[CommittedSets, Mapping[str, Mapping[str, Any]]], "Pla
 
 
 class Planner(Protocol):
-    """Says which set an asset would make."""
+    """The protocol of a planner: it names the set that an asset would make."""
 
     @property
     def asset(self) -> str:
@@ -40,7 +40,7 @@ class Planner(Protocol):
 
 
 def required(key: str, inputs: Inputs, asset: str, state: str) -> CommittedSet:
-    """One input of a plan.
+    """Return a required input of a plan.
 
     Args:
         asset: the asset that makes it.

@@ -1,4 +1,4 @@
-"""The project's settings, as assets get them."""
+"""The project's settings as a Dagster resource."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class ProjectResource(dg.ConfigurableResource):
     )
 
     def settings(self) -> ProjectSettings:
-        """What the file says.
+        """Read the settings file.
 
         Raises:
             dagster.Failure: it is no file of settings; the text says what is wrong.

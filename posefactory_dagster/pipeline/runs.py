@@ -1,4 +1,4 @@
-"""What Dagster knows of runs: which go on, what they made, which keys failed in them and why."""
+"""Queries on Dagster's runs: runs in progress, materialized keys, failed keys with their reasons."""
 
 import datetime
 import os
@@ -45,7 +45,7 @@ def _lives(process: str) -> bool:
 
 
 def runs_in_progress(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Runs that go on now; one whose process on this machine is gone is marked as failed."""
+    """The runs in progress. A run whose process on this machine is gone is marked as failed first."""
     statuses = [
         dg.DagsterRunStatus.STARTING,
         dg.DagsterRunStatus.STARTED,
@@ -63,7 +63,7 @@ def runs_in_progress(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 
 
 def seconds_of_oldest_run(instance: dg.DagsterInstance) -> float | None:
-    """For how long the oldest run in progress has been there; None without one."""
+    """The age of the oldest run in progress in seconds; None if there is none."""
     records = [instance.get_run_record_by_id(run.run_id) for run in runs_in_progress(instance)]
     created = [r.create_timestamp.timestamp() for r in records if r is not None]
     now = datetime.datetime.now(datetime.UTC).timestamp()
@@ -83,7 +83,7 @@ def failures(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
 
 
 def failure_texts(instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    """What the failed steps of a run said; the failures of single keys are left out."""
+    """The error texts of failed steps of a run, without the failures of single keys."""
     texts = []
     for event in events(instance, run_id, dg.DagsterEventType.STEP_FAILURE):
         data = event.step_failure_data.user_failure_data

@@ -1,1 +1,1 @@
-"""How good an image is: what MediaPipe sees, how that compares with the truth, and whether a pose survived."""
+"""Image quality: MediaPipe's detections, their accuracy against the truth, and the gate."""

@@ -1,4 +1,4 @@
-"""How well MediaPipe agrees with the truth. Torso length and alignment are defined here, once.
+"""MediaPipe's accuracy against the truth: PCK, OKS, aligned error, left/right swaps.
 
 PCK counts landmarks inside the frame that were not placed by proportion; a person not found counts as all missed, so that silence is
 not rewarded. OKS is COCO's, over its 17 keypoints, with its sigmas and the area of the person's mask.
@@ -112,7 +112,7 @@ class Agreement:
         return float((self.error[where] <= threshold)[inside].mean())
 
     def summary(self, where: Any = slice(None)) -> dict[str, float]:
-        """The figures of the images ``where`` selects."""
+        """The figures over the images that ``where`` selects; see ``labels.documents.AgreementFigures``."""
         detected = self.detected[where]
         aligned = self.aligned_cm[where]
         return {

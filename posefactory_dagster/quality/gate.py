@@ -70,7 +70,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What MediaPipe made of one image. Figures are NaN where nobody was found.
+    """MediaPipe's result on one image. Figures are NaN if no person was found.
 
     ``oks`` and ``pck`` (at 0.2) against the truth; ``iou`` of its silhouette with the exact mask;
     ``worst_joint`` with ``worst_error`` in torso lengths, over the landmarks inside the frame.
@@ -96,7 +96,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why an image was not simply passed: a code to act on, the figure, its limit, and words."""
+    """Why an image did not pass: a code, the measured figure, its limit, and a text."""
 
     code: str
     severity: Severity
@@ -107,7 +107,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's word on one image.
+    """The gate's verdict on one image.
 
     ``judgeable``: whether MediaPipe is right enough on the render to judge by the truth. ``agreement``: OKS
     of its landmarks in the image against its own in the render; ``moved``: the furthest that a limb's joint
@@ -143,7 +143,7 @@ class Verdict:
 
 
 class Gate:
-    """Judges images; holds no state but its settings, and may be shared by threads.
+    """Judges images. Holds no state but its settings; threads may share it.
 
     Args:
         landmarkers: open, made with ``people=MOST_PEOPLE`` and ``silhouettes=True``; see ``open_landmarkers``.
@@ -156,11 +156,11 @@ class Gate:
 
     @property
     def parallel(self) -> int:
-        """How many threads are of use."""
+        """The number of threads that can work in parallel."""
         return self._landmarkers.count
 
     def look(self, subject: Subject) -> Measurement:
-        """MediaPipe's opinion of the render itself; of use for all images made from it."""
+        """Measure the render itself; the result serves all images made from it."""
         return measure(subject, self._landmarkers.look(subject.pixels))
 
     def reports(self, style: str, moves_pose: bool) -> bool:
@@ -172,7 +172,7 @@ class Gate:
         return raw.people > 0 and not raw.swapped and raw.oks >= self._settings.judgeable_oks
 
     def judge(self, subject: Subject, raw: Measurement, data: bytes) -> Verdict:
-        """The verdict on the very bytes that would be kept.
+        """Judge the encoded bytes that would be kept.
 
         Args:
             raw: what ``look`` said of the same subject.
@@ -184,7 +184,7 @@ class Gate:
         return self.decide(subject, raw, measure(subject, self._landmarkers.look(opened)))
 
     def decide(self, subject: Subject, raw: Measurement, enhanced: Measurement) -> Verdict:
-        """The rules, on what was measured."""
+        """Apply the rules to the measurements."""
         agreement, moved = _between(subject, raw, enhanced)
         judgeable = self.judgeable(raw)
         reasons = [
@@ -204,7 +204,7 @@ class Gate:
         )
 
     def refuse(self, raw: Measurement, reason: Reason) -> Verdict:
-        """A verdict where there is nothing to measure."""
+        """A verdict for an image without measurements."""
         nan = float("nan")
         return Verdict(self.judgeable(raw), reason.severity, (reason,), raw, None, nan, nan)
 

@@ -22,7 +22,7 @@ PARTS = (
 
 
 class ModelError(RuntimeError):
-    """There is no model to label with; the text says what to do."""
+    """The PoseLandmarker model is not available; the text names the next step."""
 
 
 def model_path() -> Path:

@@ -39,7 +39,7 @@ MAX_PIXEL_BYTES, MAX_ARRAY_BYTES = 8, 64 * 2**10
 
 
 def size_limit(name: str, images: int, settings: RenderSettings) -> int:
-    """How many bytes a file of a set may have at most; what is larger is not even fetched."""
+    """The maximum size of a file of a set in bytes. Larger files are not fetched."""
     if name == TRUTH_DOCUMENT:
         return MAX_DOCUMENT_BYTES
     if name == TRUTH_ARRAYS:
@@ -74,7 +74,7 @@ ARRAYS: dict[str, tuple[tuple[int, ...], str, bool]] = {
 
 
 class InvalidRenders(ValueError):
-    """A render set is not what was asked for; the text says what of it."""
+    """A render set does not match its request; the text names the difference."""
 
 
 Text = Annotated[str, StringConstraints(max_length=10_000)]
@@ -117,7 +117,7 @@ class SoundDocument(TruthDocument):
 
 
 def renders_fault(committed: CommittedSet) -> str | None:
-    """What is wrong with a committed set of the present version; None if nothing is, or if it is of an older one."""
+    """The first fault of a committed set of the present truth version; None if it is sound or of an older version."""
     try:
         settings = RenderSettings.from_dict(dict(committed.settings))
         paths = committed.paths(committed.files)

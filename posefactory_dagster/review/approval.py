@@ -1,4 +1,4 @@
-"""Who may enter a dataset: locks, people's decisions, and the one rule that joins them.
+"""Approval: locks, people's decisions, and the rule by which artifacts enter a dataset.
 
 A lock is written once, when a gate or a person approves, and holds the artifact's whole record with the
 sha256 of its image. Nothing changes it. A person's rejection wins over it and leaves it where it is.
@@ -25,7 +25,7 @@ BY_CONSTRUCTION = "construction"
 
 
 class ApprovalError(ValueError):
-    """A decision that cannot be followed; the text says why and what to do."""
+    """A decision that cannot be applied; the text names the reason and the next step."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Decisions:
 
 
 def now() -> datetime.datetime:
-    """The time, to the second, in UTC."""
+    """The current time in UTC, in whole seconds."""
     return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
 def lock_all(store: Store, locks: Sequence[Lock[R]]) -> list[Lock[R]]:
-    """Write locks; returns those that hold: one that was there already stays as it is.
+    """Write locks and return the ones that hold; an existing lock is kept.
 
     Raises:
         ApprovalError: what is there is no lock.
@@ -184,7 +184,7 @@ def read_decisions(store: Store) -> Decisions:
 
 
 def write_decisions(store: Store, decisions: Sequence[Decision]) -> str:
-    """Keep decisions in a file of their own; its key."""
+    """Write decisions to a new file and return its object key."""
     written = datetime.datetime.now(datetime.UTC)
     key = layout.decision(f"{written:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}")
     store.create_bytes(

@@ -1,4 +1,4 @@
-"""What is reviewed, whatever it is: an artifact with an image, a verdict of a gate, a lock, and people's decisions.
+"""Documents of the review of artifacts of any kind: image, verdict, lock, decision.
 
 An artifact is named by its kind (`variant`), its subject (the character that it was made for) and its own id.
 """
@@ -35,7 +35,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,200}$")]
 
 
 class Record(BaseModel):
-    """A part of what is kept; nothing in it changes, and nothing unknown is taken for it."""
+    """Base of stored records: immutable, and unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,7 +59,7 @@ class Reason(Record):
 
 
 class Verdict(BaseModel):
-    """A gate's word on one image; gates add what they measured."""
+    """The verdict of a gate on one image; gates add what they measured."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -77,22 +77,22 @@ class Reviewed(Record, abc.ABC):
     @property
     @abc.abstractmethod
     def subject(self) -> str:
-        """The key that it was made for."""
+        """The key of the character that the artifact belongs to."""
 
     @property
     @abc.abstractmethod
     def id(self) -> str:
-        """Its own name, one for each kind and subject."""
+        """The artifact's id, unique within its kind and subject."""
 
     @property
     @abc.abstractmethod
     def image(self) -> Image | None:
-        """The image that counts."""
+        """The image that would enter a dataset; None without one."""
 
     @property
     @abc.abstractmethod
     def verdict(self) -> Verdict | None:
-        """A gate's word on that image."""
+        """The gate's verdict on that image."""
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -117,7 +117,7 @@ class Lock(Record, Generic[R]):
 
 
 class Decision(Record):
-    """What a person decided of one artifact. Files of earlier versions call the subject ``character`` and the id ``variant``."""
+    """A person's decision on one artifact. Files of earlier versions call the subject ``character`` and the id ``variant``."""
 
     kind: Name = "variant"
     subject: Name = Field(validation_alias=AliasChoices("subject", "character"))

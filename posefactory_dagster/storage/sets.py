@@ -1,4 +1,4 @@
-"""Committed sets: a manifest written last makes a set exist.
+"""Committed sets: a set exists once its manifest, written last, exists.
 
 A set's identity is a digest of what made it (inputs and settings), never of chance: asking for the
 same thing again finds it. A second set under the same name and another identity lies beside the
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 def identity_of(asset: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """The digest of what makes a set; equal for equal JSON."""
+    """The digest of a set's inputs and settings; equal for equal JSON."""
     text = json.dumps([asset, inputs, settings], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:IDENTITY_LENGTH]
 
@@ -166,15 +166,15 @@ def _parse_any(key: str) -> tuple[str, ...] | None:
 
 
 class DamagedSet(DamagedObject):
-    """Files of a committed set are gone, or are others."""
+    """Files of a committed set are missing or changed."""
 
 
 class DamagedManifest(DamagedObject):
-    """What should be a manifest is none."""
+    """A manifest cannot be parsed."""
 
 
 class DamagedPointer(DamagedObject):
-    """What should point readers to a set does not."""
+    """A pointer under ``current/`` cannot be parsed."""
 
 
 #: Says what is wrong with the content of a set whose files are what its manifest says; None if nothing is.
@@ -182,7 +182,7 @@ Validator = Callable[["CommittedSet"], str | None]
 
 
 def _sound(manifest: Any) -> bool:
-    """Whether a manifest has the shape of one."""
+    """Whether a parsed manifest has all fields of the right types."""
     return (
         isinstance(manifest, dict)
         and all(isinstance(manifest.get(n), dict) for n in ("inputs", "settings", "files", "facts"))

@@ -1,4 +1,4 @@
-"""Where objects lie: a small interface, and a local folder that has it."""
+"""Object stores: the interface, and a local folder that implements it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ REMOTE_SCHEME = "r2://"
 
 
 class StoreError(RuntimeError):
-    """The store cannot be read or written; the text says what to do."""
+    """The store cannot be read or written; the text names the next step."""
 
 
 class DamagedObject(StoreError):
-    """An object is not what its checksum says."""
+    """An object does not match its checksum."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Store(Protocol):
 
 
 class LocalStore:
-    """A folder. Files move in by rename, so a reader never sees half of one."""
+    """A store in a local folder. Files are renamed into place, so a reader never sees a partial file."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -278,7 +278,7 @@ def _why_not(name: str, status: os.stat_result) -> str | None:
 
 
 class _Explained:
-    """Turns a full or read-only disk into an error that says what to do."""
+    """Converts errors of a full or read-only disk to a ``StoreError`` with the next step."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

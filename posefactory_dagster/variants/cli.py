@@ -341,5 +341,5 @@ def remake(
 
 
 def add_verbs(app: typer.Typer) -> None:
-    """This part of the command line."""
+    """Add the verbs of this module to the command line."""
     app.add_typer(verbs, name="review")

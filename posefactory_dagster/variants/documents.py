@@ -55,7 +55,7 @@ class Style(BaseModel):
 
     @property
     def made_by(self) -> type[Provider]:
-        """Who makes it."""
+        """The provider of the style."""
         return PROVIDERS[self.provider]
 
     @property
@@ -80,7 +80,7 @@ class Style(BaseModel):
 
 
 def style_names() -> list[str]:
-    """The styles there are."""
+    """The names of all styles."""
     return sorted(p.stem for p in FOLDER.glob("*.yaml"))
 
 
@@ -252,17 +252,17 @@ class Variant(Reviewed):
 
     @property
     def subject(self) -> str:
-        """The character."""
+        """The key of the character."""
         return self.character
 
     @property
     def id(self) -> str:
-        """The variant's number."""
+        """The id of the variant."""
         return self.variant
 
     @property
     def image(self) -> Image | None:
-        """The image that counts."""
+        """The image that would enter a dataset; None without one."""
         return self.attempts[self.kept - 1].image if self.kept else None
 
     @property
@@ -274,7 +274,7 @@ class Variant(Reviewed):
 
     @property
     def reasons(self) -> list[str]:
-        """Why it is not simply approved, in words."""
+        """The reasons why it was not approved, as texts."""
         if not self.attempts:
             return []
         last = self.attempts[(self.kept or len(self.attempts)) - 1]
@@ -283,7 +283,7 @@ class Variant(Reviewed):
 
     @property
     def cost_usd(self) -> float:
-        """What all attempts cost."""
+        """The cost of all attempts in US dollars."""
         return sum(a.cost_usd for a in self.attempts)
 
 

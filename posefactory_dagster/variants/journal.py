@@ -20,7 +20,7 @@ FILTERED = "filtered-"
 
 
 class Call(BaseModel):
-    """What is said before a call goes out: when, with what, for how much, and in which run."""
+    """The record that is written before a paid call: time, parameters, estimated cost and run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -75,17 +75,17 @@ class Journal:
     variant: str
 
     def begin(self, number: int, call: Call) -> bool:
-        """Say that the call is about to go out; False if it was said before."""
+        """Record that the call is about to be made. Returns False if it was recorded before."""
         return self.store.create_bytes(
             self._key(f"{number}-call.json"), call.model_dump_json().encode()
         )
 
     def take_back(self, number: int) -> None:
-        """The call came to nothing and was not charged; it may be made again."""
+        """Remove the record of a call that was not charged, so that it may be repeated."""
         self.store.delete([self._key(f"{number}-call.json")])
 
     def call(self, number: int) -> Call | None:
-        """What was said before the call, or None."""
+        """The record written before the call, or None."""
         data = self.store.get_bytes(self._key(f"{number}-call.json"))
         return Call.model_validate_json(data) if data else None
 
@@ -124,7 +124,7 @@ class Journal:
         return None
 
     def close(self, number: int, answer: CallAnswer) -> CallAnswer:
-        """Write how a call ended; once."""
+        """Write the outcome of a call, once."""
         self.store.create_bytes(
             self._key(f"{number}-answer.json"),
             answer.model_dump_json(indent=1, exclude_none=True).encode(),
@@ -132,7 +132,7 @@ class Journal:
         return answer
 
     def answer(self, number: int) -> CallAnswer | None:
-        """How a call ended, or None."""
+        """The outcome of a call, or None."""
         data = self.store.get_bytes(self._key(f"{number}-answer.json"))
         return CallAnswer.model_validate_json(data) if data else None
 

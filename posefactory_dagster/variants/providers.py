@@ -1,4 +1,4 @@
-"""Who makes images: one class for each provider, with the options of its styles, where it runs, and how it is opened."""
+"""The registry of providers: one class each, with its style options, where it runs, and how it is opened."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from posefactory_dagster.variants.render_views import RenderViews
 
 
 def style_of_record(variant: Variant) -> Style:
-    """The style as it was when the variant was made."""
+    """The style with which the variant was made."""
     return style_of(variant.style_name, variant.style)
 
 

@@ -1,4 +1,4 @@
-"""What a set of variants holds: the records, the figures of the gate, a picture and the review page."""
+"""The files of a set of variants: records, gate figures, preview and review page; and its planner."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def page(render_views: RenderViews, variants: Sequence[Variant], paths: Mapping[
 
 
 def figures(variants: Sequence[Variant]) -> VariantFacts:
-    """The numbers of a set."""
+    """Summarize a set of variants."""
     severities: dict[str, int] = {}
     for v in variants:
         word = v.verdict.severity if v.verdict else "not made"

@@ -9,7 +9,7 @@ from posefactory_dagster.storage.store import Store
 
 
 def open_api() -> RunPodApi:
-    """The client with the key of the environment.
+    """Open an API client with the key from the environment.
 
     Raises:
         RunPodError: there is no key.
@@ -23,7 +23,7 @@ def open_api() -> RunPodApi:
 
 
 def pod_image() -> str:
-    """The image that pods are made from.
+    """The container image for pods.
 
     Raises:
         RunPodError: none is named.
@@ -37,7 +37,7 @@ def pod_image() -> str:
 
 
 def bucket_of(store: Store) -> R2Store:
-    """The store as a bucket, which machines elsewhere can reach.
+    """The store as a bucket, which rented machines can reach.
 
     Raises:
         RunPodError: it is a folder.

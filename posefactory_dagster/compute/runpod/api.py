@@ -34,35 +34,35 @@ class RunPodError(RuntimeError):
 
 
 class KeyRefused(RunPodError):
-    """401: there is no such key."""
+    """401: the API key is not valid."""
 
 
 class AccessDenied(RunPodError):
-    """403: the key may not do this, or not with this pool of machines."""
+    """403: the API key lacks permission, or the pool of machines is not available to it."""
 
 
 class OutOfFunds(RunPodError):
-    """402: no candidate will succeed until the balance is up."""
+    """402: the account balance is too low. No request will succeed until it is topped up."""
 
 
 class NotPlaced(RunPodError):
-    """400: this GPU type cannot be placed now, or a rule was broken; try the next candidate."""
+    """400: this GPU type has no capacity now, or the request breaks a rule. Try the next GPU type."""
 
 
 class NotFound(RunPodError):
-    """404: no such pod, or it is not ours."""
+    """404: the pod does not exist or belongs to another account."""
 
 
 class BadRequest(RunPodError):
-    """422: our request does not fit RunPod's contract. A bug of ours; never tried again."""
+    """422: the request does not match RunPod's schema. A bug of this project; never retried."""
 
 
 class Unavailable(RunPodError):
-    """RunPod did not answer, or not in its own language, for longer than we wait."""
+    """RunPod did not send a valid response within the time limit."""
 
 
 class _Passing(Exception):
-    """An answer that may be another at the next try.
+    """A response worth retrying (429 and 5xx).
 
     ``wait``: after so many seconds, if RunPod said so. ``undone``: nothing was done for certain, so that
     even a request that makes something may be made again.
@@ -108,12 +108,12 @@ class Pod(_Model):
 
     @property
     def console(self) -> str:
-        """Where a person sees this pod."""
+        """The address of the pod in RunPod's console."""
         return CONSOLE + self.id
 
     @property
     def over(self) -> bool:
-        """Whether its container will not run on by itself."""
+        """Whether its container has ended and will not restart by itself."""
         return self.status in ("EXITED", "ERROR", "TERMINATED")
 
 
@@ -213,7 +213,7 @@ class RunPodApi:
         self._http.close()
 
     def pods(self) -> list[Pod]:
-        """All pods of the account, other people's work included."""
+        """All pods of the account, also those of other installations."""
         return self._read("GET", "/v2/pods", _Pods).pods
 
     def pod(self, pod_id: str) -> Pod:
@@ -239,7 +239,7 @@ class RunPodApi:
         return self._read("POST", path, Pod, body={"action": action})
 
     def delete_pod(self, pod_id: str) -> None:
-        """Terminate a pod for good; no error if it is gone."""
+        """Terminate a pod; no error if it does not exist any more."""
         try:
             self._ask("DELETE", f"/v2/pods/{checked_id(pod_id)}")
         except NotFound:

@@ -25,11 +25,11 @@ NO_ENDPOINT = "RunPod knows no such endpoint; check POSEFACTORY_ENDPOINT_ID"
 
 
 class EndpointBusy(RunPodError):
-    """The endpoint gave no answer, or one that passes; whether a job was taken is not known."""
+    """The endpoint gave no answer or a temporary error; whether it accepted a job is not known."""
 
 
 class JobVanished(RunPodError):
-    """The endpoint knows no such job, or no more."""
+    """The endpoint does not know the job (any more)."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class EndpointClient:
         return checked_id(str(job.job_id))
 
     def state(self, job_id: str) -> JobState:
-        """How a job stands.
+        """Query the state of a job.
 
         Raises:
             JobVanished: there is none. EndpointBusy: no answer.

@@ -1,4 +1,4 @@
-"""End what killed runs left on rented machines: pods, and jobs of an endpoint."""
+"""The janitor: ends pods and endpoint jobs that killed runs left behind."""
 
 from __future__ import annotations
 

@@ -55,11 +55,11 @@ class MessageStreamReader(dg.PipesMessageReader):
             thread.join(60)
 
     def no_messages_debug_text(self) -> str:
-        """For Dagster's warning when nothing was heard."""
+        """The text of Dagster's warning when no message arrived."""
         return "The worker's messages lie in the store under jobs/; its log is in RunPod's console."
 
     def _advance(self, handler: dg.PipesMessageHandler) -> bool:
-        """Read the next chunk of each stream in use, and look whether the next stream is; whether there was any."""
+        """Read the next chunk of each stream in use and of the first unused one. Returns whether there was any."""
         found = False
         for stream, number in enumerate(self._next):
             try:
@@ -76,7 +76,7 @@ class MessageStreamReader(dg.PipesMessageReader):
         return found
 
     def _hand_on(self, chunk: bytes, handler: dg.PipesMessageHandler) -> None:
-        """Pass the messages of a chunk to Dagster; what is no message comes from a stranger, and is left."""
+        """Pass the messages of a chunk to Dagster. Lines that are not messages are ignored, as anybody with the address can write."""
         if len(chunk) > MAX_CHUNK:
             return
         for line in chunk.splitlines():

@@ -16,7 +16,7 @@ COST, ENHANCING_COST = "posefactory/cost_usd", "posefactory/variants_pods_usd"
 
 @dataclass
 class PodReport:
-    """What a pod did and cost. ``seconds`` from its creation to its end, or since it was paid for last; US dollars."""
+    """What a pod did and cost. ``seconds``: from its creation, or from its last payment, to its end. Costs in US dollars."""
 
     pod: Pod
     gpu: GpuType
@@ -30,11 +30,11 @@ class PodReport:
 
     @property
     def cost(self) -> float:
-        """What it cost, as far as price and time say."""
+        """Cost in US dollars: price times time."""
         return cost_of(self.seconds, self.price)
 
     def metadata(self) -> dict[str, Any]:
-        """For Dagster."""
+        """The report as Dagster metadata."""
         return {
             "pod": self.pod.id,
             "console": dg.MetadataValue.url(self.pod.console),
@@ -54,7 +54,7 @@ def tell_report(
     cost_tag: str = COST,
     **entered: float,
 ) -> None:
-    """Say what a rented machine did and cost: in the asset's observations, the job's record and the run's tags.
+    """Record what a rented machine did and cost: as an observation of the asset, in the job's record and in the run's tags.
 
     Args:
         entered: ``entered_usd`` and ``entered_estimate_usd``, see ``JobRecord``.

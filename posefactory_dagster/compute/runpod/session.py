@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass
 class Workload:
-    """What a run asks of its pods, and what they have cost. All of it is shared by threads under ``lock``.
+    """The images that a run asks of its pods, and what the pods have cost. Threads share it under ``lock``.
 
     Args:
         planned: how many images there are to be.
@@ -51,7 +51,7 @@ class Workload:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def estimate(self, price: float, *, starts: bool) -> RenderEstimate:
-        """Of what is left to be made, at ``price`` US dollars an hour; ``starts``: on a pod that is yet to start."""
+        """The estimate of the remaining images. ``price``: US dollars an hour; ``starts``: whether a pod must start first."""
         images = max(self.planned - self.made, 1)
         start = self.startup_s if starts else 0.0
         return RenderEstimate(images, start + images * self.seconds_each, price)
@@ -111,7 +111,7 @@ class PodSession:
     def ask(
         self, values: Mapping[str, Any], read: Callable[[dict[str, Any]], T], seconds: float
     ) -> T | None:
-        """What the worker answers, as ``read`` understands it; None if the pod ended meanwhile.
+        """Send a request and return the worker's answer as ``read`` parses it; None if the pod ended meanwhile.
 
         Raises:
             TimeoutError: no answer within ``seconds``.
@@ -121,7 +121,7 @@ class PodSession:
         return None if self._queue is None else self._queue.ask(values, read, seconds)
 
     def charge(self, seconds: float) -> float:
-        """Count an image that came; US dollars of the pod's time for it, 0 where the pod's bill has it already."""
+        """Count an image. Returns its share of the pod's cost in US dollars; 0 if the pod's final report already includes it."""
         with self._workload.lock:
             usd = 0.0 if self._settled else cost_of(seconds, self._price)
             self._workload.made += 1
@@ -130,7 +130,7 @@ class PodSession:
         return usd
 
     def give_up(self, why: str) -> None:
-        """End the pod, as it does not answer; returns when it is over."""
+        """End a pod that does not answer. Returns when it has ended."""
         self.trouble = self.trouble or why
         self._reader.closed = True
         self.over.wait()
@@ -149,7 +149,7 @@ class PodSession:
         )
 
     def _attend(self) -> None:
-        """What the thread does."""
+        """The body of the session's thread."""
         api = None
         try:
             api = open_api()

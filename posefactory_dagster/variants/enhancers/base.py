@@ -1,4 +1,4 @@
-"""The interface of an enhancer, and how it says what went wrong."""
+"""The interface of enhancers, and their errors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Enhancer(Protocol):
     parallel: int
 
     def price(self) -> float:
-        """US dollars an image, expected."""
+        """The expected price of an image in US dollars."""
 
     def check(self, size: tuple[int, int]) -> None:
         """Whether images of (width, height) can be made now; costs nothing.
@@ -77,15 +77,15 @@ class Enhancer(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of connections and memory."""
+        """Release connections and memory."""
 
 
 class EnhancerError(RuntimeError):
-    """No image came; nothing was charged, and the next image may do better."""
+    """No image was made and nothing was charged; the next image may succeed."""
 
 
 class Refused(EnhancerError):
-    """The provider will not make this image, however often it is asked; nothing was charged."""
+    """The provider refuses this image; nothing was charged, and a repetition would fail too."""
 
 
 class CannotEnhance(EnhancerError):

@@ -169,7 +169,7 @@ class Relight:
 
 @functools.cache
 def shipped() -> dict[str, list[Background]]:
-    """The places that ship, by kind."""
+    """The backgrounds that ship, by kind."""
     document = json.loads((SHIPPED / "backgrounds.json").read_text("utf-8"))
     places: dict[str, list[Background]] = {}
     for name, entry in sorted(document.items()):
