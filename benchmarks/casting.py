@@ -144,8 +144,10 @@ def cast_all(work: tuple[str, Path, list[Path]]) -> list[dict]:
                 done = time.perf_counter()
                 play(character, curves)
                 found = measure(character, clip)
+                apart = nearest_neighbours(character) if name == FIRST and clip.moves else {}
             rows.append(
                 {
+                    **apart,
                     "skin": name, "motion": take or file.stem, "frames": len(clip.frames), "vertices": len(character.rest_vertices),
                     "load_s": loaded - started, "cast_s": done - loaded, "direction": found.direction, "worst_limb": found.worst_limb,
                     "slide_cm": found.slide_cm, "floor_cm": found.penetration_cm, "self_cm": found.self_penetration_cm,
@@ -155,6 +157,32 @@ def cast_all(work: tuple[str, Path, list[Path]]) -> list[dict]:
     return rows
 
 
+def nearest_neighbours(character: object) -> dict[str, float]:
+    """Mean distance (degrees) of each of 8 chosen frames from the pose nearest to it, spread evenly and chosen to differ."""
+    from blender_scripts.contract import sample_frames
+    from blender_scripts.stage.transfer import limb_directions
+    from posefactory_dagster.compute.frames import diverse_frames, pose_distance
+
+    directions = limb_directions(character)  # type: ignore[arg-type]
+    start, end = character.frame_range  # type: ignore[attr-defined]
+    with tempfile.TemporaryDirectory() as folder:
+        poses = Path(folder) / "poses.npz"
+        np.savez(poses, directions=directions, start=start)
+        chosen = {
+            "even": sample_frames((start, end), True, 8),
+            "diverse": diverse_frames(poses, 8, 0),
+        }
+    found = {}
+    for how, frames in chosen.items():
+        mine = directions[[f - start for f in frames]]
+        distances = np.array([[pose_distance(a, b) for b in mine] for a in mine]) + np.diag(
+            [np.inf] * len(mine)
+        )
+        found[how] = float(distances.min(axis=1).mean()) if len(mine) > 1 else float("nan")
+    return found
+
+
+FIRST = "ada"
 FIGURES = ("direction", "worst_limb", "slide_cm", "floor_cm", "self_cm", "jerk")
 
 
@@ -184,6 +212,16 @@ def table(rows: list[dict]) -> str:
         "",
         f"Longest: {slow['frames']} frames on {slow['vertices']} vertices: read {slow['load_s']:.2f} s, cast {slow['cast_s']:.2f} s.",
     ]
+    apart = [
+        r
+        for r in rows
+        if np.isfinite(r.get("even", np.nan)) and np.isfinite(r.get("diverse", np.nan))
+    ]
+    if apart:
+        even, diverse = (float(np.mean([r[k] for r in apart])) for k in ("even", "diverse"))
+        lines.append(
+            f"Nearest pose among 8 frames, mean of {len(apart)} motions: even {even:.2f} degrees, diverse {diverse:.2f}."
+        )
     return "\n".join(lines)
 
 

@@ -20,6 +20,8 @@ from blender_scripts.stage.skeleton import Motion, Skeleton, Surface
 
 #: So many points of a skin stand for all of it where it must not sink into the floor.
 SURFACE_POINTS = 3_000
+#: The deformed skin is held against the floor in so many frames; so little under it is left alone, metres.
+SKIN_FRAMES, SKIN_SLACK = 40, 0.003
 #: Frames that a cast may have; a longer take is cut into clips by its owner.
 MAX_FRAMES = 20_000
 
@@ -67,7 +69,7 @@ def cast(character: Character, clip: Clip, *, touch: bool = True) -> Curves:
         skeleton, names = read_skeleton(character.armature, character.rig)
         source, motion = read_motion(clip)
         result = retarget(source, motion, skeleton, _surface(character, names), touch=touch)
-    return _curves(character, clip, result, names)
+    return _above_floor(character, _curves(character, clip, result, names))
 
 
 def aligned_motion(
@@ -78,6 +80,37 @@ def aligned_motion(
         skeleton, _ = read_skeleton(character.armature, character.rig)
         source, motion = read_motion(clip)
     return scaled_to(source, motion, skeleton, bones)
+
+
+def _above_floor(character: Character, curves: Curves) -> Curves:
+    """The curves with the body raised where its skin, as it is deformed, is still under the floor: bones alone do not show it.
+
+    The skin is looked at in some frames; what they need is given to the frames around them too.
+    """
+    play(character, curves)
+    count = len(curves.rotations)
+    chosen = np.unique(np.linspace(0, count - 1, min(SKIN_FRAMES, count)).round().astype(int))
+    depth = np.zeros(len(chosen))
+    for index, frame in enumerate(chosen):
+        character.at_frame(curves.start + int(frame))
+        depth[index] = max(-float(character.skin_vertices()[:, 2].min()) - SKIN_SLACK, 0.0)
+    if not depth.any():
+        return curves
+    widest = np.maximum(depth, np.maximum(np.append(depth[1:], 0.0), np.append(0.0, depth[:-1])))
+    lift = np.interp(np.arange(count), chosen, widest)
+    world = np.zeros((count, 3))
+    world[:, 2] = lift
+    locations = curves.locations + world @ _to_bone(character).T
+    return dataclasses.replace(curves, locations=locations.astype(np.float32))
+
+
+def _to_bone(character: Character) -> np.ndarray:
+    """(3, 3) from world axes to those in which Blender keys where the hips are."""
+    armature = character.armature
+    hips = armature.data.bones[character.rig.names["Hips"]]
+    return np.linalg.inv(
+        np.array(armature.matrix_world)[:3, :3] @ np.array(hips.matrix_local)[:3, :3]
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +151,7 @@ def _curves(character: Character, clip: Clip, result: Retargeted, names: list[st
     armature = character.armature
     moved = [i for i, m in enumerate(result.moved) if m]
     hips = armature.data.bones[character.rig.names["Hips"]]
-    to_bone = np.linalg.inv(
-        np.array(armature.matrix_world)[:3, :3] @ np.array(hips.matrix_local)[:3, :3]
-    )
+    to_bone = _to_bone(character)
     take = clip.imported.take
     return Curves(
         [names[i] for i in moved],

@@ -88,7 +88,7 @@ def retarget(
     floor = floor_of(source, motion)
     pelvis = _pelvis(source, motion, target, ratio, floor)
     if touch:
-        hold_hands(source, motion, target, rotations, pelvis)
+        hold_hands(source, motion, target, rotations, pelvis, surface)
     stands = np.stack([stands_of(source, motion, side, floor) for side in SIDES], axis=1)
     heads = heads_of(target, rotations, pelvis)
     pelvis = pelvis - _above_floor(target, heads, stands, motion.fps)[:, None] * UP

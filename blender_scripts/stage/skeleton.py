@@ -103,9 +103,24 @@ def bend(
     wanted: np.ndarray,
     ahead: np.ndarray,
 ) -> None:
-    """Turn the two bones of a limb so that its end is where it is ``wanted`` (F, 3); its middle joint stays in its plane.
+    """Turn the two bones of a limb so that its end is where it is ``wanted`` (F, 3); see ``limb_turns``.
 
     What hangs on the end keeps its own turn. Changes ``rotations`` (F, B, 3, 3).
+    """
+    first, second, last = (target.bones[b] for b in limb)
+    upper, lower = limb_turns(target, heads, limb, wanted, ahead)
+    turn_limb(target, rotations, first, upper, second)
+    turn_limb(target, rotations, second, lower, last)
+
+
+def limb_turns(
+    target: Skeleton,
+    heads: np.ndarray,
+    limb: tuple[str, str, str],
+    wanted: np.ndarray,
+    ahead: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """By what rotations (F, 3, 3) two bones bring the end of a limb to ``wanted`` (F, 3); the middle joint stays in its plane.
 
     Args:
         limb: the humanoid's bones: thigh, shank, foot; or upper arm, forearm, hand.
@@ -129,8 +144,16 @@ def bend(
     cosine = np.clip((a * a + reach**2 - b * b) / (2 * a * reach), -1, 1)
     new_middle = start + a * (cosine[:, None] * to + np.sqrt(1 - cosine**2)[:, None] * pole)
     new_end = start + reach[:, None] * to
-    turn_limb(target, rotations, first, shortest_turn(middle - start, new_middle - start), second)
-    turn_limb(target, rotations, second, shortest_turn(end - middle, new_end - new_middle), last)
+    return (
+        shortest_turn(middle - start, new_middle - start),
+        shortest_turn(end - middle, new_end - new_middle),
+    )
+
+
+def turned_by(turns: np.ndarray) -> np.ndarray:
+    """The angles of rotations (..., 3, 3), degrees."""
+    cosines = (np.trace(turns, axis1=-2, axis2=-1) - 1) / 2
+    return np.degrees(np.arccos(np.clip(cosines, -1, 1)))
 
 
 def turn_limb(

@@ -16,10 +16,13 @@ from blender_scripts.stage.skeleton import (
     FRONT,
     Motion,
     Skeleton,
+    Surface,
     bend,
     heads_of,
+    limb_turns,
     ramp,
     runs,
+    turned_by,
     without_short,
 )
 
@@ -29,13 +32,17 @@ PARTS = {
     **{f"{s} thigh": (f"{s}UpLeg", f"{s}Leg", 0.095) for s in SIDES},
     **{f"{s} shank": (f"{s}Leg", f"{s}Foot", 0.07) for s in SIDES},
 }  # fmt: skip
+#: Bones of the trunk, whose skin is the trunk's.
+TRUNK = ("Spine", "Spine1", "Spine2")
 #: A hand touches that is so near to a part's skin, or to the other hand, in legs; shorter touches are none. Seconds.
 NEAR, NEAR_HANDS = 0.05, 0.16
 TOUCH_SECONDS, FADE_SECONDS = 0.15, 0.2
 #: The middle of a hand beyond the wrist, in forearms.
 PALM = 0.33
-#: A hand is never moved farther than this to touch, in legs: beyond, the bodies are too different.
-FARTHEST = 0.25
+#: No bone of an arm is turned farther than this for a touch: beyond, limbs would no longer point where the motion's do. Degrees.
+MOST_DEGREES = 8.0
+#: Half a hand is so thick, metres: its bones lie so far over what it lies on.
+HAND = 0.02
 
 
 @dataclass(frozen=True)
@@ -54,27 +61,33 @@ def touches_of(source: Skeleton, motion: Motion) -> Touches:
     together = np.linalg.norm(palms[:, 0] - palms[:, 1], axis=1) < NEAR_HANDS * leg
     together = without_short(together, least)
     part = np.full((len(palms), 2), -1)
-    for index, (start, end, radius) in enumerate(PARTS.values()):
-        for side in range(2):
+    for side in range(2):
+        gaps = np.full((len(PARTS), len(palms)), np.inf)
+        for index, (start, end, radius) in enumerate(PARTS.values()):
             distance, along, _ = _seen_from(motion.heads, source, palms[:, side], start, end)
-            gap = distance - radius * leg
-            near = (
-                (gap < NEAR * leg)
-                & (along > -0.1)
-                & (along < 1.3 if end == "Head" else along < 1.0)
-            )
-            part[without_short(near, least) & (part[:, side] < 0), side] = index
+            beside = (along > -0.15) & (along < (1.3 if end == "Head" else 1.15))
+            gaps[index, beside] = distance[beside] - radius * leg
+        nearest = np.argmin(gaps, axis=0)
+        for index in range(len(PARTS)):
+            near = (nearest == index) & (gaps[index] < NEAR * leg)
+            part[without_short(near, least), side] = index
     part[together] = -1
     return Touches(np.stack([together, together], axis=1), part)
 
 
 def hold_hands(
-    source: Skeleton, motion: Motion, target: Skeleton, rotations: np.ndarray, pelvis: np.ndarray
+    source: Skeleton,
+    motion: Motion,
+    target: Skeleton,
+    rotations: np.ndarray,
+    pelvis: np.ndarray,
+    surface: Surface,
 ) -> None:
     """Bring the target's hands to what the source's touch. Changes ``rotations`` (F, B, 3, 3) of its arms.
 
     Args:
         pelvis: (F, 3) the middle of the target's hip joints.
+        surface: the target's skin, on which its hands come to lie.
     """
     touches = touches_of(source, motion)
     if not touches.other.any() and (touches.part < 0).all():
@@ -90,21 +103,23 @@ def hold_hands(
         weight = ramp(len(ours), start, end, fade)[:, None]
         for side, sign in ((0, 1.0), (1, -1.0)):
             shift[:, side] += weight * _held(middle + sign * apart - ours[:, side], start, end)
-    for index, (first, last, _) in enumerate(PARTS.values()):
+    for index, (first, last, radius) in enumerate(PARTS.values()):
         for side in range(2):
             for start, end in runs(touches.part[:, side] == index):
                 distance, along, way = _seen_from(
                     motion.heads, source, theirs[:, side], first, last
                 )
                 a, b = heads[:, target.bones[first]], heads[:, target.bones[last]]
-                goal = (
-                    a + along[:, None] * (b - a) + (distance * ratio)[:, None] * _across(way, b - a)
-                )
+                way = _across(way, b - a)
+                middle_frame = (start + end) // 2
+                skin = _thickness(
+                    target, surface, first, last, float(np.clip(along[middle_frame], 0, 1)),
+                    target.rest[target.bones[first]] @ rotations[middle_frame, target.bones[first]].T @ way[middle_frame],
+                )  # fmt: skip
+                gap = np.maximum(distance - radius * source.leg_length(), 0.0) * ratio
+                goal = a + along[:, None] * (b - a) + (skin + HAND + gap)[:, None] * way
                 weight = ramp(len(ours), start, end, fade)[:, None]
                 shift[:, side] += weight * _held(goal - ours[:, side], start, end)
-    most = FARTHEST * target.leg_length()
-    length = np.linalg.norm(shift, axis=2, keepdims=True)
-    shift *= np.minimum(1.0, most / np.maximum(length, 1e-9))
     for side, name in enumerate(SIDES):
         wrist = heads[:, target.bones[f"{name}Hand"]]
         if not shift[:, side].any():
@@ -112,7 +127,14 @@ def hold_hands(
         spine = target.bones["Spine"]
         back = -(rotations[:, spine] @ target.rest[spine].T @ FRONT)  # where elbows point
         limb = (f"{name}Arm", f"{name}ForeArm", f"{name}Hand")
-        bend(target, rotations, heads, limb, wrist + shift[:, side], back)
+        part = np.ones((len(wrist), 1))
+        for _ in range(
+            3
+        ):  # a straight arm bends with the root of the way, so one step is not enough
+            turns = limb_turns(target, heads, limb, wrist + part * shift[:, side], back)
+            most = np.maximum(turned_by(turns[0]), turned_by(turns[1]))[:, None]
+            part *= np.minimum(1.0, MOST_DEGREES / np.maximum(most, 1e-6))
+        bend(target, rotations, heads, limb, wrist + part * shift[:, side], back)
 
 
 def _palm(skeleton: Skeleton, heads: np.ndarray, side: str) -> np.ndarray:
@@ -143,6 +165,32 @@ def _seen_from(
     off = points - a - along[:, None] * axis
     distance = np.linalg.norm(off, axis=1)
     return distance, along, off / np.maximum(distance, 1e-9)[:, None]
+
+
+def _thickness(
+    target: Skeleton, surface: Surface, first: str, last: str, along: float, way: np.ndarray
+) -> float:
+    """How far the target's skin is from the line of a body part, metres, at a place along it and in a direction of its rest pose.
+
+    Without skin there: as thick as the capsule.
+    """
+    a, b = target.head(first), target.head(last)
+    axis = b - a
+    bones = [
+        target.bones[n]
+        for n in (first, *TRUNK, *(["Head"] if last == "Head" else []))
+        if n in target.bones and (n == first or first in ("Hips", "Neck"))
+    ]
+    points = surface.points[np.isin(surface.bones, bones)]
+    places = (points - a) @ axis / max(float(axis @ axis), 1e-12)
+    off = points - a - places[:, None] * axis
+    distance = np.linalg.norm(off, axis=1)
+    facing = off @ way / np.maximum(distance, 1e-9)
+    near = (np.abs(places - along) < 0.2) & (facing > 0.7)
+    if near.sum() < 5:
+        radius = next(r for f, last_, r in PARTS.values() if (f, last_) == (first, last))
+        return float(radius * target.leg_length())
+    return float(np.percentile(distance[near], 70))
 
 
 def _across(way: np.ndarray, axis: np.ndarray) -> np.ndarray:
