@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # What Blender and OpenCV load; the GL ones are for EEVEE.
 LIBRARIES := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 libgomp1 libxkbcommon0 libsm6 libxi6 libxrender1 libxxf86vm1 libxfixes3
 
-.PHONY: setup system-packages demo demo-remote docs test test-fast coverage soak dev bench bench-remote bench-variants prove-gate test-diffusers lint test-packages clean
+.PHONY: setup system-packages demo demo-remote docs test test-fast coverage soak dev bench bench-casting bench-remote bench-variants prove-gate test-diffusers lint test-packages clean
 
 setup: system-packages $(STAMP)
 
@@ -69,6 +69,10 @@ test-diffusers: setup
 
 soak: setup test-packages
 	$(BIN)/pytest -m soak -s
+
+# The error of casts, over the motions that ship.
+bench-casting: setup
+	$(BIN)/python benchmarks/casting.py
 
 bench: setup
 	$(BIN)/python benchmarks/run.py

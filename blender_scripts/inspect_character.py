@@ -58,7 +58,7 @@ def _motion(job: Job, task: Task, watch: Stopwatch, output: Path) -> dict[str, A
         described = describe(skeleton, poses, STRIP_FRAMES)
         with (output / SKELETON).open("wb") as file:
             np.savez(
-                file, segments=described.segments, feet=described.feet, stands=described.stands, fps=poses.fps,
+                file, segments=described.segments, sides=described.sides, feet=described.feet, stands=described.stands, fps=poses.fps,
                 start=clip.start,
             )  # fmt: skip
     armature = clip.imported.armature

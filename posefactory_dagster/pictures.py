@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+STRIP_AZIMUTH_DEGREES = 35.0
+STICK_COLOURS = {1: (200, 68, 47), -1: (47, 95, 200), 0: (60, 60, 60)}
 STRIP_CELL = 120
 #: Pixels of a picture in a strip: large enough to see a pose and its landmarks.
 STRIP_SIDE = 208
@@ -58,28 +60,32 @@ def contact_strip(images: list[Path], cell: int = STRIP_SIDE, columns: int = 4) 
 
 
 def draw_motion_strip(skeleton: Path, target: Path) -> None:
-    """Stick figures of a motion, left to right in time, from the front.
+    """Stick figures of a motion, left to right in time, seen from half-left; left limbs red, right ones blue.
 
-    ``skeleton`` is an NPZ with ``segments`` (frames, bones, 2, 3), z up.
+    ``skeleton`` is an NPZ with ``segments`` (frames, bones, 2, 3), metres, z up, facing -y, and ``sides`` (bones,) 1 left, -1 right.
     """
     with np.load(skeleton) as arrays:
-        segments = arrays["segments"]
-    flat = segments[..., [0, 2]]
-    height = np.ptp(flat[..., 1]) or 1.0
-    scale = (STRIP_CELL - 16) / height
+        segments, sides = arrays["segments"], arrays["sides"]
+    turn = np.radians(STRIP_AZIMUTH_DEGREES)
+    flat = np.stack(
+        [segments[..., 0] * np.cos(turn) + segments[..., 1] * np.sin(turn), segments[..., 2]],
+        axis=-1,
+    )
+    low = min(float(flat[..., 1].min()), 0.0)
+    tall = max(float(flat[..., 1].max()) - low, 1.2)
+    scale = (STRIP_CELL - 20) / tall
     image = Image.new("RGB", (STRIP_CELL * len(flat), STRIP_CELL), (250, 250, 250))
     draw = ImageDraw.Draw(image)
+    floor = STRIP_CELL - 10 + low * scale
+    draw.line([(0, floor), (image.width, floor)], fill=(214, 200, 196), width=1)
     for i, frame in enumerate(flat):
-        middle = frame[..., 0].mean()
-        for start, end in frame:
+        middle = (frame[..., 0].min() + frame[..., 0].max()) / 2
+        for (start, end), side in zip(frame, sides, strict=True):
             xy = [
-                (
-                    STRIP_CELL * (i + 0.5) + (p[0] - middle) * scale,
-                    STRIP_CELL - 8 - (p[1] - flat[..., 1].min()) * scale,
-                )
+                (STRIP_CELL * (i + 0.5) + (p[0] - middle) * scale, floor - p[1] * scale)
                 for p in (start, end)
             ]
-            draw.line(xy, fill=(30, 60, 110), width=2)
+            draw.line(xy, fill=STICK_COLOURS[int(side)], width=2)
     image.save(target)
 
 
@@ -105,7 +111,7 @@ def draw_contacts(skeleton: Path, target: Path) -> None:
     axes.set_xlabel(f"frame at {float(fps):g} fps; bars: the foot stands")
     axes.set_ylabel("height, cm")
     axes.set_xlim(frames[0], max(frames[-1], frames[0] + 1))
-    axes.legend(loc="upper right", frameon=False, ncols=2, fontsize=8)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=2, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(target, dpi=110)
 

@@ -673,19 +673,19 @@ def lie_down() -> Act:
 
 
 def dance() -> Act:
-    """A side step to music, eight beats: touch left, touch right, hips and arms with it, a half turn of the shoulders."""
+    """A side step to music, sixteen beats: out, close, back, close; hips and arms with it, a half turn of the shoulders."""
     beat = 0.5
     times = seconds(16 * beat)
     count = times / beat
     side = np.sin(np.pi * count / 2)
     bounce = np.abs(np.sin(np.pi * count))
     feet = {}
-    keys = {"Left": [], "Right": []}
-    for k in range(9):
-        at = 2 * k * beat
-        out = k % 2 == 1
-        keys["Left"].append((at, [0.11 + (0.24 if out else 0.0), 0.0, ANKLE]))
-        keys["Right"].append((at, [-0.11 - (0.0 if out else 0.24), 0.0, ANKLE]))
+    # Left out, right after it, right back, left after it: one foot at a time.
+    steps = {"Left": (0.10, 0.36, 0.36, 0.36), "Right": (-0.10, -0.10, 0.16, -0.10)}
+    keys = {
+        name: [(k * beat, [places[k % 4], 0.0, ANKLE]) for k in range(17)]
+        for name, places in steps.items()
+    }
     for name, x in SIDES.items():
         ankle = ease(times, keys[name])
         moving = np.abs(np.gradient(ankle[:, 0])) * FPS

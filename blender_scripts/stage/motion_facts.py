@@ -34,13 +34,14 @@ class MotionDescription:
     Attributes:
         feet: (F, 2) height of the left and the right foot over the floor, metres.
         stands: (F, 2) whether each stands.
-        segments: for pictures: (F', bones, 2, 3) ends of bones, metres, z up, floor at 0.
+        segments: for pictures: (F', bones, 2, 3) ends of bones, metres, z up, floor at 0. sides: (bones,) 1 left, -1 right.
         facts: plain values; see ``MotionFacts`` of the room that reads them.
     """
 
     feet: np.ndarray
     stands: np.ndarray
     segments: np.ndarray
+    sides: np.ndarray
     facts: dict[str, object]
 
 
@@ -72,12 +73,15 @@ def describe(source: Skeleton, motion: Motion, pictures: int) -> MotionDescripti
         "derived_tags": _tags(source, heads, pelvis, feet, stands, motion.fps),
     }
     chosen = np.linspace(0, len(heads) - 1, min(pictures, len(heads))).round().astype(int)
-    bones = [
-        (i, p) for i, p in enumerate(source.parents) if p >= 0 and i in set(source.bones.values())
+    limbs = [
+        (name, index, _mapped_parent(source, index))
+        for name, index in source.bones.items()
+        if "Hand" not in name[:-4]
     ]
-    bones = [(i, _mapped_parent(source, i)) for i, _ in bones]
-    segments = np.array([[[heads[f, p], heads[f, i]] for i, p in bones if p >= 0] for f in chosen])
-    return MotionDescription(feet, stands, segments, facts)
+    limbs = [limb for limb in limbs if limb[2] >= 0]
+    segments = np.array([[[heads[f, p], heads[f, i]] for _, i, p in limbs] for f in chosen])
+    sides = np.array([name.startswith("Left") - name.startswith("Right") for name, _, _ in limbs])
+    return MotionDescription(feet, stands, segments, sides, facts)
 
 
 def _mapped_parent(source: Skeleton, index: int) -> int:
