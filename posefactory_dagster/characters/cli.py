@@ -15,6 +15,7 @@ from posefactory_dagster.motions.documents import (
     CAST,
     MOTION,
     RecipeError,
+    keep_for_motions,
     read_motion_record,
     read_recipe,
     register_clips,
@@ -197,9 +198,11 @@ def remove(
         uploads = intake.uploads_by_key(sets.store)
         pointed = _pointed(sets)
         forget_failures(instance, keys)
+        # A file whose animations are motions stays for them, and is no character's any more.
+        stays = keep_for_motions(sets.store, [k for k in registered[MOTION] if k not in keys], keys)
         for key in keys:
             pointers = [layout.current(asset, key) for asset in pointed.get(key, ())]
-            files = [u.object_key for u in uploads.get(key, [])]
+            files = [u.object_key for u in uploads.get(key, []) if key not in stays]
             recipe = [layout.recipe(key)] if layout.is_part(key) else []
             sets.store.delete([*files, *pointers, *recipe])
             for name in (n for n, known in registered.items() if key in known):

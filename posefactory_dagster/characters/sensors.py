@@ -6,7 +6,7 @@ import dagster as dg
 
 from posefactory_dagster.characters.documents import ASSET, PARTITIONS
 from posefactory_dagster.intake.watching import UploadCursor, look
-from posefactory_dagster.motions.documents import MOTION, record_clips
+from posefactory_dagster.motions.documents import MOTION, record_clips, uploads_of_motions
 from posefactory_dagster.pipeline.jobs import asset_job, contiguous, factory_job, range_tags
 from posefactory_dagster.pipeline.partitions import partition_set
 from posefactory_dagster.settings import environment
@@ -38,12 +38,18 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
         context.log.error(error)
     # A character whose new file holds no geometry stays one until Blender has looked: its run says what became of it.
     turned = [k for k in finding.without if k in registered[PARTITIONS]]
-    skins = [*finding.with_geometry, *turned]
+    for_motion = uploads_of_motions(sets.store) if finding.with_geometry else set()
+    with_skin = [
+        k for k in finding.with_geometry if k in registered[PARTITIONS] or k not in for_motion
+    ]
+    skins = [*with_skin, *turned]
     motions = [k for k in finding.without if k not in turned]
     # Of a file with several animations, each is a motion; what its keys mean is written before they are registered.
     upload_of = {key: key for key in (*skins, *motions)}
     for upload, names in finding.clips.items():
         skin = upload in finding.with_geometry
+        if skin and upload not in with_skin:
+            continue
         if len(names) > 1 or (names and skin):
             keys_of = record_clips(sets.store, upload, names, skin=skin)
             motions = [k for k in motions if k != upload] + keys_of
@@ -55,9 +61,7 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
             additions.append(partition_set(name).build_add_request(new))
         marks = {key: cursor.taken[upload_of[key]][0] for key in keys}
         requests += _requests(cursor, marks, [*registered[name], *new], job.name)
-    changed_kind = [
-        k for k in finding.with_geometry if k in registered[MOTION] and k not in motions
-    ]
+    changed_kind = [k for k in with_skin if k in registered[MOTION] and k not in motions]
     removals = [partition_set(MOTION).build_delete_request(changed_kind)] if changed_kind else []
     sets.store.delete([layout.current(MOTION, key) for key in changed_kind])
     # Requests and cursor are one answer: a tick that dies in between is made again, whole.

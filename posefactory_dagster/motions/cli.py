@@ -99,8 +99,11 @@ def add(
         for one in added:
             several = len(one.clips) > 1
             keys = register_clips(
-                instance, sets.store, one.key, one.clips, skin=several and one.skin
+                instance, sets.store, one.key, one.clips, skin=several and one.skin, alone=one.skin
             )
+            if one.skin and keys == [one.key]:
+                record = _record(sets, one.key).model_copy(update={"alone": True})
+                write_motion_record(sets.store, one.key, record)
             for key in keys:
                 _tag(sets, key, [*(tag or ()), *(["sample"] if samples else ())])
             rows.append({"file": one.file, "keys": keys})

@@ -62,7 +62,8 @@ class MotionRecord(BaseModel):
     """What a motion's key means: an animation of an upload, and the user's words for it.
 
     ``upload`` is a key among the uploads; ``clip`` the animation's name in the file, None for the one that would play by itself.
-    A motion without a record is the animation of the upload of its own key.
+    A motion without a record is the animation of the upload of its own key. ``alone``: a file with a skin that was taken in for
+    its motion, and is no character.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +71,7 @@ class MotionRecord(BaseModel):
     upload: str
     clip: str | None = None
     tags: tuple[str, ...] = ()
+    alone: bool = False
 
 
 def read_motion_record(store: Store, key: str) -> MotionRecord:
@@ -92,6 +94,34 @@ def write_motion_record(store: Store, key: str, record: MotionRecord) -> None:
     store.put_bytes(layout.motion_record(key), record.model_dump_json().encode())
 
 
+def uploads_of_motions(store: Store) -> set[str]:
+    """The uploads that were taken in for their motions alone, though they hold a skin."""
+    found = set()
+    for item in store.list(layout.MOTIONS):
+        key = item.key.removeprefix(layout.MOTIONS).removesuffix(".json")
+        try:
+            record = read_motion_record(store, key)
+        except RecipeError:  # told by who makes the motion
+            continue
+        if record.alone:
+            found.add(record.upload)
+    return found
+
+
+def keep_for_motions(store: Store, motions: Sequence[str], uploads: Sequence[str]) -> set[str]:
+    """Those of ``uploads`` that ``motions`` are made of; from now on they are there for these alone."""
+    found = set()
+    for key in motions:
+        try:
+            record = read_motion_record(store, key)
+        except RecipeError:
+            continue
+        if record.upload in uploads:
+            write_motion_record(store, key, record.model_copy(update={"alone": True}))
+            found.add(record.upload)
+    return found
+
+
 def clip_keys(upload: str, clips: Sequence[str]) -> dict[str, str]:
     """Keys for the animations of an upload, each with its animation: the upload's slug and the animation's, never twice."""
     found: dict[str, str] = {}
@@ -107,7 +137,9 @@ def clip_keys(upload: str, clips: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def record_clips(store: Store, upload: str, clips: Sequence[str], *, skin: bool) -> list[str]:
+def record_clips(
+    store: Store, upload: str, clips: Sequence[str], *, skin: bool, alone: bool = False
+) -> list[str]:
     """Say which motions the animations of an upload are; returns their keys.
 
     One animation of a file without a skin has the upload's own key, as has an FBX, whose animations are known when it is
@@ -118,16 +150,22 @@ def record_clips(store: Store, upload: str, clips: Sequence[str], *, skin: bool)
         return [upload]
     keys = clip_keys(upload, clips)
     for key, clip in keys.items():
-        record = MotionRecord(upload=upload, clip=clip, tags=_tags(store, key))
+        record = MotionRecord(upload=upload, clip=clip, tags=_tags(store, key), alone=alone)
         write_motion_record(store, key, record)
     return list(keys)
 
 
 def register_clips(
-    instance: Any, store: Store, upload: str, clips: Sequence[str], *, skin: bool
+    instance: Any,
+    store: Store,
+    upload: str,
+    clips: Sequence[str],
+    *,
+    skin: bool,
+    alone: bool = False,
 ) -> list[str]:
     """Make motions of the animations of an upload, see ``record_clips``; returns their keys."""
-    keys = record_clips(store, upload, clips, skin=skin)
+    keys = record_clips(store, upload, clips, skin=skin, alone=alone)
     new = [k for k in keys if not instance.has_dynamic_partition(MOTION, k)]
     if new:
         instance.add_dynamic_partitions(MOTION, new)

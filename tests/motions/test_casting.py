@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
 
@@ -15,10 +16,13 @@ from blender_scripts.contract import POSES
 from blender_scripts.errors import InputError
 from blender_scripts.formats import bvh_file, gltf_file
 from posefactory_dagster.characters.documents import CharacterFacts
+from posefactory_dagster.characters.sensors import upload_sensor
 from posefactory_dagster.compute.frames import diverse_frames, pose_distance
+from posefactory_dagster.definitions import defs
 from posefactory_dagster.motions.cli import select_keys
 from posefactory_dagster.motions.documents import MotionFacts, clip_keys
 from posefactory_dagster.settings import ASSETS_DATA
+from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.terminal import CommandError
 from tests.conftest import SAMPLES, Factory
 from tests.motions.test_rigs import rigs as rigs  # the fixture
@@ -314,3 +318,41 @@ def test_each_fault_stands_on_its_own_key_and_stops_no_other(rigs: Path, factory
     assert "is a cast itself" in factory.cli("cast", "ada", "--motion", "ada__wave", expect=2)
     shutil.copyfile(rigs / "rigify.glb", factory.uploads / "dropped.glb")
     assert "none of the motions" in factory.cli("cast", "ada", "--motions", "tag:nobody", expect=2)
+
+
+def test_dropped_files_become_characters_and_motions_but_what_was_added_for_its_motion_stays_one(
+    rigs: Path, factory: Factory
+) -> None:
+    """A glTF with a skin and two animations is dropped; another one like it was taken in by `motions add`."""
+    factory.cli("motions", "add", str(rigs / "ready_player_me.glb"), "--name", "moves")
+    shutil.copyfile(rigs / "rigify.glb", factory.uploads / "dropped.glb")
+    shutil.copyfile(MOTIONS / "wave.bvh", factory.uploads / "wave.bvh")
+    with dg.instance_for_test() as instance:
+        instance.add_dynamic_partitions("motion", ["moves_Lower", "moves_Raise"])
+        resources = {"store": StoreResource(address=str(factory.store))}
+        cursor = None
+        for _ in range(2):  # the first look only sees the files
+            context = dg.build_sensor_context(
+                instance=instance, cursor=cursor, resources=resources, definitions=defs
+            )
+            result = upload_sensor(context)
+            assert isinstance(result, dg.SensorResult)
+            again = upload_sensor(
+                dg.build_sensor_context(
+                    instance=instance, cursor=cursor, resources=resources, definitions=defs
+                )
+            )
+            assert [r.run_key for r in again.run_requests or ()] == [
+                r.run_key for r in result.run_requests or ()
+            ]
+            cursor = result.cursor
+        added = {
+            r.partitions_def_name: sorted(r.partition_keys)
+            for r in result.dynamic_partitions_requests or ()
+        }
+        assert added == {
+            "character": ["dropped"],
+            "motion": ["dropped_Lower", "dropped_Raise", "wave"],
+        }
+        jobs = [r.job_name for r in result.run_requests or ()]
+        assert len(jobs) == 2 and "characters_to_dataset" in jobs
