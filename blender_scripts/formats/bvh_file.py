@@ -8,10 +8,12 @@ frames, the seconds of a frame, and a line of values for each.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from blender_scripts.errors import InputError
 
+_MOTION = re.compile(r"^[ \t]*MOTION[ \t\r]*$", re.MULTILINE)
 MAX_FRAMES = 200_000
 MAX_JOINTS = 5_000
 MAX_VALUE = 1e7
@@ -45,8 +47,9 @@ def check(data: bytes, name: str) -> Header:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: no BVH: not a text file; {ANEW}") from error
-    head, found, motion = text.partition("MOTION")
-    if "HIERARCHY" not in head or not found:
+    parts = _MOTION.split(text, maxsplit=1)
+    head, motion = parts[0], parts[-1]
+    if "HIERARCHY" not in head or len(parts) < 2:
         raise InputError(f"{name}: no BVH: it lacks HIERARCHY or MOTION; {ANEW}")
     words = head.split()
     joints = [words[i + 1] for i, w in enumerate(words[:-1]) if w in ("ROOT", "JOINT")]

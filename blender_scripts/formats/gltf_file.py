@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,12 @@ from blender_scripts.errors import InputError
 MAGIC = b"glTF"
 JSON_CHUNK, BINARY_CHUNK = 0x4E4F534A, 0x004E4942
 #: Caps, each far above what characters need.
-MAX_NODES, MAX_ANIMATIONS, MAX_KEYS = 20_000, 2_000, 1_000_000
+MAX_NODES, MAX_ANIMATIONS, MAX_KEYS, MAX_ELEMENTS = 20_000, 2_000, 1_000_000, 20_000_000
+_DATA_URI = re.compile(r"data:[\w.+/-]*(;[\w.+=-]*)*?;base64,")
+_COMPONENT_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
+_COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
+#: How animations are called in a prepared file, by their place in it.
+INNER_NAME = "clip_{:04d}"
 MAX_SECONDS = 1_800.0
 #: Usual frames a second, one of which a file is taken to have.
 RATES, DEFAULT_RATE = (24, 25, 30, 48, 50, 60, 90, 100, 120, 240), 30
@@ -50,10 +56,16 @@ _VRM_JOINTS = {"Metacarpal": 1, "Proximal": 1, "Intermediate": 2, "Distal": 3}
 
 
 def clips(document: Mapping[str, Any]) -> list[str]:
-    """The names of a file's animations, in its order; nameless ones are numbered."""
-    return [
-        str(a.get("name") or f"animation_{i}") for i, a in enumerate(document.get("animations", []))
-    ]
+    """The names of a file's animations, in its order: nameless ones are numbered, and a name that comes again has its number added."""
+    found: list[str] = []
+    for index, animation in enumerate(document.get("animations", [])):
+        said = str(animation.get("name") or f"animation_{index}")
+        name = base = said.encode("utf-8", "replace").decode()
+        number = 2
+        while name in found:
+            name, number = f"{base} {number}", number + 1
+        found.append(name)
+    return found
 
 
 def has_skin(document: Mapping[str, Any]) -> bool:
@@ -79,12 +91,19 @@ def read(data: bytes, name: str) -> tuple[dict[str, Any], bytes]:
             f"{name}: damaged or no glTF ({error}); export or upload it again"
         ) from error
     try:
+        binary = _gathered(document, binary, name)
         _check(document, binary, name)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(
-            f"{name}: its glTF records are malformed ({type(error).__name__}: {error}); export it again"
-        ) from error
+    except InputError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        raise _malformed(name, error) from error
     return document, binary
+
+
+def _malformed(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"{name}: its glTF records are malformed ({type(error).__name__}: {str(error)[:100]}); export it again"
+    )
 
 
 def prepare(
@@ -98,27 +117,33 @@ def prepare(
         meshes: whether meshes are wanted; without them a motion is read in a tenth of the time.
 
     Raises:
-        InputError: there is no such animation.
+        InputError: there is no such animation, or a record is malformed.
     """
+    try:
+        return _prepared(document, binary, name, clip, meshes=meshes)
+    except InputError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, struct.error) as error:
+        raise _malformed(name, error) from error
+
+
+def _prepared(
+    document: dict[str, Any], binary: bytes, name: str, clip: str | None, *, meshes: bool
+) -> bytes:
+    names = clips(document)
+    # Importers cut names, and read some characters as marks: what they see is a number.
+    for index, animation in enumerate(document.get("animations", [])):
+        animation["name"] = INNER_NAME.format(index)
     if clip is not None:
-        names = clips(document)
         if clip not in names:
             raise InputError(
                 f"{name}: no animation {clip!r} in it; its animations are: {', '.join(names) or 'none'}"
             )
         document["animations"] = [document["animations"][names.index(clip)]]
     if not meshes:
-        for node in document.get("nodes", []):
-            if "skin" in node:
-                node.pop("mesh", None)
-            node.pop("weights", None)
         _keep_skins(document)
         for key in ("materials", "textures", "images", "samplers"):
             document.pop(key, None)
-        for mesh in document.get("meshes", []):
-            for primitive in mesh.get("primitives", []):
-                primitive.pop("material", None)
-                primitive.pop("targets", None)
     return _written(document, binary)
 
 
@@ -127,7 +152,17 @@ def frame_rate(document: Mapping[str, Any], binary: bytes, clip: str | None) -> 
 
     Args:
         clip: the animation; None for the first.
+
+    Raises:
+        InputError: a record is malformed.
     """
+    try:
+        return _frame_rate(document, binary, clip)
+    except (LookupError, TypeError, AttributeError, ValueError, struct.error) as error:
+        raise _malformed("glTF", error) from error
+
+
+def _frame_rate(document: Mapping[str, Any], binary: bytes, clip: str | None) -> int:
     animations = document.get("animations", [])
     names = clips(document)
     if not animations:
@@ -159,33 +194,38 @@ def _floats(document: Mapping[str, Any], binary: bytes, accessor: Mapping[str, A
 
 
 def _keep_skins(document: dict[str, Any]) -> None:
-    """Importers make an armature of a skin only where a mesh uses it: one triangle stands for all meshes."""
-    skinned = next((n for n in document.get("nodes", []) if "skin" in n), None)
-    if skinned is None or not document.get("meshes"):
-        return
-    smallest = min(
-        (p for m in document["meshes"] for p in m.get("primitives", []) if "JOINTS_0" in p.get("attributes", {})),
-        key=lambda p: document["accessors"][p["attributes"]["POSITION"]]["count"],
-        default=None,
-    )  # fmt: skip
-    if smallest is None:
-        return
-    wanted = {k: smallest["attributes"][k] for k in ("POSITION", "JOINTS_0", "WEIGHTS_0")}
-    kept = {
-        "attributes": wanted,
-        "indices": smallest.get("indices"),
-        "mode": smallest.get("mode", 4),
-    }
-    document["meshes"] = [
-        {"name": "stand_in", "primitives": [{k: v for k, v in kept.items() if v is not None}]}
-    ]
-    for node in document["nodes"]:
-        node.pop("mesh", None)
-    skinned["mesh"] = 0
+    """Importers make an armature of a skin only where a mesh uses it: the smallest piece of each skin's meshes stands for all."""
+    smallest: dict[int, tuple[int, dict[str, Any], dict[str, Any]]] = {}
+    for node in document.get("nodes", []):
+        mesh, skin = node.pop("mesh", None), node.get("skin")
+        node.pop("weights", None)
+        if mesh is None or skin is None:
+            continue
+        for piece in document["meshes"][mesh]["primitives"]:
+            wanted = ("POSITION", "JOINTS_0", "WEIGHTS_0")
+            if all(k in piece["attributes"] for k in wanted):
+                size = document["accessors"][piece["attributes"]["POSITION"]]["count"]
+                kept = {"attributes": {k: piece["attributes"][k] for k in wanted}}
+                kept |= {k: piece[k] for k in ("indices", "mode") if k in piece}
+                if skin not in smallest or size < smallest[skin][0]:
+                    smallest[skin] = (size, node, kept)
+    document["meshes"] = []
+    for _, node, piece in smallest.values():
+        node["mesh"] = len(document["meshes"])
+        document["meshes"].append({"name": "stand_in", "primitives": [piece]})
+    if not document["meshes"]:
+        del document["meshes"]
 
 
 def humanoid(document: Mapping[str, Any]) -> dict[str, str]:
-    """The bones of the humanoid by a VRM file's own table; empty for other files."""
+    """The bones of the humanoid by a VRM file's own table; empty for other files, and where the table is malformed."""
+    try:
+        return _humanoid(document)
+    except (LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _humanoid(document: Mapping[str, Any]) -> dict[str, str]:
     extensions = document.get("extensions", {})
     if "VRMC_vrm" in extensions:
         table = {
@@ -256,35 +296,84 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number")
 
 
+def _gathered(document: dict[str, Any], binary: bytes, name: str) -> bytes:
+    """All data of a file in one buffer: no address is left in the document for an importer to follow.
+
+    Raises:
+        InputError: an address leads outside the file, or its data is not what is announced.
+    """
+    for kind in (
+        "nodes",
+        "meshes",
+        "animations",
+        "accessors",
+        "bufferViews",
+        "buffers",
+        "images",
+        "skins",
+    ):
+        if not all(isinstance(item, dict) for item in document.get(kind, [])):
+            raise TypeError(f"{kind} holds what is no record")
+    whole, starts = bytearray(), []
+    for index, buffer in enumerate(document.get("buffers", [])):
+        uri = buffer.pop("uri", None)
+        data = binary if uri is None else _decoded(str(uri), f"buffer {index}", name)
+        if len(data) < int(buffer["byteLength"]) or int(buffer["byteLength"]) < 0:
+            raise InputError(
+                f"{name}: its data is {len(data)} bytes, and {buffer['byteLength']} are announced; upload it again"
+            )
+        whole += b"\0" * (-len(whole) % 4)
+        starts.append((len(whole), int(buffer["byteLength"])))
+        whole += data[: int(buffer["byteLength"])]
+    for index, view in enumerate(document.get("bufferViews", [])):
+        start, length = starts[view["buffer"]]
+        offset, size = int(view.get("byteOffset", 0)), int(view["byteLength"])
+        if offset < 0 or size < 0 or offset + size > length:
+            raise InputError(
+                f"{name}: buffer view {index} ends outside its buffer; export or upload it again"
+            )
+        view["buffer"], view["byteOffset"] = 0, start + offset
+    for index, image in enumerate(document.get("images", [])):
+        uri = image.pop("uri", None)
+        if uri is None:
+            continue
+        data = _decoded(str(uri), f"image {index}", name)
+        whole += b"\0" * (-len(whole) % 4)
+        views = document.setdefault("bufferViews", [])
+        image["bufferView"] = len(views)
+        image.setdefault("mimeType", str(uri)[5:].partition(";")[0] or "image/png")
+        views.append({"buffer": 0, "byteOffset": len(whole), "byteLength": len(data)})
+        whole += data
+    if whole or document.get("buffers"):
+        document["buffers"] = [{"byteLength": len(whole)}]
+    return bytes(whole)
+
+
+def _decoded(uri: str, what: str, name: str) -> bytes:
+    """The data of a data URI."""
+    found = _DATA_URI.match(uri)
+    if found is None:
+        raise InputError(
+            f"{name}: {what} is outside the file ({uri[:80]!r}), and only what is inside is read; export as .glb, or as .gltf with "
+            "embedded data"
+        )
+    try:
+        return base64.b64decode(uri[found.end() :], validate=True)
+    except binascii.Error as error:
+        raise InputError(f"{name}: its embedded data is no base64; export it again") from error
+
+
 def _check(document: dict[str, Any], binary: bytes, name: str) -> None:
     unknown = sorted(set(document.get("extensionsRequired", [])) - READABLE)
     if unknown:
         raise InputError(
-            f"{name}: it requires {', '.join(unknown)}, which cannot be read here; export it without (Draco and meshopt "
+            f"{name}: it requires {', '.join(map(str, unknown))}, which cannot be read here; export it without (Draco and meshopt "
             "compression off)"
         )
-    for kind in ("buffers", "images"):
-        for i, item in enumerate(document.get(kind, [])):
-            uri = item.get("uri")
-            if uri is not None and not str(uri).startswith("data:"):
-                raise InputError(
-                    f"{name}: {kind[:-1]} {i} is outside the file ({str(uri)[:80]!r}), and only what is inside is read; export "
-                    "as .glb, or as .gltf with embedded data"
-                )
-    if (
-        len(document.get("nodes", [])) > MAX_NODES
-        or len(document.get("animations", [])) > MAX_ANIMATIONS
-    ):
+    if len(document.get("nodes", [])) > MAX_NODES or len(document.get("animations", [])) > MAX_ANIMATIONS:  # fmt: skip
         raise InputError(
             f"{name}: over {MAX_NODES} nodes or {MAX_ANIMATIONS} animations; export one character"
         )
-    sizes = [_size(b, binary, name) for b in document.get("buffers", [])]
-    for i, view in enumerate(document.get("bufferViews", [])):
-        end = int(view.get("byteOffset", 0)) + int(view["byteLength"])
-        if int(view.get("byteOffset", 0)) < 0 or end > sizes[view["buffer"]]:
-            raise InputError(
-                f"{name}: buffer view {i} ends outside its buffer; export or upload it again"
-            )
     accessors = document.get("accessors", [])
     for animation in document.get("animations", []):
         for sampler in animation.get("samplers", []):
@@ -292,26 +381,29 @@ def _check(document: dict[str, Any], binary: bytes, name: str) -> None:
             last = max(times.get("max") or [0.0])
             if int(times["count"]) > MAX_KEYS or not math.isfinite(last) or last > MAX_SECONDS:
                 raise InputError(
-                    f"{name}: its animation {animation.get('name', '')!r} has over {MAX_KEYS} keys or {MAX_SECONDS:g} s; "
+                    f"{name}: its animation {str(animation.get('name', ''))!r} has over {MAX_KEYS} keys or {MAX_SECONDS:g} s; "
                     "cut it into clips"
                 )
+    for index, accessor in enumerate(accessors):
+        _check_accessor(document, accessor, index, name)
 
 
-def _size(buffer: Mapping[str, Any], binary: bytes, name: str) -> int:
-    uri = buffer.get("uri")
-    held = len(binary) if uri is None else len(_decoded(str(uri), name))
-    if held < int(buffer["byteLength"]):
+def _check_accessor(
+    document: Mapping[str, Any], accessor: Mapping[str, Any], index: int, name: str
+) -> None:
+    count = int(accessor["count"])
+    size = _COMPONENT_BYTES[accessor["componentType"]] * _COMPONENTS[accessor["type"]]
+    if not 0 <= count <= MAX_ELEMENTS:
+        raise InputError(f"{name}: accessor {index} has {count} elements; export one character")
+    if accessor.get("bufferView") is None:
+        return
+    view = document["bufferViews"][accessor["bufferView"]]
+    stride = int(view.get("byteStride", size))
+    end = int(accessor.get("byteOffset", 0)) + (stride * (count - 1) + size if count else 0)
+    if int(accessor.get("byteOffset", 0)) < 0 or end > int(view["byteLength"]):
         raise InputError(
-            f"{name}: its data is {held} bytes, and {buffer['byteLength']} are announced; upload it again"
+            f"{name}: accessor {index} ends outside its buffer view; export or upload it again"
         )
-    return held
-
-
-def _decoded(uri: str, name: str) -> bytes:
-    try:
-        return base64.b64decode(uri.partition(",")[2], validate=True)
-    except binascii.Error as error:
-        raise InputError(f"{name}: its embedded data is no base64; export it again") from error
 
 
 def _written(document: Mapping[str, Any], binary: bytes) -> bytes:

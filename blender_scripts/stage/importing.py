@@ -99,6 +99,10 @@ def load(
     name = name or Path(path).name
     before = set(bpy.data.objects)
     actions_before = set(bpy.data.actions)
+    for index, action in enumerate(
+        bpy.data.actions
+    ):  # names of the new ones must not be changed for theirs
+        action.name = f"earlier_{index}"
     known = read(path, name, take, skin=skin)
     new = [o for o in bpy.data.objects if o not in before]
     if not new:
@@ -120,7 +124,7 @@ def load(
     _check_transforms(name, armature, [*skinned, *props])
     actions = [a for a in bpy.data.actions if a not in actions_before]
     _quiet_tracks([armature, *skinned, *props])
-    takes = _read_takes(name, armature, actions)
+    takes = _read_takes(name, armature, actions, known.takes)
     meshes = sorted([*skinned, *props], key=lambda o: o.name)
     imported = Imported(
         armature=armature,
@@ -162,10 +166,12 @@ def play(imported: Imported, take: Take) -> None:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a reader knows beyond the scene: what the file called its images, and its own table of the humanoid's bones."""
+    """What a reader knows beyond the scene: what the file called its images and its animations (by their names here), and its
+    own table of the humanoid's bones."""
 
     names: dict[str, str] = field(default_factory=dict)
     humanoid: dict[str, str] = field(default_factory=dict)
+    takes: dict[str, str] = field(default_factory=dict)
 
 
 def _read_fbx(path: Path, name: str, take: str | None, skin: bool) -> FileFacts:
@@ -175,24 +181,26 @@ def _read_fbx(path: Path, name: str, take: str | None, skin: bool) -> FileFacts:
 
 
 def _read_gltf(path: Path, name: str, take: str | None, skin: bool) -> FileFacts:
-    data = path.read_bytes()
-    document, binary = gltf_file.read(data, name)
+    document, binary = gltf_file.read(path.read_bytes(), name)
     render = bpy.context.scene.render
     render.fps, render.fps_base = gltf_file.frame_rate(document, binary, take), 1.0
+    names = gltf_file.clips(document)
+    humanoid = gltf_file.humanoid(document)
     _enable("io_scene_gltf2")
     prepared = gltf_file.prepare(document, binary, name, take, meshes=skin)
     _import(
         prepared, "file.glb", name,
         lambda p: bpy.ops.import_scene.gltf(filepath=p, disable_bone_shape=True, import_select_created_objects=False),
     )  # fmt: skip
-    return FileFacts(humanoid=gltf_file.humanoid(document))
+    takes = {gltf_file.INNER_NAME.format(i): n for i, n in enumerate(names)}
+    return FileFacts(humanoid=humanoid, takes=takes)
 
 
 def _read_bvh(path: Path, name: str, take: str | None, skin: bool) -> FileFacts:
     data = path.read_bytes()
     header = bvh_file.check(data, name)
     _enable("io_anim_bvh")
-    _import(data, f"{path.stem[:40]}.bvh", name, lambda p: bpy.ops.import_anim.bvh(filepath=p))
+    _import(data, "motion.bvh", name, lambda p: bpy.ops.import_anim.bvh(filepath=p))
     render = bpy.context.scene.render  # the importer rounds to whole frames a second
     render.fps = max(round(header.fps), 1)
     render.fps_base = render.fps / header.fps
@@ -514,7 +522,10 @@ def _check_transforms(
 
 
 def _read_takes(
-    name: str, armature: bpy.types.Object, actions: list[bpy.types.Action]
+    name: str,
+    armature: bpy.types.Object,
+    actions: list[bpy.types.Action],
+    names: dict[str, str],
 ) -> list[Take]:
     """The armature's own curves in each action; an action that moves other things only is no take."""
     takes = []
@@ -540,13 +551,17 @@ def _read_takes(
             continue
         start, end = round(low), round(high)
         takes.append(
-            Take(_take_name(action.name), start, end, moves and end - start >= 2, action, slot)
+            Take(
+                _take_name(action.name, names), start, end, moves and end - start >= 2, action, slot
+            )
         )
     return takes
 
 
-def _take_name(action_name: str) -> str:
-    """What the file calls the take; Blender puts the object's name before it."""
+def _take_name(action_name: str, names: dict[str, str]) -> str:
+    """What the file calls the take; Blender puts the object's name before that of an FBX."""
+    if action_name in names:
+        return names[action_name]
     return action_name.rpartition("|")[2] or action_name
 
 
