@@ -133,6 +133,7 @@ def _of_file(imported: Imported, rig: Rig) -> dict[str, Any]:
         "bones": len(imported.armature.data.bones),
         "rig_prefix": rig.prefix,
         "rig_map": rig.naming,
+        "rig_bones": {} if rig.naming == rig.map["name"] else rig.names,
         "textures_found": imported.textures_found,
         "textures_missing": imported.textures_missing,
         "fps": imported.fps,

@@ -16,7 +16,7 @@ from posefactory_dagster.characters.documents import (
 from posefactory_dagster.characters.planning import CharacterPlanner
 from posefactory_dagster.compute.pipes import BlenderResource
 from posefactory_dagster.intake.inspection import inspect
-from posefactory_dagster.motions.documents import MOTION, register_clips
+from posefactory_dagster.motions.documents import MOTION, drop_outdated, register_clips
 from posefactory_dagster.pipeline.jobs import GROUP
 from posefactory_dagster.pipeline.partitions import (
     REFERENCES,
@@ -90,6 +90,7 @@ def character(
         moving = [t.name for t in facts.takes if t.moves]
         if len(moving) > 1 and "motion" not in committed.inputs:
             keys = register_clips(context.instance, sets.store, key, moving, skin=True)
+            drop_outdated(sets, keys, committed)
             context.log.info(
                 f"{key}: plays {facts.take}; all its animations are motions too: {', '.join(keys)}"
             )

@@ -64,7 +64,7 @@ def add(
             register(instance, mine, [k for k in keys if skin or k in motions[k]])
             # A file of the other kind took its place.
             for key in set(keys) & set(registered_keys(instance, other)):
-                if key not in motions[key]:
+                if not skin or key not in motions[key]:
                     instance.delete_dynamic_partition(other, key)
                     sets.store.delete([layout.current(other, key)])
     rows = [
@@ -128,7 +128,11 @@ def list_all(as_json: JsonOption = False) -> None:
                     "frames": list(facts.frame_range) if facts else None,
                     "done": [s.ref.asset for s in sorted(made, key=lambda s: s.created_at)],
                     "failed": failed.get(key),
-                    "gone": [part for part in _parts(sets, key) if part not in uploads],
+                    "gone": [
+                        part
+                        for part in _parts(sets, key, motion=asset == MOTION)
+                        if part not in uploads
+                    ],
                 }
             )
 
@@ -145,17 +149,28 @@ def list_all(as_json: JsonOption = False) -> None:
     show(as_json, rows, print_it)
 
 
-def _parts(sets: CommittedSets, key: str) -> list[str]:
-    """The uploads that a key is made from."""
+def _parts(sets: CommittedSets, key: str, *, motion: bool = False) -> list[str]:
+    """The uploads that a key is made from.
+
+    Args:
+        motion: whether it is a motion's key; else a character's.
+    """
     try:
-        recipe = read_recipe(sets.store, key)
+        recipe = None if motion else read_recipe(sets.store, key)
+        if motion or recipe is not None:
+            upload = read_motion_record(sets.store, recipe.motion if recipe else key).upload
+            return [upload] if recipe is None else [recipe.skin, upload]
     except RecipeError:  # told by its run, and by verify
         return []
-    return (
-        [key]
-        if recipe is None
-        else [recipe.skin, read_motion_record(sets.store, recipe.motion).upload]
-    )
+    return [key]
+
+
+def _motion_of(sets: CommittedSets, cast: str) -> list[str]:
+    try:
+        recipe = read_recipe(sets.store, cast)
+    except RecipeError:
+        return []
+    return [] if recipe is None else [recipe.motion]
 
 
 def _pointed(sets: CommittedSets) -> dict[str, list[str]]:
@@ -193,7 +208,7 @@ def remove(
                 f"{', '.join(unknown)}: not registered; posefactory characters list shows what is"
             )
         for key in registered[CAST]:
-            if key not in keys and set(_parts(sets, key)) & set(keys):
+            if key not in keys and {*_parts(sets, key), *_motion_of(sets, key)} & set(keys):
                 raise CommandError(f"{key} is made from it; remove that too, or first")
         uploads = intake.uploads_by_key(sets.store)
         pointed = _pointed(sets)
@@ -204,6 +219,8 @@ def remove(
             pointers = [layout.current(asset, key) for asset in pointed.get(key, ())]
             files = [u.object_key for u in uploads.get(key, []) if key not in stays]
             recipe = [layout.recipe(key)] if layout.is_part(key) else []
+            if key in registered[MOTION]:
+                recipe.append(layout.motion_record(key))
             sets.store.delete([*files, *pointers, *recipe])
             for name in (n for n, known in registered.items() if key in known):
                 instance.delete_dynamic_partition(name, key)

@@ -69,7 +69,8 @@ class CharacterFacts(BaseModel):
     that plays. ``scale_found``: the file's own scale. Of skins only: ``height_m``, metres in the rest pose, hats and hair
     included; ``facing``, a horizontal unit vector (x, y, z), z up; ``rest_landmarks``, metres;
     ``landmarks_by_proportion``, names of landmarks that geometry does not show; ``transfer``, of casts, how far the result is
-    from the motion. ``rig_map`` names the family of bone names.
+    from the motion. ``rig_map`` names the family of bone names,
+    ``rig_bones`` the bone for each bone of the humanoid where these are not Mixamo's, ``rig_digest`` the map if it is one of the user's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,6 +88,8 @@ class CharacterFacts(BaseModel):
     has_motion: bool
     scale_found: float
     rig_map: str = "mixamo"
+    rig_bones: dict[str, str] = {}
+    rig_digest: str = ""
     take: str | None = None
     takes: list[TakeFacts] = []
     props: list[str] = []

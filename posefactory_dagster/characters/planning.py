@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from posefactory_dagster.characters.documents import ASSET
-from posefactory_dagster.intake.inspection import Inspection, plan
+from posefactory_dagster.intake.inspection import Inspection, plan, with_present_rig
 from posefactory_dagster.intake.uploads import UploadError, find_upload, uploads_by_key
 from posefactory_dagster.motions.documents import (
     CAST,
@@ -48,7 +48,7 @@ class CharacterPlanner:
             # A set of the version before lacks the poses alone; made anew, all that is made of it would be made anew.
             if not self._poses_wanted and self._sets.find(planned.earlier) is not None:
                 planned = dataclasses.replace(planned, ref=planned.earlier)
-            return planned
+            return with_present_rig(self._sets, planned)
         cast = self._sets.readable(CAST, key)
         if cast is None:
             raise NotPlanned(f"{key}: not cast yet; materialize `{CAST}` for it first")
@@ -67,4 +67,4 @@ class CharacterPlanner:
                 raise NotPlanned(
                     f"{key}: {described['file_name']} was replaced since it was cast; materialize `{CAST}` for it first"
                 )
-        return planned
+        return with_present_rig(self._sets, planned)

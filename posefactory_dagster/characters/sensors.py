@@ -6,7 +6,12 @@ import dagster as dg
 
 from posefactory_dagster.characters.documents import ASSET, PARTITIONS
 from posefactory_dagster.intake.watching import UploadCursor, look
-from posefactory_dagster.motions.documents import MOTION, record_clips, uploads_of_motions
+from posefactory_dagster.motions.documents import (
+    MOTION,
+    forget_clips,
+    record_clips,
+    uploads_of_motions,
+)
 from posefactory_dagster.pipeline.jobs import asset_job, contiguous, factory_job, range_tags
 from posefactory_dagster.pipeline.partitions import partition_set
 from posefactory_dagster.settings import environment
@@ -53,7 +58,11 @@ def upload_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> 
         if len(names) > 1 or (names and skin):
             keys_of = record_clips(sets.store, upload, names, skin=skin)
             motions = [k for k in motions if k != upload] + keys_of
+            forget_clips(
+                context.instance, sets.store, upload, {*keys_of, upload}, registered[MOTION]
+            )
             upload_of |= dict.fromkeys(keys_of, upload)
+    registered[MOTION] = context.instance.get_dynamic_partitions(MOTION)
     requests, additions = [], []
     for name, keys, job in ((PARTITIONS, skins, factory_job), (MOTION, motions, asset_job(MOTION))):
         new = [k for k in keys if k not in registered[name]]

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
+from blender_scripts.contract import MOTION_ENDINGS
 from posefactory_dagster.budget.ledger import read_ledger
 from posefactory_dagster.compute.record import damaged_jobs
 from posefactory_dagster.intake import uploads as intake
@@ -230,7 +231,7 @@ def upload_url(
     name: Annotated[str, typer.Argument(help="The file's name; it gives the key.")],
     as_json: JsonOption = False,
 ) -> None:
-    """An address by which somebody without keys can upload one FBX, for an hour."""
+    """An address by which somebody without keys can upload one model or motion, for an hour."""
     store = open_sets().store
     if isinstance(store, LocalStore):
         raise CommandError(
@@ -239,11 +240,15 @@ def upload_url(
     from posefactory_dagster.storage.r2 import UPLOAD_URL_SECONDS, R2Store
 
     assert isinstance(store, R2Store)
-    key = safe_slug(Path(name).stem if name.lower().endswith(".fbx") else name)
+    ending = Path(name).suffix.lower()
+    known = ending in MOTION_ENDINGS
+    key = safe_slug(Path(name).stem if known else name)
     taken = intake.uploads_by_key(store).get(key)
     if taken:
         raise CommandError(f"{name}: the key {key!r} belongs to {taken[0].file_name!r} already")
-    address = store.presigned(layout.upload(f"{key}.fbx"), "PUT", UPLOAD_URL_SECONDS)
+    address = store.presigned(
+        layout.upload(f"{key}{ending if known else '.fbx'}"), "PUT", UPLOAD_URL_SECONDS
+    )
     document = {"key": key, "url": address, "seconds": UPLOAD_URL_SECONDS}
 
     def print_it() -> None:

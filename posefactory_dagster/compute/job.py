@@ -33,12 +33,21 @@ class RigNaming(BaseModel):
 
 
 def namings() -> list[dict[str, Any]]:
-    """The bone names of other families of rigs: those that ship, and those in the folder ``rigs`` beside the settings file.
+    """The bone names of other families of rigs: those that ship, and those of the user.
+
+    Raises:
+        SettingsError: see ``user_namings``.
+    """
+    return [*_shipped_namings(), *user_namings()]
+
+
+def user_namings() -> list[dict[str, Any]]:
+    """The rig maps in the folder ``rigs`` beside the settings file.
 
     Raises:
         SettingsError: a file in that folder is no rig map.
     """
-    found = list(_shipped_namings())
+    found = []
     for path in sorted((environment().settings_file.parent / "rigs").glob("*.json")):
         try:
             naming = RigNaming.model_validate_json(path.read_bytes())

@@ -12,11 +12,17 @@ from typing import Any
 from blender_scripts.contract import CONTACTS, FACTS, SKELETON, THUMBNAIL, Job, Task, TaskInput
 from blender_scripts.supervise import Outcome
 from posefactory_dagster import pictures
-from posefactory_dagster.compute.job import new_job
+from posefactory_dagster.compute.job import new_job, user_namings
 from posefactory_dagster.intake import uploads
 from posefactory_dagster.intake.uploads import Upload, UploadError
 from posefactory_dagster.pipeline.partitions import PartitionLedger
-from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
+from posefactory_dagster.storage.sets import (
+    CommittedSet,
+    CommittedSets,
+    SetRef,
+    identity_of,
+    text_digest,
+)
 from posefactory_dagster.storage.store import Store, explain_disk
 
 #: Raised when inspection means something else, so that everything is inspected again.
@@ -77,6 +83,26 @@ def plan(
     return Inspection(ref(INSPECTION_VERSION), files, inputs, ref(INSPECTION_VERSION - 1))
 
 
+def with_present_rig(sets: CommittedSets, planned: Inspection) -> Inspection:
+    """The inspection that holds now: a set that was read by a rig map of the user's is made anew when that map was mended."""
+    committed = sets.find(planned.ref)
+    if committed is None:
+        return planned
+    digest = _digest_of(str(committed.facts.get("rig_map", "")))
+    if not digest or committed.facts.get("rig_digest") == digest:
+        return planned
+    ref = planned.ref
+    identity = identity_of(ref.asset, {"inspection": ref.identity}, {"rig": digest})
+    return dataclasses.replace(planned, ref=SetRef(ref.asset, ref.partition, identity))
+
+
+def _digest_of(naming: str) -> str:
+    """The digest of a rig map of the user's; empty for those that ship."""
+    found = next((n for n in user_namings() if n["name"] == naming), None)
+    meaning = {k: found[k] for k in ("sides", "bones")} if found else None
+    return text_digest(json.dumps(meaning, sort_keys=True)) if meaning else ""
+
+
 def inspect(
     sets: CommittedSets,
     ledger: PartitionLedger,
@@ -115,6 +141,7 @@ def inspect(
                 if facts["kind"] != kind:
                     refuse(key)
                     return
+                facts["rig_digest"] = _digest_of(str(facts.get("rig_map", "")))
                 take(_commit(sets, planned[key], scratch / key, facts))
 
         if tasks:

@@ -21,6 +21,8 @@ BINARY_MAGIC = b"Kaydara FBX Binary  \x00"
 SMALLEST_FBX = 100
 #: This byte of a binary file is 1 where its numbers are big-endian.
 BIG_ENDIAN_AT = 22
+#: What was said of uploads in this process, by store, key, mark and size.
+_described: dict[tuple[str, str, str, int], dict[str, Any]] = {}
 
 
 class UploadError(ValueError):
@@ -225,15 +227,19 @@ def describe(store: Store, upload: Upload) -> dict[str, Any]:
     """
     max_mb = environment().max_upload_mb
     check_size(upload.size, upload.file_name, max_mb)
-    path = fetch(store, upload)
-    check_file(path, upload.file_name, max_mb)
-    described = {
-        "file_name": upload.file_name,
-        "sha256": file_sha256(path),
-        "size": path.stat().st_size,
-    }
+    # A plan for many casts asks for one file many times; its mark changes with its content, and copies are checked anyway.
+    known = (store.address(), upload.object_key, upload.mark, upload.size)
+    if known not in _described:
+        path = fetch(store, upload)
+        check_file(path, upload.file_name, max_mb)
+        _described[known] = {
+            "file_name": upload.file_name,
+            "sha256": file_sha256(path),
+            "size": path.stat().st_size,
+        }
+    described = _described[known]
     take = project_settings().takes.get(upload.key)
-    return {**described, "take": take} if take else described
+    return {**described, "take": take} if take else dict(described)
 
 
 def copy_unchanged(store: Store, upload: Upload, sha256: str, target: Path) -> None:

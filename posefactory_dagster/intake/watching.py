@@ -124,7 +124,7 @@ def look(
     return Finding(
         with_geometry=[k for k in changed if k not in bare_keys],
         without=[k for k in changed if k in bare_keys],
-        clips=clips,
+        clips={k: names for k, names in clips.items() if k in changed},
         errors=errors,
         news=news,
         waiting=len(cursor.pending),
@@ -156,7 +156,9 @@ def _read(
                 intake.clips(path, name),
                 "",
             )
-        except (intake.UploadError, OSError) as error:
+        except (
+            Exception
+        ) as error:  # whatever is wrong with one file must not stop the others for ever
             yield "", False, [], f"{upload.file_name}: cannot be read ({error}); upload it again"
 
 

@@ -13,6 +13,7 @@ from posefactory_dagster.motions.documents import (
     MOTION,
     RECIPE,
     MotionFacts,
+    drop_outdated,
     read_motion_record,
     register_clips,
 )
@@ -50,6 +51,7 @@ def motion(
         more = [t.name for t in facts.takes if t.moves and t.name != facts.take]
         if more and read_motion_record(sets.store, key).clip is None:
             keys = register_clips(context.instance, sets.store, key, more, skin=True)
+            drop_outdated(sets, keys, committed)
             context.log.info(
                 f"{key}: plays {facts.take}; its other animations are motions too: {', '.join(keys)}"
             )

@@ -425,6 +425,10 @@ def compare(
 
     if to.suffix.lower() not in (".png", ".mp4"):
         raise CommandError(f"{to}: give a name that ends in .png or .mp4")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"{to.parent}: cannot be made ({error.strerror})") from error
     sets = open_sets()
     found = uploads.uploads_by_key(sets.store)
     with open_instance() as instance:
@@ -445,8 +449,8 @@ def compare(
         task = Task(
             skin,
             {
-                "skin": _input(sets, found, skin, None),
-                "motion": _input(sets, found, record.upload, record.clip or facts.take),
+                "skin": _input(sets, found, skin, None, scratch / "skin"),
+                "motion": _input(sets, found, record.upload, record.clip, scratch / "motion"),
             },
             str(scratch / "compared"),
             tuple(int(f) for f in chosen),
@@ -475,12 +479,13 @@ def _spread(count: int, wanted: int) -> list[int]:
     return sorted({round(i * (count - 1) / max(most - 1, 1)) for i in range(most)})
 
 
-def _input(sets: CommittedSets, found: Found, key: str, take: str | None) -> TaskInput:
-    """An upload by its path, under a name whose ending says what it is."""
+def _input(sets: CommittedSets, found: Found, key: str, clip: str | None, place: Path) -> TaskInput:
+    """A copy of an upload under a name whose ending says what it is, with the animation that is meant."""
     upload = uploads.find_upload(dict(found), key)
-    path = uploads.fetch(sets.store, upload)
-    uploads.check_file(path, upload.file_name, environment().max_upload_mb)
-    return TaskInput(str(path), upload.file_name, take)
+    described = uploads.describe(sets.store, upload)
+    path = place.with_suffix(Path(upload.file_name).suffix.lower())
+    uploads.copy_unchanged(sets.store, upload, described["sha256"], path)
+    return TaskInput(str(path), upload.file_name, clip or described.get("take"))
 
 
 def _run(job: Job, scratch: Path, key: str, what: str) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from posefactory_dagster.characters.documents import CharacterFacts
-from posefactory_dagster.intake.uploads import UploadError
+from posefactory_dagster.intake.uploads import UploadError, uploads_by_key
 from posefactory_dagster.slugs import SlugError, cast_key, safe_slug
 from posefactory_dagster.storage import layout
-from posefactory_dagster.storage.sets import CommittedSet
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
 from posefactory_dagster.storage.store import Store
 
 #: The assets, and the partition sets of the same names.
@@ -122,16 +122,23 @@ def keep_for_motions(store: Store, motions: Sequence[str], uploads: Sequence[str
     return found
 
 
-def clip_keys(upload: str, clips: Sequence[str]) -> dict[str, str]:
-    """Keys for the animations of an upload, each with its animation: the upload's slug and the animation's, never twice."""
-    found: dict[str, str] = {}
+def clip_keys(
+    upload: str, clips: Sequence[str | None], taken: Callable[[str], bool] = lambda key: False
+) -> dict[str, str | None]:
+    """Keys for the animations of an upload, each with its animation: the upload's slug and the animation's.
+
+    Args:
+        clips: names of animations; None for the one that plays by itself, whose key is the upload's.
+        taken: whether a key means something else already; then, and where two names give one slug, a number is added.
+    """
+    found: dict[str, str | None] = {}
     for clip in clips:
         try:
-            slug = safe_slug(f"{upload}_{clip}")
+            slug = upload if clip is None else safe_slug(f"{upload}_{clip}")
         except SlugError:
             slug = upload
         key, number = slug, 2
-        while key in found:
+        while key in found or taken(key):
             key, number = f"{slug[:60]}_{number}", number + 1
         found[key] = clip
     return found
@@ -146,10 +153,22 @@ def record_clips(
     inspected. Of several, and of a file with a skin, each has a key of its own, which a record explains; the tags of a key
     that is there already stay.
     """
-    if not skin and len(clips) < 2:
-        return [upload]
-    keys = clip_keys(upload, clips)
+    others = set(uploads_by_key(store)) - {upload}
+
+    def taken(key: str) -> bool:
+        data = store.get_bytes(layout.motion_record(key)) if layout.is_part(key) else None
+        if data is None:
+            return key in others
+        try:
+            return read_motion_record(store, key).upload != upload
+        except RecipeError:
+            return True
+
+    wanted: Sequence[str | None] = clips if skin or len(clips) > 1 else [None]
+    keys = clip_keys(upload, wanted, taken)
     for key, clip in keys.items():
+        if key == upload and clip is None:
+            continue  # its own key says it
         record = MotionRecord(upload=upload, clip=clip, tags=_tags(store, key), alone=alone)
         write_motion_record(store, key, record)
     return list(keys)
@@ -164,12 +183,43 @@ def register_clips(
     skin: bool,
     alone: bool = False,
 ) -> list[str]:
-    """Make motions of the animations of an upload, see ``record_clips``; returns their keys."""
+    """Make motions of the animations of an upload, see ``record_clips``; returns their keys.
+
+    Animations that the upload no longer has are forgotten, if it is known which it has.
+    """
     keys = record_clips(store, upload, clips, skin=skin, alone=alone)
-    new = [k for k in keys if not instance.has_dynamic_partition(MOTION, k)]
+    known = instance.get_dynamic_partitions(MOTION)
+    new = [k for k in keys if k not in known]
     if new:
         instance.add_dynamic_partitions(MOTION, new)
+    if clips:
+        forget_clips(instance, store, upload, {*keys, upload}, known)
     return keys
+
+
+def drop_outdated(sets: CommittedSets, motions: Sequence[str], inspected: CommittedSet) -> None:
+    """Take the pointers of motions away whose sets were made of another file than ``inspected`` was: they are inspected anew."""
+    digests = {v["sha256"] for v in inspected.inputs.values() if isinstance(v, dict)}
+    for key in motions:
+        committed = sets.readable(MOTION, key)
+        if committed is not None and committed.inputs[MOTION]["sha256"] not in digests:
+            sets.store.delete([layout.current(MOTION, key)])
+
+
+def forget_clips(
+    instance: Any, store: Store, upload: str, keys: Collection[str], known: Iterable[str]
+) -> None:
+    """Forget motions among ``known`` that were animations of ``upload`` and are none of ``keys``."""
+    for key in known:
+        if key in keys or not key.startswith(upload):
+            continue
+        try:
+            record = read_motion_record(store, key)
+        except RecipeError:
+            continue
+        if record.upload == upload and record.clip is not None:
+            store.delete([layout.motion_record(key), layout.current(MOTION, key)])
+            instance.delete_dynamic_partition(MOTION, key)
 
 
 def _tags(store: Store, key: str) -> tuple[str, ...]:

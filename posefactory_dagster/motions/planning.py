@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posefactory_dagster.intake import uploads
-from posefactory_dagster.intake.inspection import Inspection, plan
+from posefactory_dagster.intake.inspection import Inspection, plan, with_present_rig
 from posefactory_dagster.intake.uploads import UploadError, find_upload, uploads_by_key
 from posefactory_dagster.motions.documents import (
     CAST,
@@ -33,7 +33,7 @@ class MotionPlanner:
     asset = MOTION
 
     def __init__(self, sets: CommittedSets) -> None:
-        self._store = sets.store
+        self._sets, self._store = sets, sets.store
         self._found = uploads_by_key(sets.store)
         self.plans: dict[str, Inspection] = {}
 
@@ -42,7 +42,7 @@ class MotionPlanner:
             record = read_motion_record(self._store, key)
             files = {MOTION: find_upload(self._found, record.upload)}
             takes = {} if record.clip is None else {MOTION: record.clip}
-            self.plans[key] = plan(
+            planned = plan(
                 self._store,
                 MOTION,
                 key,
@@ -50,6 +50,7 @@ class MotionPlanner:
                 takes=takes,
                 version={"motion_version": MOTION_VERSION},
             )
+            self.plans[key] = with_present_rig(self._sets, planned)
         except (UploadError, LayoutError, OSError) as error:
             raise NotPlanned(f"{key}: {error}" if key not in str(error) else str(error)) from error
         return self.plans[key].ref

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, text_d
 
 #: After so many ticks without an inspection, a motion's is asked for: it did not come as an upload, whose own run does it.
 PATIENCE = 30
+#: Casts are looked at for so long in one tick.
+MOST_SECONDS = 3.0
 
 
 @dg.sensor(
@@ -60,7 +63,11 @@ def cast_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg
     planner = CastPlanner(sets)
     to_cast: dict[str, str] = {}
     to_render: dict[str, str] = {}
+    deadline = time.monotonic() + MOST_SECONDS
     for key in changed:
+        if time.monotonic() > deadline:  # the rest at the next tick
+            cursor.casts[key][3] = ""
+            continue
         try:
             planned = planner(key, {})
         except NotPlanned as error:

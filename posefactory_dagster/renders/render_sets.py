@@ -9,7 +9,7 @@ from typing import Any
 from blender_scripts.contract import TRUTH_VERSION, RenderSettings
 from posefactory_dagster.characters.documents import ASSET as CHARACTER
 from posefactory_dagster.characters.documents import facts_of
-from posefactory_dagster.compute.job import namings, rig_map
+from posefactory_dagster.compute.job import rig_map
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned, required
 from posefactory_dagster.renders.documents import ASSET
 from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
@@ -33,10 +33,9 @@ def _values(settings: RenderSettings) -> dict[str, Any]:
 
 
 def _naming(character: CommittedSet) -> dict[str, Any]:
-    """The bone names by which a rig was read, where these are not Mixamo's: they change with the project."""
-    name = facts_of(character).rig_map
-    found = [n for n in namings() if n["name"] == name]
-    return {"naming": found[0]} if found else {}
+    """By which bones a rig was read, where their names are not Mixamo's."""
+    bones = facts_of(character).rig_bones
+    return {"rig_bones": bones} if bones else {}
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,17 @@ from posefactory_dagster.characters.sensors import upload_sensor
 from posefactory_dagster.compute.frames import diverse_frames, pose_distance
 from posefactory_dagster.definitions import defs
 from posefactory_dagster.motions.cli import select_keys
-from posefactory_dagster.motions.documents import MotionFacts, clip_keys
+from posefactory_dagster.motions.documents import (
+    MotionFacts,
+    MotionRecord,
+    clip_keys,
+    read_motion_record,
+    record_clips,
+    write_motion_record,
+)
 from posefactory_dagster.settings import ASSETS_DATA
 from posefactory_dagster.storage.io_manager import StoreResource
+from posefactory_dagster.storage.store import LocalStore
 from posefactory_dagster.terminal import CommandError
 from tests.conftest import SAMPLES, Factory
 from tests.motions.test_rigs import rigs as rigs  # the fixture
@@ -101,6 +109,21 @@ def test_clips_of_a_file_become_motions_and_many_skins_do_many_of_them(
     assert picture.stat().st_size > 3000
     film = factory.root / "beside.mp4"
     factory.cli("motions", "compare", "ada", "rigify_Raise", "--size", "64", "--to", str(film))
+    factory.cli("motions", "add", str(MOTIONS / "kick.bvh"))
+    factory.cli("run", "kick", "--until", "motion")
+    factory.cli(
+        "motions",
+        "compare",
+        "ada",
+        "kick",
+        "--frames",
+        "2",
+        "--size",
+        "96",
+        "--to",
+        str(factory.root / "new" / "kick.png"),
+    )
+    assert (factory.root / "new" / "kick.png").stat().st_size > 2000
     import av
 
     with av.open(str(film)) as opened:
@@ -228,6 +251,13 @@ def gltf(**changes: Any) -> bytes:
         (b"{" * 10_000, "damaged or no glTF"),
         (gltf(buffers=[{"uri": "../../secret.bin", "byteLength": 4}]), "buffer 0 is outside the file"),
         (gltf(images=[{"uri": "http://x/y.png"}]), "image 0 is outside the file"),
+        (gltf(images=[{"uri": "data:x/../../../secret.png"}]), "image 0 is outside the file"),
+        (gltf(images=[{"uri": "data:image/png;x=../%2e%2e/secret"}]), "image 0 is outside the file"),
+        (gltf(nodes=[1]), "malformed"),
+        (gltf(buffers=[{"uri": "data:;base64,AAAA", "byteLength": "abc"}]), "malformed"),
+        (b'{"asset":{},"buffers":[{"uri":"data:;base64,AAAA","byteLength":1e999}]}', "malformed"),
+        (gltf(accessors=[{"count": 2_000_000_000, "componentType": 5126, "type": "VEC3"}]), "2000000000 elements"),
+        (gltf(buffers=[{"uri": "data:;base64,AAAA", "byteLength": 3}], bufferViews=[{"buffer": 0, "byteLength": 3}], accessors=[{"bufferView": 0, "count": 2, "componentType": 5126, "type": "SCALAR"}]), "accessor 0 ends outside"),
         (gltf(extensionsRequired=["KHR_draco_mesh_compression"]), "requires KHR_draco_mesh_compression"),
         (gltf(buffers=[{"byteLength": 100}]), "0 bytes, and 100 are announced"),
         (gltf(buffers=[{"uri": "data:;base64,AAAA", "byteLength": 3}], bufferViews=[{"buffer": 0, "byteOffset": 2, "byteLength": 2}]), "buffer view 0 ends outside"),
@@ -316,7 +346,6 @@ def test_each_fault_stands_on_its_own_key_and_stops_no_other(rigs: Path, factory
     factory.cli("cast", "ada", "--motion", "wave")
     assert "is a cast itself" in factory.cli("cast", "ada__wave", "--motion", "wave", expect=2)
     assert "is a cast itself" in factory.cli("cast", "ada", "--motion", "ada__wave", expect=2)
-    shutil.copyfile(rigs / "rigify.glb", factory.uploads / "dropped.glb")
     assert "none of the motions" in factory.cli("cast", "ada", "--motions", "tag:nobody", expect=2)
 
 
@@ -356,3 +385,44 @@ def test_dropped_files_become_characters_and_motions_but_what_was_added_for_its_
         }
         jobs = [r.job_name for r in result.run_requests or ()]
         assert len(jobs) == 2 and "characters_to_dataset" in jobs
+
+
+@pytest.mark.integration
+def test_animations_of_any_name_are_found_and_names_of_the_skin_do_not_disturb_them(
+    rigs: Path, factory: Factory
+) -> None:
+    """Bars in a name, none at all, and two alike; cast on a glTF whose own animations are called the same."""
+    data = (rigs / "rigify.glb").read_bytes()
+    document, binary = gltf_file.read(data, "x.glb")
+    first, second = document["animations"]
+    third = {**json.loads(json.dumps(first)), "name": None}
+    first["name"] = second["name"] = "Rig|walk|Layer0"
+    document["animations"] = [first, second, third]
+    (factory.root / "odd.glb").write_bytes(gltf_file._written(document, binary))  # noqa: SLF001
+    (factory.root / "skin.glb").write_bytes((factory.root / "odd.glb").read_bytes())
+    factory.cli("characters", "add", str(factory.root / "skin.glb"))
+    added = json.loads(factory.cli("motions", "add", str(factory.root / "odd.glb"), "--json"))[
+        "added"
+    ][0]
+    assert added["keys"] == ["odd_Rig_walk_Layer0", "odd_Rig_walk_Layer0_2", "odd_animation_2"]
+    factory.cli("cast", "skin", "--motions", "odd_*")
+    keys = [f"skin__{k}" for k in added["keys"]]
+    done = json.loads(factory.cli("run", *keys, "--until", "character", "--json"))
+    assert sorted(done["done"]) == sorted(keys)
+    names = [factory.sets.current("motion", k) for k in added["keys"]]
+    assert [m.facts["take"] for m in names if m] == [
+        "Rig|walk|Layer0",
+        "Rig|walk|Layer0 2",
+        "animation_2",
+    ]
+
+
+def test_keys_that_mean_something_else_are_left_alone(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.put_bytes("uploads/walk_fast.fbx", b"x")
+    write_motion_record(store, "a_b_c", MotionRecord(upload="a", clip="b_c"))
+    assert record_clips(store, "walk", ["fast", "slow"], skin=False) == ["walk_fast_2", "walk_slow"]
+    assert record_clips(store, "a_b", ["c", "d"], skin=False) == ["a_b_c_2", "a_b_d"]
+    assert record_clips(store, "a", ["b_c", "x"], skin=False) == ["a_b_c", "a_x"]
+    assert record_clips(store, "a_b_c", [], skin=False) == ["a_b_c_3"]
+    assert read_motion_record(store, "a_b_c_3").upload == "a_b_c"

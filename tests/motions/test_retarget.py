@@ -107,7 +107,6 @@ def test_travel_is_scaled_by_the_legs_and_feet_that_stand_do_not_slide() -> None
 def test_what_would_be_under_the_floor_is_raised() -> None:
     target = person(0.0)
     motion = still(target, 5)
-    motion.heads[:, :, 2] -= 0.0
     back = target.bones["Spine1"]
     deep = sk.Surface(np.array([target.heads[back] * [1, 1, 0] + [0, 0, -0.2]]), np.array([back]))
     got = rt.retarget(target, motion, target, deep).motion

@@ -102,6 +102,20 @@ def test_a_drafted_map_is_right_and_is_used_once_it_is_put_in_its_place(
     done = json.loads(factory.cli("run", "stranger", "--until", "character", "--json"))
     assert done["done"] == ["stranger"]
     assert "anonymous" in factory.cli("rigs", "list")
+    # A map that is mended makes anew what was read by it, and nothing else does.
+    first = factory.sets.current("character", "stranger")
+    factory.cli("run", "stranger", "--until", "character")
+    assert factory.sets.current("character", "stranger") == first
+    mended = json.loads((place / "anonymous.json").read_text())
+    del mended["bones"]["LeftShoulder"]
+    (place / "anonymous.json").write_text(json.dumps(mended))
+    factory.cli("run", "stranger", "--until", "character")
+    second = factory.sets.current("character", "stranger")
+    assert first is not None and second is not None and second.ref != first.ref
+    assert (
+        "LeftShoulder" in first.facts["rig_bones"]
+        and "LeftShoulder" not in second.facts["rig_bones"]
+    )
     (place / "broken.json").write_text("{}")
     assert "broken.json: no rig map" in factory.cli("run", "stranger", expect=2)
 
