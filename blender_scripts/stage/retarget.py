@@ -28,6 +28,7 @@ from blender_scripts.stage.rest_pose import (
 )
 from blender_scripts.stage.skeleton import (
     FRONT,
+    LEFT,
     MAX_REACH,
     UP,
     Motion,
@@ -41,6 +42,8 @@ from blender_scripts.stage.skeleton import (
     runs,
     smooth_above,
     speed,
+    turn_limb,
+    turns_about,
     without_short,
 )
 from blender_scripts.stage.touching import hold_hands
@@ -51,6 +54,9 @@ STAND_HEIGHT, STAND_SPEED = 0.05, 0.25
 STAND_SECONDS, FADE_SECONDS = 0.08, 0.12
 #: A foot that drifts farther than this in one stand, in leg lengths, is held anew.
 MAX_DRIFT = 0.04
+#: How far knees bend backwards and fold, and elbows fold, degrees (A. Kapandji, The Physiology of the Joints, 2007: knees 5 to 10 of
+#: passive hyperextension and 160 of passive flexion, elbows 160). A knee bends backwards if its axis is so much against its hinge.
+KNEE_BACK, KNEE_MOST, ELBOW_MOST, HINGE = 5.0, 160.0, 155.0, 0.7
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ def retarget(
     ratio = target.leg_length() / source.leg_length()
     floor = floor_of(source, motion)
     pelvis = _pelvis(source, motion, target, ratio, floor)
+    _limit_joints(target, rotations)
     if touch:
         hold_hands(source, motion, target, rotations, pelvis, surface)
     stands = np.stack([stands_of(source, motion, side, floor) for side in SIDES], axis=1)
@@ -170,6 +177,31 @@ def _turned(source: Skeleton, motion: Motion, target: Skeleton) -> tuple[np.ndar
                 target.rest[parent].T @ target.rest[index]
             )
     return rotations, moved
+
+
+def _limit_joints(target: Skeleton, rotations: np.ndarray) -> None:
+    """Let no knee bend backwards and no elbow fold farther than people's do. Changes ``rotations``; what is within stays as it is."""
+    for name in SIDES:
+        for upper, lower, end, least, most in (
+            (f"{name}UpLeg", f"{name}Leg", f"{name}Foot", -KNEE_BACK, KNEE_MOST),
+            (f"{name}Arm", f"{name}ForeArm", f"{name}Hand", None, ELBOW_MOST),
+        ):
+            first, second, last = (target.bones[b] for b in (upper, lower, end))
+            to_middle = target.rest[first].T @ (target.heads[second] - target.heads[first])
+            to_end = target.rest[second].T @ (target.heads[last] - target.heads[second])
+            a, b = rotations[:, first] @ to_middle, rotations[:, second] @ to_end
+            axis = np.cross(a, b)
+            sine = np.linalg.norm(axis, axis=1)
+            angle = np.degrees(np.arctan2(sine, np.sum(a * b, axis=1)))
+            axis = axis / np.maximum(sine, 1e-9)[:, None]
+            wanted = np.minimum(angle, most)
+            if least is not None:  # a knee's hinge is the thigh's own left
+                hinge = rotations[:, first] @ target.rest[first].T @ LEFT
+                backwards = np.sum(axis * hinge, axis=1) < -HINGE
+                wanted = np.where(backwards, np.minimum(angle, -least), wanted)
+            excess = wanted - angle
+            if (excess < 0).any():
+                turn_limb(target, rotations, second, turns_about(axis, excess), last)
 
 
 def _pelvis(

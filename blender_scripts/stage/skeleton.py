@@ -150,6 +150,16 @@ def limb_turns(
     )
 
 
+def turns_about(axes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Rotations (F, 3, 3) about unit axes (F, 3) by angles (F,); Rodrigues' formula."""
+    angle = np.radians(degrees)[:, None, None]
+    k = np.zeros((len(axes), 3, 3))
+    k[:, 0, 1], k[:, 0, 2], k[:, 1, 2] = -axes[:, 2], axes[:, 1], -axes[:, 0]
+    k[:, 1, 0], k[:, 2, 0], k[:, 2, 1] = axes[:, 2], -axes[:, 1], axes[:, 0]
+    turn: np.ndarray = np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * (k @ k)
+    return turn
+
+
 def turned_by(turns: np.ndarray) -> np.ndarray:
     """The angles of rotations (..., 3, 3), degrees."""
     cosines = (np.trace(turns, axis1=-2, axis2=-1) - 1) / 2

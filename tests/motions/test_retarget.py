@@ -200,3 +200,37 @@ def _reach(source: sk.Skeleton, motion: sk.Motion, wrists: dict[str, list[float]
         motion.heads[:] = sk.heads_of(
             source, motion.rotations, np.tile(source.pelvis(), (count, 1))
         )
+
+
+def test_knees_do_not_bend_backwards_nor_elbows_fold_beyond_peoples() -> None:
+    source = person(0.0)
+    motion = still(source, 10)
+    for bone, axis, degrees in (
+        ("LeftLeg", "x", -25.0),
+        ("RightLeg", "x", 60.0),
+        ("LeftForeArm", "z", -175.0),
+        ("RightForeArm", "z", 90.0),
+    ):
+        motion.rotations[:, source.bones[bone]] = Rotation.from_euler(
+            axis, degrees, degrees=True
+        ).as_matrix()
+    in_the_air = np.tile(source.pelvis() + [0, 0, 0.5], (10, 1))  # so that no foot stands
+    motion.heads[:] = sk.heads_of(source, motion.rotations, in_the_air)
+    got = rt.retarget(source, motion, source, NO_SURFACE).motion.heads[5]
+
+    def bend(*names: str) -> float:
+        a, b, c = (got[source.bones[n]] for n in names)
+        return float(
+            np.degrees(
+                np.arccos(
+                    np.clip(
+                        (b - a) @ (c - b) / np.linalg.norm(b - a) / np.linalg.norm(c - b), -1, 1
+                    )
+                )
+            )
+        )
+
+    assert bend("LeftUpLeg", "LeftLeg", "LeftFoot") == pytest.approx(5.0, abs=1.0)
+    assert bend("RightUpLeg", "RightLeg", "RightFoot") == pytest.approx(60.0, abs=1.5)
+    assert bend("LeftArm", "LeftForeArm", "LeftHand") == pytest.approx(155.0, abs=0.5)
+    assert bend("RightArm", "RightForeArm", "RightHand") == pytest.approx(90.0, abs=0.5)
