@@ -93,9 +93,9 @@ def retarget(
     ratio = target.leg_length() / source.leg_length()
     floor = floor_of(source, motion)
     pelvis = _pelvis(source, motion, target, ratio, floor)
-    _limit_joints(target, rotations)
     if touch:
         hold_hands(source, motion, target, rotations, pelvis, surface)
+    _limit_joints(target, rotations)
     stands = np.stack([stands_of(source, motion, side, floor) for side in SIDES], axis=1)
     heads = heads_of(target, rotations, pelvis)
     pelvis = pelvis - _above_floor(target, heads, stands, motion.fps)[:, None] * UP
