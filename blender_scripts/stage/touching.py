@@ -1,4 +1,4 @@
-"""Hands that touch: where a hand of the source lies on the body or on the other hand, the target's hand lies there too.
+"""Hands that touch: where a hand of the source lies on the body, on the other hand, or with it on a thing, the target's does too.
 
 No bpy. A body part is a capsule: a segment between two joints with a radius, in parts of a leg (thigh and shank). Where a hand is near the skin of
 one, it is said where along the segment, in which direction from it, and how far over its skin; the target's hand is brought to the same place on
@@ -14,6 +14,7 @@ import numpy as np
 from blender_scripts.formats.naming import SIDES
 from blender_scripts.stage.skeleton import (
     FRONT,
+    UP,
     Motion,
     Skeleton,
     Surface,
@@ -37,6 +38,9 @@ TRUNK = ("Spine", "Spine1", "Spine2")
 #: A hand touches that is so near to a part's skin, or to the other hand, in legs; shorter touches are none. Seconds.
 NEAR, NEAR_HANDS = 0.05, 0.16
 TOUCH_SECONDS, FADE_SECONDS = 0.15, 0.2
+#: Hands hold a thing that are so far before the hips and at most so far apart, at a distance that changes by less than this, in legs, for so
+#: many seconds.
+AHEAD, WIDEST, STEADY, HOLD_SECONDS = 0.22, 0.9, 0.02, 1.0
 #: The middle of a hand beyond the wrist, in forearms.
 PALM = 0.33
 #: No bone of an arm is turned farther than this for a touch: beyond, limbs would no longer point where the motion's do. Degrees.
@@ -58,8 +62,8 @@ def touches_of(source: Skeleton, motion: Motion) -> Touches:
     leg = source.leg_length()
     palms = np.stack([_palm(source, motion.heads, s) for s in SIDES], axis=1)
     least = max(round(TOUCH_SECONDS * motion.fps), 1)
-    together = np.linalg.norm(palms[:, 0] - palms[:, 1], axis=1) < NEAR_HANDS * leg
-    together = without_short(together, least)
+    apart = np.linalg.norm(palms[:, 0] - palms[:, 1], axis=1) / leg
+    together = without_short(apart < NEAR_HANDS, least)
     part = np.full((len(palms), 2), -1)
     for side in range(2):
         gaps = np.full((len(PARTS), len(palms)), np.inf)
@@ -72,7 +76,32 @@ def touches_of(source: Skeleton, motion: Motion) -> Touches:
             near = (nearest == index) & (gaps[index] < NEAR * leg)
             part[without_short(near, least), side] = index
     part[together] = -1
+    together |= _hold_a_thing(source, motion, palms, apart) & (part < 0).all(axis=1)
     return Touches(np.stack([together, together], axis=1), part)
+
+
+def _hold_a_thing(
+    source: Skeleton, motion: Motion, palms: np.ndarray, apart: np.ndarray
+) -> np.ndarray:
+    """(F,) whether both hands are on one thing before the body: their distance does not change for a second.
+
+    Args:
+        palms: (F, 2, 3). apart: (F,) the distance of the hands, in legs.
+    """
+    heads, bones = motion.heads, source.bones
+    left = heads[:, bones["LeftUpLeg"]] - heads[:, bones["RightUpLeg"]]
+    front = np.cross(left, UP)
+    front = front / np.maximum(np.linalg.norm(front, axis=1, keepdims=True), 1e-9)
+    ahead = np.einsum("fsj,fj->fs", palms - heads[:, None, bones["Hips"]], front)
+    before = (ahead > AHEAD * source.leg_length()).all(axis=1)
+    half = max(round(motion.fps * HOLD_SECONDS / 2), 1)
+    if len(apart) <= 2 * half:
+        return np.zeros(len(apart), bool)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(apart, half, mode="edge"), 2 * half + 1
+    )
+    steady = np.ptp(windows, axis=1) < STEADY
+    return steady & before & (apart < WIDEST)
 
 
 def hold_hands(

@@ -178,6 +178,11 @@ def test_hands_that_touch_in_the_source_touch_in_a_target_of_other_proportions()
         motion.heads[15, source.bones["LeftHand"]] - motion.heads[15, source.bones["RightHand"]]
     )
     assert gap(touch=True) == pytest.approx(theirs, abs=0.03) and gap(touch=False) > theirs + 0.07
+    # The same for hands that hold a box before the body.
+    motion = still(source, 60)
+    _reach(source, motion, {"Left": [0.2, -0.35, 1.1], "Right": [-0.2, -0.35, 1.1]})
+    assert touches_of(source, motion).other.all()
+    assert gap(touch=True) == pytest.approx(0.4, abs=0.04) and gap(touch=False) > 0.46
     motion = still(source, 30)
     _reach(source, motion, {"Right": [-0.09, -0.08, 0.72]})
     on_thigh = touches_of(source, motion)
