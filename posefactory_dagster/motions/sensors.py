@@ -59,7 +59,9 @@ def cast_sensor(context: dg.SensorEvaluationContext, store: StoreResource) -> dg
     bare = [k for k in registered[MOTION] if layout.current(MOTION, k) not in listed]
     cursor.motions = {k: cursor.motions.get(k, 0) + 1 for k in bare}
     to_inspect = {k: k for k in bare if cursor.motions[k] == PATIENCE}
-    changed = cursor.changed(sets, registered[CAST], listed)
+    # In order of registration, as a run takes a range of keys: what is cut off by the deadline must not tear ranges apart.
+    place = {key: number for number, key in enumerate(registered[CAST])}
+    changed = sorted(cursor.changed(sets, registered[CAST], listed), key=place.__getitem__)
     planner = CastPlanner(sets)
     to_cast: dict[str, str] = {}
     to_render: dict[str, str] = {}
