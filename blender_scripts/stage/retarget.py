@@ -67,7 +67,7 @@ class Retargeted:
         motion: in the world.
         local: (F, B, 4) quaternions (w, x, y, z) of each bone from its rest towards its parent.
         moved: (B,) bones that the motion moves; the others keep their rest towards their parent.
-        pelvis_offset: (F, 3) of the hips' head from its rest, in the world.
+        hips_offset: (F, 3) of the hips' head from its rest, in the world.
         stands: (F, 2) whether the left and the right foot are held.
     """
 

@@ -157,9 +157,8 @@ def hold_hands(
         back = -(rotations[:, spine] @ target.rest[spine].T @ FRONT)  # where elbows point
         limb = (f"{name}Arm", f"{name}ForeArm", f"{name}Hand")
         part = np.ones((len(wrist), 1))
-        for _ in range(
-            3
-        ):  # a straight arm bends with the root of the way, so one step is not enough
+        # A straight arm bends with the root of the way, so one step is not enough.
+        for _ in range(3):
             turns = limb_turns(target, heads, limb, wrist + part * shift[:, side], back)
             most = np.maximum(turned_by(turns[0]), turned_by(turns[1]))[:, None]
             part *= np.minimum(1.0, MOST_DEGREES / np.maximum(most, 1e-6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -86,7 +87,7 @@ def clash_text(uploads: list[Upload]) -> str:
     return f"{names} all give the key {uploads[0].key!r}; rename all but one, nothing was touched"
 
 
-def find_upload(found: dict[str, list[Upload]], slug: str) -> Upload:
+def find_upload(found: Mapping[str, list[Upload]], slug: str) -> Upload:
     """The upload of a key.
 
     Raises:

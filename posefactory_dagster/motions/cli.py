@@ -379,11 +379,11 @@ def _check_skin(
     """Refuse what is no upload with a skin."""
     if read_recipe(sets.store, key) is not None:
         raise CommandError(f"{key} is a cast itself; name uploads: posefactory characters list")
-    if key in registered[MOTION] and key not in registered[CHARACTERS] and key not in found:
-        raise CommandError(f"{key} is a motion; name a character with a mesh first")
-    upload = uploads.find_upload(dict(found), key)
-    path = uploads.fetch(sets.store, upload)
     only_motion = key in registered[MOTION] and key not in registered[CHARACTERS]
+    if only_motion and key not in found:
+        raise CommandError(f"{key} is a motion; name a character with a mesh first")
+    upload = uploads.find_upload(found, key)
+    path = uploads.fetch(sets.store, upload)
     if only_motion or uploads.holds_no_geometry(path, upload.file_name):
         raise CommandError(f"{upload.file_name} is a motion; name a character with a mesh first")
 
@@ -394,7 +394,7 @@ def _check_motion(
     """Refuse what is no motion, and motions whose file is gone."""
     if read_recipe(sets.store, key) is not None:
         raise CommandError(f"{key} is a cast itself; name a motion: posefactory motions list")
-    upload = uploads.find_upload(dict(found), read_motion_record(sets.store, key).upload)
+    upload = uploads.find_upload(found, read_motion_record(sets.store, key).upload)
     if key in registered[MOTION]:
         return
     if not uploads.holds_no_geometry(uploads.fetch(sets.store, upload), upload.file_name):
@@ -425,10 +425,7 @@ def compare(
 
     if to.suffix.lower() not in (".png", ".mp4"):
         raise CommandError(f"{to}: give a name that ends in .png or .mp4")
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(f"{to.parent}: cannot be made ({error.strerror})") from error
+    _make_folder(to.parent)
     sets = open_sets()
     found = uploads.uploads_by_key(sets.store)
     with open_instance() as instance:
@@ -473,6 +470,18 @@ def compare(
     )
 
 
+def _make_folder(folder: Path) -> None:
+    """Make the folder that a picture goes to, before any work is done for it.
+
+    Raises:
+        CommandError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
 def _spread(count: int, wanted: int) -> list[int]:
     """Frames spread evenly from the first to the last."""
     most = min(wanted, count)
@@ -481,7 +490,7 @@ def _spread(count: int, wanted: int) -> list[int]:
 
 def _input(sets: CommittedSets, found: Found, key: str, clip: str | None, place: Path) -> TaskInput:
     """A copy of an upload under a name whose ending says what it is, with the animation that is meant."""
-    upload = uploads.find_upload(dict(found), key)
+    upload = uploads.find_upload(found, key)
     described = uploads.describe(sets.store, upload)
     path = place.with_suffix(Path(upload.file_name).suffix.lower())
     uploads.copy_unchanged(sets.store, upload, described["sha256"], path)
@@ -534,6 +543,7 @@ def suggest_rig(
         raise CommandError(f"{file}: no such file")
     uploads.check_file(file, file.name, environment().max_upload_mb)
     name = safe_slug(file.stem)
+    _make_folder(to)
     sets = open_sets()
     with sets.scratch() as scratch:
         source = TaskInput(str(file.resolve()), file.name)
@@ -547,7 +557,6 @@ def suggest_rig(
     except rigs.RigError as error:
         raise CommandError(f"{file.name}: {error}") from error
     lacking = [b for b in rig_map()["required"] if b not in draft.bones]
-    to.mkdir(parents=True, exist_ok=True)
     document, picture = to / f"{name}.json", to / f"{name}.png"
     document.write_text(json.dumps(draft.document(name), indent=1), "utf-8")
     rigs.draw(skeleton, draft, picture)

@@ -125,9 +125,9 @@ class CastCursor:
         found: dict[str, list[str]] = {}
         changed = []
         for key, mark in recipe_marks(sets.store) if registered else ():
-            known = self.casts.get(key, ["", "", "", ""])
             if key not in registered:
                 continue
+            known = self.casts.get(key, ["", "", "", ""])
             if known[0] != mark:
                 try:
                     recipe = read_recipe(sets.store, key)

@@ -92,6 +92,7 @@ def test_a_drafted_map_is_right_and_is_used_once_it_is_put_in_its_place(
     file = str(rigs / "anonymous.glb")
     factory.cli("characters", "add", file, "--name", "stranger")
     assert "not a humanoid" in factory.cli("run", "stranger", "--until", "character", expect=1)
+    assert "cannot be made" in factory.cli("rigs", "suggest", file, "--to", file, expect=2)
     answer = json.loads(factory.cli("rigs", "suggest", file, "--to", str(tmp_path), "--json"))
     body = [b for b in HUMANOID if "Hand" not in b[:-4]]
     assert {b: answer["bones"].get(b) for b in body} == {b: f"b_{b}_x" for b in body}
