@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +18,7 @@ DEPTH_UNITS_PER_METRE = 1000
 #: Of 255: a mask is brighter where the person fills most of a pixel.
 MASK_LEVEL = 127
 #: Raised whenever the meaning of a set's files changes, so that older sets are made again.
-TRUTH_VERSION = 6
+TRUTH_VERSION = 7
 
 VIEW_NAMES_8 = (
     "front",
@@ -98,6 +100,12 @@ VISIBLE_WITHIN_M = {
     "heel": 0.04, "foot_index": 0.04,
 }  # fmt: skip
 
+#: Why a landmark is not visible, by its number in ``occluded_by``: nothing hides it, another part of the person, another
+#: person, a thing, the person's own clothes, or it is outside the frame.
+OCCLUDERS = ("none", "self", "person", "object", "clothing", "frame")
+#: Clothes hide a landmark where they are the first surface and lie further before it than this, metres.
+CLOTHING_HIDES_BEYOND_M = 0.04
+
 #: In ``first_hit_part``: a surface that hangs on no bone, and no surface at all.
 NO_PART, NOTHING_HIT = -1, -2
 
@@ -137,7 +145,7 @@ TRUTH_ARRAYS, TRUTH_DOCUMENT = "truth.npz", "truth.json"
 #: The others, which are the camera's, have none (N, …). Today P is 1.
 PERSON_ARRAYS = (
     "pixels", "depth", "camera", "world", "visibility", "in_frame", "occluder_gap_m", "facing", "first_hit_part", "visible",
-    "visible_part", "bbox", "area",
+    "visible_part", "bbox", "area", "occluded_by", "marker_pixels", "marker_world", "marker_visibility",
 )  # fmt: skip
 CAMERA_ARRAYS = ("intrinsics", "rotation", "translation")
 
@@ -153,6 +161,11 @@ FRAMES = ("even", "diverse")
 
 class SettingsError(ValueError):
     """A render setting has a value that cannot be rendered; the text names it and its range."""
+
+
+#: The look that is no place at all: the settings' own background, sun and ring of cameras.
+PLAIN_LOOK = "plain"
+_LOOK_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -180,7 +193,8 @@ class RenderSettings:
     """How a character is rendered. ``auto`` and ``None`` are resolved when a job is planned.
 
     ``close_ups`` is the share of pictures, drawn by the seed, whose camera is nearer and aimed beside the middle, so that
-    parts of the person are out of the frame.
+    parts of the person are out of the frame. ``looks``: names of looks, separated by commas; ``looks_per_character``: how many
+    of these each character is rendered in, drawn by the seed; 0 for all.
     """
 
     num_angles: int = 8
@@ -198,6 +212,8 @@ class RenderSettings:
     fov_degrees: float = 50.0
     close_ups: float = 0.0
     frames: str = "even"
+    looks: str = PLAIN_LOOK
+    looks_per_character: int = 0
 
     def __post_init__(self) -> None:
         def whole(name: str, low: int, high: int) -> None:
@@ -234,6 +250,26 @@ class RenderSettings:
         one_of("engine", ENGINES)
         one_of("background", BACKGROUNDS)
         one_of("frames", FRAMES)
+        whole("looks_per_character", 0, 1000)
+        if not self.look_names or not all(_LOOK_NAME.fullmatch(n) for n in self.look_names):
+            raise SettingsError(f"looks is {self.looks!r}: give names of looks, separated by commas")
+
+    @property
+    def look_names(self) -> tuple[str, ...]:
+        """The names in ``looks``, each once."""
+        return tuple(dict.fromkeys(n.strip() for n in self.looks.split(",") if n.strip()))
+
+    def looks_of(self, key: str) -> tuple[str, ...]:
+        """The looks that a character is rendered in: all, or as many as wanted, drawn by the seed and the key."""
+        names = self.look_names
+        if not 0 < self.looks_per_character < len(names):
+            return names
+
+        def rank(name: str) -> int:
+            return zlib.crc32(f"{self.seed} {key} {name}".encode())
+
+        chosen = sorted(names, key=rank)[: self.looks_per_character]
+        return tuple(n for n in names if n in chosen)
 
     def resolved(self, gpu: bool) -> RenderSettings:
         """The same settings with engine and samples decided: Cycles on a CPU, EEVEE on a GPU."""
@@ -271,6 +307,8 @@ RENDER_HELP = {
     "seed": "Seed of all that is random: a whole number from 0.",
     "padding": "How much larger the frame is than the character: 1 to 10 times.",
     "fov_degrees": "Horizontal field of view in degrees: 5 to 120.",
+    "looks": "Names of looks, separated by commas: plain, and those that `posefactory looks list` shows.",
+    "looks_per_character": "How many of the looks each character is rendered in, drawn by the seed: 0 for all.",
     "close_ups": "Share of pictures that show a part of the person close up: 0 to 1.",
 }
 
@@ -284,14 +322,56 @@ def sample_frames(frame_range: tuple[int, int], has_motion: bool, count: int) ->
     return sorted({round(middle) for middle in middles})
 
 
-def image_name(frame: int, view: str) -> str:
+@dataclass(frozen=True)
+class Picture:
+    """One image of a render set before it is made: the name of its files, and what it is."""
+
+    file: str
+    frame: int
+    view: View
+    look: str
+
+
+def image_name(frame: int, view: str, look: str = PLAIN_LOOK) -> str:
     """The file name of an image, and of what belongs to it in the other folders."""
-    return f"f{frame:05d}_{view}.png"
+    place = "" if look == PLAIN_LOOK else f"_{look}"
+    return f"f{frame:05d}_{view}{place}.png"
 
 
-def render_files(frames: Sequence[int], views: Sequence[View]) -> list[str]:
-    """Every file of a render set as it leaves Blender; in order of rendering, each image with what belongs to it."""
-    names = [image_name(f, view.name) for f in frames for view in views]
+def views_of(look: Mapping[str, Any], settings: RenderSettings) -> tuple[View, ...]:
+    """The cameras of a look: a ring with the settings' number of views, or as many as the look places or draws."""
+    cameras = look.get("cameras", {})
+    if cameras.get("kind", "ring") == "ring":
+        return ring(settings.num_angles)
+    count = len(cameras["placed"]) if cameras["kind"] == "placed" else int(cameras["count"])
+    return tuple(View(f"cam_{i:02d}", 0.0) for i in range(count))
+
+
+def pictures(
+    frames: Sequence[int],
+    settings: RenderSettings,
+    key: str,
+    looks: Mapping[str, Mapping[str, Any]],
+) -> list[Picture]:
+    """The images of a render set in order of rendering: look by look, frame by frame, view by view.
+
+    Args:
+        key: of the character. looks: the documents of the looks that are no plain one, by name.
+    """
+    return [
+        Picture(image_name(frame, view.name, look), frame, view, look)
+        for look in settings.looks_of(key)
+        for frame in frames
+        for view in views_of(looks.get(look, {}), settings)
+    ]
+
+
+def render_files(names: Sequence[str]) -> list[str]:
+    """Every file of a render set as it leaves Blender; each image with what belongs to it.
+
+    Args:
+        names: of the images, in order of rendering.
+    """
     return [f"{kind}/{n}" for n in names for kind in IMAGE_FOLDERS] + [
         TRUTH_ARRAYS,
         TRUTH_DOCUMENT,
@@ -372,7 +452,7 @@ class Job:
     ``job_type`` is ``render`` (views x frames), ``character`` (inspect and thumbnail), ``compare`` (a motion beside its cast),
     ``rig`` (the skeleton of a file), or ``enhance``, which has no tasks and asks for its images one by one.
     ``rig_map`` is the content of ``assets_data/rigs/*.json``, so that a remote renderer needs
-    no second file; ``views`` are the cameras of each frame.
+    no second file; ``views`` are the cameras of each frame; ``looks`` the documents of the looks that are rendered, by name.
     """
 
     job_id: str
@@ -382,6 +462,7 @@ class Job:
     rig_map: dict[str, Any]
     settings: RenderSettings = field(default_factory=RenderSettings)
     views: tuple[View, ...] = ()
+    looks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     status: str = "pending"
 
     def to_dict(self) -> dict[str, Any]:
@@ -398,6 +479,7 @@ class Job:
                 "settings": dataclasses.asdict(self.settings),
                 "rig_map": self.rig_map,
                 "views": [dataclasses.asdict(v) for v in self.views],
+                "looks": {name: dict(look) for name, look in self.looks.items()},
             },
             "tasks": [dataclasses.asdict(t) for t in self.tasks],
         }
@@ -424,6 +506,7 @@ class Job:
             rig_map=params["rig_map"],
             settings=RenderSettings.from_dict(params["settings"]),
             views=tuple(View(**v) for v in params["views"]),
+            looks=params.get("looks", {}),
         )
 
 

@@ -95,7 +95,7 @@ def _skin(job: Job, task: Task, watch: Stopwatch, output: Path) -> dict[str, Any
     character = Character(skin.name, imported, rig)
     with watch.stage("truth"):
         anchors = truth.anchor_landmarks(character)
-        points = truth.locate(character, anchors, character.rest_vertices)
+        points = truth.locate(character, anchors, character.all_points())
     if motion is not None:
         with watch.stage("cast"):
             clip = load_clip(motion.file, job.rig_map, motion.name, motion.take)

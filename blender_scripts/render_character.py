@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import bpy
 import numpy as np
 
 from blender_scripts.contract import (
@@ -17,21 +18,29 @@ from blender_scripts.contract import (
     IMAGE_FOLDERS,
     LANDMARKS,
     PERSON_ARRAYS,
+    PLAIN_LOOK,
     TRUTH_ARRAYS,
     TRUTH_DOCUMENT,
     TRUTH_VERSION,
     Job,
+    Picture,
     RenderSettings,
     Task,
-    image_name,
+    pictures,
     sample_frames,
 )
 from blender_scripts.errors import InputError
 from blender_scripts.session import Stopwatch, TaskReport, run
-from blender_scripts.stage import camera, film, importing, light, truth
+from blender_scripts.stage import camera, film, importing, light, looks, truth
 from blender_scripts.stage.character import Character, load_character
 from blender_scripts.stage.motion import Curves, cast, load_clip, play
 from blender_scripts.stage.opacity import Opacity
+from blender_scripts.stage.scenery import Scenery
+
+#: Shots that are drawn for a picture until one shows enough of the person, and how much that is, of the landmarks in the frame.
+SHOTS_TRIED, LEAST_IN_SIGHT = 6, 0.45
+#: How far around a person the floor is rendered with it, for its shadow, in body heights.
+SHADOW_REACH = 0.22
 
 
 class Stances:
@@ -70,117 +79,244 @@ def render(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
     output = Path(task.outputs)
     for folder in IMAGE_FOLDERS:
         (output / folder).mkdir(parents=True)
-    with watch.stage("import"):
-        character = _load(job, task)
-    with watch.stage("truth"):
-        shooting = Shooting(job, task, character, output, watch)
-    frames = list(task.frames) or sample_frames(
-        character.frame_range, character.has_motion(), settings.frames_per_clip
-    )
-    with watch.stage("scene"):
-        film.set_up(settings)
-        shines = light.light(settings, character.rest_facing)
-        stances = Stances(character, frames, settings)
-    total = len(frames) * len(job.views)
-    for frame in frames:
-        shooting.stand(frame, stances)
-        for number in range(len(job.views)):
-            name = shooting.shoot(number)
-            report.image(name, len(shooting.records), total)
-    if not any(r["area"] for r in shooting.records):
+    wanted: list[Picture] = []
+    records = Records()
+    for look in settings.looks_of(task.key):
+        # A look begins with an empty stage: lamps and places of another one are gone.
+        with watch.stage("import"):
+            character = _load(job, task)
+        frames = list(task.frames) or sample_frames(
+            character.frame_range, character.has_motion(), settings.frames_per_clip
+        )
+        wanted = wanted or pictures(frames, settings, task.key, job.looks)
+        with watch.stage("scene"):
+            stances = Stances(character, frames, settings)
+            shooting = Shooting(job, task, character, look, output, watch, records)
+        for picture in (p for p in wanted if p.look == look):
+            shooting.shoot(picture, stances)
+            report.image(picture.file, len(records.images), len(wanted))
+    if not any(r["area"] for r in records.images):
         raise InputError(
-            f"{task.key}: nobody is in any of its {total} pictures: the motion leaves the frame (the preset fit follows it), "
+            f"{task.key}: nobody is in any of its {len(wanted)} pictures: the motion leaves the frame (the preset fit follows it), "
             "or its materials are transparent everywhere"
         )
     with watch.stage("write"):
-        shooting.write_truth(frames, shines)
+        shooting.write_truth(frames)
+
+
+@dataclasses.dataclass
+class Records:
+    """What is said of a character's images so far: a record of each for the document, and columns of the truth's arrays."""
+
+    images: list[dict[str, object]] = dataclasses.field(default_factory=list)
+    columns: dict[str, list] = dataclasses.field(
+        default_factory=lambda: {n: [] for n in (*PERSON_ARRAYS, *CAMERA_ARRAYS)}
+    )
+    lights: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
 
 
 class Shooting:
-    """The images of one character and their truth, image by image.
-
-    Attributes:
-        records: what is said of each image so far, for the truth document.
-    """
+    """The images of one character in one look, and their truth, image by image."""
 
     def __init__(
-        self, job: Job, task: Task, character: Character, output: Path, watch: Stopwatch
+        self,
+        job: Job,
+        task: Task,
+        character: Character,
+        look: str,
+        output: Path,
+        watch: Stopwatch,
+        records: Records,
     ) -> None:
-        self._job, self._task, self._character = job, task, character
-        self._output, self._watch = output, watch
-        self._anchors = truth.anchor_landmarks(character)
-        self._opacity = Opacity(character.meshes)
-        self._columns: dict[str, list] = {n: [] for n in (*PERSON_ARRAYS, *CAMERA_ARRAYS)}
-        self.records: list[dict[str, object]] = []
+        self._job, self._task, self._character, self._look = job, task, character, look
+        self._output, self._watch, self._records = output, watch, records
+        with watch.stage("truth"):
+            self._anchors = truth.anchor_landmarks(character)
+            self._markers = truth.anchor_markers(character)
+            self._opacity = Opacity(character.meshes)
+        settings = job.settings
+        self._document = job.looks.get(look, {})
+        self._scenery: Scenery | None = None
+        film.set_up(settings, in_place=look != PLAIN_LOOK)
+        if look == PLAIN_LOOK:
+            records.lights[look] = light.light(settings, character.rest_facing)
+        else:
+            with watch.stage("place"):
+                chance = looks.chance_of(settings, task.key, look)
+                self._scenery = Scenery(self._document, settings, chance)
+            records.lights[look] = {**self._scenery.shines, "drawn": self._scenery.drawn}
+        self._frame: int | None = None
 
-    def stand(self, frame: int, stances: Stances) -> None:
-        """Bring the character into a frame, in which ``shoot`` then takes it."""
+    def _stand(self, frame: int, stances: Stances) -> None:
+        """Bring the character into a frame."""
+        if frame == self._frame:
+            return
         self._frame = frame
         with self._watch.stage("scene"):
             self._character.at_frame(frame)
             self._vertices = self._character.vertices()
+            self._all_points = self._character.all_points()
         self._front, self._box = stances.front(frame), stances.box(frame)
         with self._watch.stage("truth"):
-            self._points = truth.locate(self._character, self._anchors, self._vertices)
+            self._points = truth.locate(self._character, self._anchors, self._all_points)
+            markers = list(self._markers.values())
+            self._marker_points = truth.locate(self._character, markers, self._all_points)
 
-    def shoot(self, number: int) -> str:
-        """Take the view ``number`` of the job: its images, and its row of the truth. Returns the images' name."""
-        settings, view, frame = self._job.settings, self._job.views[number], self._frame
-        close_up = camera.draw_close_up(settings, self._task.key, frame, number)
-        pinhole = camera.place(settings, self._box, self._front, view.azimuth_degrees, close_up)
+    def shoot(self, picture: Picture, stances: Stances) -> None:
+        """Take a picture: its images, and its row of the truth."""
+        self._stand(picture.frame, stances)
+        settings, view = self._job.settings, picture.view
+        number = self._job.views.index(view) if view in self._job.views else int(view.name[-2:])
+        if self._scenery is None:
+            close_up = camera.draw_close_up(settings, self._task.key, picture.frame, number)
+            pinhole = camera.place(settings, self._box, self._front, view.azimuth_degrees, close_up)
+            taken, image = self._take_plain(pinhole)
+            said: dict[str, object] = {"azimuth_degrees": view.azimuth_degrees, "close_up": close_up is not None}  # fmt: skip
+        else:
+            pinhole, shot = self._choose_shot(view.azimuth_degrees, picture.frame, number)
+            taken, image = self._take_in_place(pinhole, shot, picture.frame, number)
+            said = {
+                "azimuth_degrees": round(shot.azimuth_degrees % 360, 3), "close_up": shot.framing != "full",
+                "drawn": {k: v for k, v in dataclasses.asdict(shot).items() if k not in ("placed", "azimuth_degrees")},
+            }  # fmt: skip
+        bbox, area = truth.mask_box(taken.mask)
+        with self._watch.stage("truth"):
+            sight = self._look_at(self._anchors, self._points, pinhole, taken.mask)
+            markers = self._look_at(
+                list(self._markers.values()), self._marker_points, pinhole, taken.mask
+            )
+            row = _row(self._points, pinhole, sight, bbox, area)
+            row |= {
+                "marker_pixels": pinhole.project(self._marker_points).reshape(-1, 2),
+                "marker_world": self._marker_points.reshape(-1, 3),
+                "marker_visibility": markers.visibility,
+            }
+            for column, value in row.items():
+                kept = [value] if column in PERSON_ARRAYS else value
+                self._records.columns[column].append(kept)
+        with self._watch.stage("write"):
+            film.save_all(self._output, picture.file, image, taken, pinhole.rotation)
+        outline = pinhole.project(self._vertices)
+        lowest, highest = outline.min(axis=0), outline.max(axis=0)
+        self._records.images.append(
+            {
+                "file": picture.file,
+                "frame": picture.frame,
+                "view": view.name,
+                "look": picture.look,
+                "cropped": bool(
+                    (lowest < 0).any() or (highest > (settings.width, settings.height)).any()
+                ),
+                "bbox": bbox.tolist(),
+                "area": area,
+                **said,
+            }
+        )
+
+    def _look_at(
+        self, anchors: list[truth.Anchor], points: np.ndarray, pinhole: camera.Pinhole, mask: np.ndarray
+    ) -> truth.Sight:  # fmt: skip
+        return truth.look(self._character, anchors, points, self._all_points, pinhole, mask, self._opacity)  # fmt: skip
+
+    def _take_plain(self, pinhole: camera.Pinhole) -> tuple[film.Picture, np.ndarray]:
+        """The person before the settings' background."""
         with self._watch.stage("scene"):
             camera.film(pinhole)
             outline = pinhole.project(self._vertices)
-            lowest, highest = outline.min(axis=0), outline.max(axis=0)
         with self._watch.stage("render"):
-            picture = film.shoot(self._output, (*lowest, *highest))
-            if settings.background == "plain":
+            taken = film.shoot(self._output, (*outline.min(axis=0), *outline.max(axis=0)))
+            if self._job.settings.background == "plain":
                 backdrop = film.plain_backdrop()
             else:
                 backdrop = film.shoot_backdrop(self._output, self._character.meshes)
-        with self._watch.stage("truth"):
-            bbox, area = truth.mask_box(picture.mask)
-            sight = truth.look(
-                self._character,
-                self._anchors,
-                self._points,
-                self._vertices,
-                pinhole,
-                picture.mask,
-                self._opacity,
-            )
-            for column, value in _row(self._points, pinhole, sight, bbox, area).items():
-                self._columns[column].append([value] if column in PERSON_ARRAYS else value)
-        name = image_name(frame, view.name)
-        with self._watch.stage("write"):
-            film.save_all(self._output, name, picture, backdrop, pinhole.rotation)
-        size = (settings.width, settings.height)
-        self.records.append(
-            {
-                "file": name,
-                "frame": frame,
-                "view": view.name,
-                "azimuth_degrees": view.azimuth_degrees,
-                "cropped": bool((lowest < 0).any() or (highest > size).any()),
-                "close_up": close_up is not None,
-                "bbox": bbox.tolist(),
-                "area": area,
-            }
-        )
-        return name
+        return taken, taken.over(backdrop)
 
-    def write_truth(self, frames: list[int], shines: dict[str, object]) -> None:
+    def _choose_shot(
+        self, azimuth: float, frame: int, number: int
+    ) -> tuple[camera.Pinhole, looks.Shot]:
+        """The first of some drawn shots in which enough of the person is in sight; else the one with most."""
+        assert self._scenery is not None
+        self._scenery.stand_under(self._box.mean(axis=0))
+        bpy.context.view_layer.update()
+        best: tuple[float, camera.Pinhole, looks.Shot] | None = None
+        for attempt in range(SHOTS_TRIED):
+            chance = looks.chance_of(self._job.settings, self._task.key, self._look, frame, number, attempt)  # fmt: skip
+            shot = looks.draw_shot(self._document, azimuth, number, chance)
+            pinhole = looks.place(shot, self._job.settings, self._box, self._front, self._scenery.reach)  # fmt: skip
+            share = self._in_sight(pinhole)
+            if best is None or share > best[0]:
+                best = (share, pinhole, shot)
+            if share >= LEAST_IN_SIGHT:
+                break
+        assert best is not None
+        return best[1], best[2]
+
+    def _in_sight(self, pinhole: camera.Pinhole) -> float:
+        """Share of the landmarks in the frame that nothing but the person hides; 0 where nobody is in the frame."""
+        pixels, depths = pinhole.project(self._points), pinhole.to_camera(self._points)[:, 2]
+        inside = (depths > 0) & (pixels >= 0).all(axis=1) & (pixels < (pinhole.width, pinhole.height)).all(axis=1)  # fmt: skip
+        if not inside.any():
+            return 0.0
+        scene, depsgraph = bpy.context.scene, bpy.context.evaluated_depsgraph_get()
+        free = 0
+        for point in self._points[inside]:
+            towards = point - pinhole.position
+            distance = float(np.linalg.norm(towards))
+            hit = self._opacity.first_hit(scene, depsgraph, pinhole.position, towards / distance)
+            free += hit is None or hit.object in self._character.surface.polygon_bone or hit.distance > distance - 0.05  # fmt: skip
+        return free / int(inside.sum())
+
+    def _take_in_place(
+        self, pinhole: camera.Pinhole, shot: looks.Shot, frame: int, number: int
+    ) -> tuple[film.Picture, np.ndarray]:
+        """The person in the look's surroundings."""
+        assert self._scenery is not None
+        scene = bpy.context.scene
+        with self._watch.stage("scene"):
+            camera.film(pinhole, self._scenery.plate)
+            focus = scene.camera.data.dof
+            focus.use_dof = shot.aperture > 0
+            if shot.aperture > 0:
+                focus.aperture_fstop = shot.aperture
+                focus.focus_distance = float(np.linalg.norm(self._box.mean(axis=0) - pinhole.position))  # fmt: skip
+            scene.render.use_motion_blur = shot.blur > 0
+            scene.render.motion_blur_shutter = max(shot.blur, 0.01)
+        with self._watch.stage("plate"):
+            plate = self._scenery.film(self._output)
+        with self._watch.stage("render"):
+            area = self._shadowed(pinhole)
+            taken = film.shoot(self._output, area, [m.name for m in self._character.meshes])
+        chance = looks.chance_of(self._job.settings, self._task.key, self._look, frame, number, SHOTS_TRIED)  # fmt: skip
+        with self._watch.stage("write"):
+            image = taken.in_place(plate, shot.exposure, shot.white_balance)
+            image = film.grained(image, shot.noise, shot.jpeg, chance, self._output)
+        return taken, image
+
+    def _shadowed(self, pinhole: camera.Pinhole) -> tuple[float, float, float, float]:
+        """(x0, y0, x1, y1) pixels around the person and the floor near it, where its shadow falls."""
+        outline = pinhole.project(self._vertices)
+        low, high = self._box
+        reach = SHADOW_REACH * (high[2] - low[2])
+        corners = np.array([(x, y, 0.0) for x in (low[0] - reach, high[0] + reach) for y in (low[1] - reach, high[1] + reach)])  # fmt: skip
+        ahead = pinhole.to_camera(corners)[:, 2] > 0.2
+        floor = pinhole.project(corners[ahead])
+        every = np.concatenate([outline, floor])
+        return (*every.min(axis=0), *every.max(axis=0))
+
+    def write_truth(self, frames: list[int]) -> None:
         """Write what was seen in all images, as arrays and as a document."""
-        arrays = {name: np.array(values) for name, values in self._columns.items()}
+        arrays = {name: np.array(values) for name, values in self._records.columns.items()}
         arrays["origin"] = np.array([[a.origin for a in self._anchors]])
         with (self._output / TRUTH_ARRAYS).open("wb") as file:
             np.savez(file, **arrays)
         imported = self._character.imported
+        lights = self._records.lights
         document = {
             "truth_version": TRUTH_VERSION,
             "key": self._task.key,
             "settings": dataclasses.asdict(self._job.settings),
             "landmarks": list(LANDMARKS),
+            "markers": list(self._markers),
             "origin": [a.origin for a in self._anchors],
             "parts": self._character.surface.bone_names,
             "take": None if imported.take is None else imported.take.name,
@@ -188,9 +324,10 @@ class Shooting:
             "frames": frames,
             "frame_range": list(self._character.frame_range),
             "height_m": self._character.height,
-            "light": shines,
+            "light": {k: v for k, v in next(iter(lights.values())).items() if k != "drawn"},
+            "looks": {name: shines for name, shines in lights.items() if name != PLAIN_LOOK},
             "warnings": imported.warnings,
-            "images": self.records,
+            "images": self._records.images,
         }
         (self._output / TRUTH_DOCUMENT).write_text(json.dumps(document, indent=1), "utf-8")
 

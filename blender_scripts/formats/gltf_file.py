@@ -271,6 +271,39 @@ def _of_vrm(bone: str) -> str | None:
     return None
 
 
+#: Of the landmarks that a file of a person made here carries: at most so many points, each over so many vertices.
+MAX_ANCHORS, MAX_ANCHOR_VERTICES = 500, 2_000
+
+
+def anchors(document: Mapping[str, Any], name: str) -> dict[str, dict[str, dict[str, list]]]:
+    """Where a person made by the factory has its landmarks and markers; empty for other files.
+
+    Returns:
+        ``{"landmarks": {name: {"vertices", "weights", "patch"}}, "markers": …}``; indices into the mesh `posefactory_anchors`.
+
+    Raises:
+        InputError: the file says so in a way that cannot be read.
+    """
+    extras = document.get("asset", {}).get("extras", {})
+    stored = extras.get("posefactory", {}).get("anchors") if isinstance(extras, dict) else None
+    if stored is None:
+        return {}
+    try:
+        found = json.loads(stored, parse_constant=_no_number)
+        rows = [r for kind in ("landmarks", "markers") for r in found[kind].values()]
+        if len(rows) > MAX_ANCHORS or any(len(r["vertices"]) > MAX_ANCHOR_VERTICES for r in rows):
+            raise ValueError("too many")
+        for row in rows:
+            whole = [*row["vertices"], *(v for t in row["patch"] for v in t)]
+            sound = all(isinstance(v, int) and 0 <= v < 100_000 for v in whole)
+            sound &= all(len(t) == 3 for t in row["patch"]) and len(row["vertices"]) == len(row["weights"])  # fmt: skip
+            if not sound or abs(sum(map(float, row["weights"])) - 1.0) > 1e-3:
+                raise ValueError("indices or weights are out of range")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{name}: its record of landmarks is malformed ({error}); build the person again") from error  # fmt: skip
+    return {kind: dict(found[kind]) for kind in ("landmarks", "markers")}
+
+
 def _read_binary(data: bytes) -> tuple[dict[str, Any], bytes]:
     _, version, length = struct.unpack_from("<4sII", data)
     if version != 2:

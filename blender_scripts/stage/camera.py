@@ -121,33 +121,56 @@ def place(
         aim[2] += close_up.up * size[2]
         position = aim + close_up.nearer * (position - centre)
         centre = aim
-    forward = centre - position
-    forward /= np.linalg.norm(forward)
-    right = np.cross(forward, (0.0, 0.0, 1.0))
+    return looking(position, centre, focal_pixels(settings), settings.width, settings.height)
+
+
+def looking(
+    position: np.ndarray,
+    aim: np.ndarray,
+    focal: float,
+    width: int,
+    height: int,
+    roll_degrees: float = 0.0,
+) -> Pinhole:
+    """A level camera at a place that looks at another; (3,) each, metres.
+
+    Args:
+        focal: pixels. roll_degrees: about the camera's axis, clockwise as the camera sees it.
+    """
+    forward = (aim - position) / np.linalg.norm(aim - position)
+    upwards = np.array((0.0, 0.0, 1.0))
+    if abs(forward[2]) > 0.999:  # straight down or up, any direction is level
+        upwards = np.array((0.0, 1.0, 0.0))
+    right = np.cross(forward, upwards)
     right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(forward, right), forward])
-    focal = focal_pixels(settings)
-    intrinsics = np.array(
-        [[focal, 0, settings.width / 2], [0, focal, settings.height / 2], [0, 0, 1]]
-    )
-    return Pinhole(intrinsics, rotation, -rotation @ position, settings.width, settings.height)
+    down = np.cross(forward, right)
+    turn = np.radians(roll_degrees)
+    right, down = np.cos(turn) * right + np.sin(turn) * down, np.cos(turn) * down - np.sin(turn) * right  # fmt: skip
+    rotation = np.stack([right, down, forward])
+    intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return Pinhole(intrinsics, rotation, -rotation @ position, width, height)
 
 
-def film(camera: Pinhole) -> None:
-    """Make the scene's camera this one."""
+def film(camera: Pinhole, also: bpy.types.Scene | None = None) -> None:
+    """Make the scene's camera this one, and that of another scene too."""
     scene = bpy.context.scene
     obj = scene.camera
     if obj is None:
         obj = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
         scene.collection.objects.link(obj)
         scene.camera = obj
+    if also is not None and also.camera is not obj:
+        also.collection.objects.link(obj)
+        also.camera = obj
     data = obj.data
     data.sensor_fit = "HORIZONTAL"
     data.sensor_width = SENSOR_MM
     data.lens = camera.intrinsics[0, 0] * SENSOR_MM / camera.width
     data.clip_start, data.clip_end = 0.01, 1000.0
-    scene.render.resolution_x, scene.render.resolution_y = camera.width, camera.height
-    scene.render.resolution_percentage = 100
+    for each in (scene, also):
+        if each is not None:
+            each.render.resolution_x, each.render.resolution_y = camera.width, camera.height
+            each.render.resolution_percentage = 100
     matrix = np.eye(4)
     matrix[:3, :3] = camera.rotation.T @ np.diag((1.0, -1.0, -1.0))  # Blender: y up, -z forward
     matrix[:3, 3] = camera.position

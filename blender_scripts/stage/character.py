@@ -72,6 +72,14 @@ class Character:
         depsgraph = bpy.context.evaluated_depsgraph_get()
         return np.concatenate([_world_vertices(m.evaluated_get(depsgraph)) for m in self.meshes])
 
+    def all_points(self) -> np.ndarray:
+        """As ``vertices``, and behind these the points of landmarks that the file carries; shape (V + K, 3)."""
+        stored = self.imported.stored
+        points = self.vertices()
+        if stored is None:
+            return points
+        return np.concatenate([points, stored.posed(self.armature)])
+
     def skin_vertices(self) -> np.ndarray:
         """As ``vertices``, of the skinned meshes alone: what is carried makes nobody taller; shape (V, 3)."""
         depsgraph = bpy.context.evaluated_depsgraph_get()

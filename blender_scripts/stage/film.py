@@ -7,6 +7,7 @@ afterwards. With Cycles on a CPU that is a third cheaper than the full frame.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +23,20 @@ BORDER_PIXELS = 3
 MASK_THRESHOLD = 0.5
 #: Metres. Where a ray meets nothing, engines write a huge depth.
 NOTHING_BEYOND = 1e6
+#: Of the settings' samples, where the picture is denoised.
+PLACE_SAMPLES_SHARE = 0.75
+#: Above this linear light the film's curve bends, as highlights do in photographs.
+SHOULDER = 0.7
 #: zlib's 1 to 9: higher is a tenth smaller and half as slow again.
 PNG_COMPRESSION = 3
 
 
-def set_up(settings: RenderSettings) -> None:
-    """Engine, samples, seed and output of the scene."""
+def set_up(settings: RenderSettings, *, in_place: bool = False) -> None:
+    """Engine, samples, seed and output of the scene.
+
+    Args:
+        in_place: whether the person stands in a look's surroundings: fewer samples, denoised, with the coverage of each mesh.
+    """
     scene = bpy.context.scene
     assert settings.samples is not None, "settings are resolved when a job is planned"
     if settings.engine == "cycles":
@@ -51,6 +60,16 @@ def set_up(settings: RenderSettings) -> None:
     layer = bpy.context.view_layer
     layer.use_pass_z = layer.use_pass_normal = True
     layer.use_pass_diffuse_color = layer.use_pass_emit = True
+    layer.use_pass_cryptomatte_object = in_place
+    layer.pass_cryptomatte_depth = 6
+    if in_place:
+        scene.view_settings.view_transform = "Raw"
+        if settings.engine == "cycles":
+            scene.cycles.samples = max(1, round(settings.samples * PLACE_SAMPLES_SHARE))
+            scene.cycles.max_bounces = 3
+            scene.cycles.use_denoising = True
+            scene.cycles.denoiser = "OPENIMAGEDENOISE"
+            scene.cycles.denoising_quality, scene.cycles.denoising_prefilter = "FAST", "NONE"
     output = scene.render.image_settings
     output.file_format = "OPEN_EXR_MULTILAYER"
     output.color_mode = "RGBA"
@@ -65,7 +84,8 @@ class Picture:
     ``rgba`` (h, w, 4) float32 0-1, sRGB, straight alpha, top row first; ``distance`` (h, w) float32, metres
     along the camera's axis, infinite where nothing is; ``colour`` (h, w, 4) as ``rgba``, the surface's own colour without light
     and shadow; ``normal`` (h, w, 3) float32, world axes, not normalized at edges, zero where nothing is. Their top-left corner is at pixel (``left``, ``top``)
-    of a frame of ``width`` x ``height``; all around it is transparent.
+    of a frame of ``width`` x ``height``; all around it is transparent. In a look's surroundings also ``linear`` (h, w, 4), linear
+    light multiplied with alpha, in which shadows are dark and half transparent, and ``coverage`` (h, w), the person's own.
     """
 
     rgba: np.ndarray
@@ -76,6 +96,13 @@ class Picture:
     top: int
     width: int
     height: int
+    linear: np.ndarray | None = None
+    coverage: np.ndarray | None = None
+
+    @property
+    def _person(self) -> np.ndarray:
+        """(h, w) share of each pixel that is the person."""
+        return self.rgba[..., 3] if self.coverage is None else self.coverage
 
     @property
     def _window(self) -> tuple[slice, slice]:
@@ -86,14 +113,14 @@ class Picture:
     def mask(self) -> np.ndarray:
         """(height, width) bool: pixels that are mostly the person."""
         full = np.zeros((self.height, self.width), bool)
-        full[self._window] = self.rgba[..., 3] > MASK_THRESHOLD
+        full[self._window] = self._person > MASK_THRESHOLD
         return full
 
     @property
     def depth(self) -> np.ndarray:
         """(height, width) float32 metres along the camera's axis; 0 where the person is not, or is not met."""
         full = np.zeros((self.height, self.width), np.float32)
-        person = (self.rgba[..., 3] > MASK_THRESHOLD) & np.isfinite(self.distance)
+        person = (self._person > MASK_THRESHOLD) & np.isfinite(self.distance)
         full[self._window] = np.where(person, self.distance, 0.0)
         return full
 
@@ -113,7 +140,8 @@ class Picture:
         turned = self.normal @ rotation.T.astype(np.float32)
         length = np.linalg.norm(turned, axis=-1, keepdims=True)
         full = np.zeros((self.height, self.width, 3), np.float32)
-        full[self._window] = np.where(length > 1e-6, turned / np.maximum(length, 1e-6), 0.0)
+        there = (length > 1e-6) & (self._person[..., None] > 0)
+        full[self._window] = np.where(there, turned / np.maximum(length, 1e-6), 0.0)
         return full
 
     def over(self, background: np.ndarray) -> np.ndarray:
@@ -125,12 +153,48 @@ class Picture:
         return full
 
 
-def shoot(scratch: Path, box_pixels: tuple[float, float, float, float] | None) -> Picture:
+    def in_place(self, plate: np.ndarray, exposure_stops: float, gains: tuple[float, float, float]) -> np.ndarray:  # fmt: skip
+        """(height, width, 3) float32 sRGB: laid on the place in linear light, exposed and bent as film does.
+
+        Args:
+            plate: (height, width, 3) linear. gains: of red, green and blue.
+        """
+        assert self.linear is not None
+        full = plate.astype(np.float32).copy()
+        alpha = np.clip(self.linear[..., 3:], 0.0, 1.0)
+        full[self._window] = self.linear[..., :3] + full[self._window] * (1.0 - alpha)
+        full = np.maximum(full * 2.0**exposure_stops * np.array(gains, np.float32), 0.0)
+        bent = SHOULDER + (1 - SHOULDER) * (1 - np.exp(-(full - SHOULDER) / (1 - SHOULDER)))
+        return _curve(np.where(full < SHOULDER, full, bent))
+
+
+def read_exr(path: Path) -> tuple[np.ndarray, list[str]]:
+    """The values (h, w, C) float32 and channel names of a picture that Blender wrote; the file is removed.
+
+    Raises:
+        OSError: Blender could not write it whole.
+    """
+    file = image_library().ImageInput.open(str(path))
+    values = file.read_image("float") if file else None
+    if values is None:
+        raise OSError(errno.ENOSPC, "Blender could not write a picture whole")
+    names = list(file.spec().channelnames)
+    file.close()
+    path.unlink()
+    return values, names
+
+
+def shoot(
+    scratch: Path,
+    box_pixels: tuple[float, float, float, float] | None,
+    covering: Sequence[str] = (),
+) -> Picture:
     """Render the scene's camera.
 
     Args:
         scratch: an existing folder for the file between Blender and numpy.
         box_pixels: (x0, y0, x1, y1) around all that is to be seen, or None for the whole frame.
+        covering: in a look's surroundings, the names of the meshes that are the person.
 
     Raises:
         OSError: the file could not be written whole.
@@ -151,17 +215,11 @@ def shoot(scratch: Path, box_pixels: tuple[float, float, float, float] | None) -
     path = scratch / "shot.exr"
     scene.render.filepath = str(path)
     bpy.ops.render.render(write_still=True)
-    file = image_library().ImageInput.open(str(path))
-    spec = file.spec() if file else None
-    if spec is None or (spec.width, spec.height) != (right - left, bottom - top):
+    values, names = read_exr(path)
+    if values.shape[:2] != (bottom - top, right - left):
         # Blender itself goes on without a word.
         raise OSError(errno.ENOSPC, "Blender could not write a picture whole")
-    values = file.read_image("float")
-    file.close()
-    path.unlink()
-    if values is None:
-        raise OSError(errno.ENOSPC, "Blender could not write a picture whole")
-    place = {name.split(".", 1)[1]: i for i, name in enumerate(spec.channelnames)}
+    place = {name.split(".", 1)[1]: i for i, name in enumerate(names)}
 
     def channels(name: str, letters: str) -> np.ndarray:
         return values[..., [place[f"{name}.{c}"] for c in letters]]
@@ -172,19 +230,77 @@ def shoot(scratch: Path, box_pixels: tuple[float, float, float, float] | None) -
     # The pass of the diffuse colour comes divided by alpha, from both engines (measured at edges), that of the glow multiplied
     # with it. Of bare metal nothing is left, as its colour is what it mirrors.
     alpha = linear[..., 3:]
+    coverage = None
+    if covering:
+        coverage = _coverage(values, place, covering)
+        alpha = coverage[..., None]
     own = np.maximum(channels("DiffCol", "RGB") * alpha**2, channels("Emit", "RGB"))
     own = np.concatenate([own, alpha], axis=-1)
     normal = channels("Normal", "XYZ")
-    return Picture(_to_srgb(linear), distance, _to_srgb(own), normal, left, top, width, height)
+    return Picture(
+        _to_srgb(linear), distance, _to_srgb(own), normal, left, top, width, height, linear if covering else None, coverage
+    )  # fmt: skip
+
+
+def _coverage(values: np.ndarray, place: dict[str, int], meshes: Sequence[str]) -> np.ndarray:
+    """(h, w) share of each pixel that some meshes cover, by the picture's cryptomatte.
+
+    A level has four channels: an object's number, its share, and the same of the next object (J. Friedman and A. C. Jones,
+    Fully automatic id mattes with support for motion blur and transparency, 2015). The number is a hash of the object's name.
+    """
+    numbers = np.array([_cryptomatte_number(n) for n in meshes], np.float32)
+    total = np.zeros(values.shape[:2], np.float32)
+    level = 0
+    while f"CryptoObject{level:02d}.r" in place or f"CryptoObject{level:02d}.R" in place:
+        upper = f"CryptoObject{level:02d}.R" in place
+        for number, share in ("RG", "BA") if upper else ("rg", "ba"):
+            found = values[..., place[f"CryptoObject{level:02d}.{number}"]]
+            total += np.where(np.isin(found, numbers), values[..., place[f"CryptoObject{level:02d}.{share}"]], 0.0)  # fmt: skip
+        level += 1
+    return np.clip(total, 0.0, 1.0)
+
+
+def _cryptomatte_number(name: str) -> float:
+    """The number that Cycles gives an object: MurmurHash3 (32 bits, seed 0) of its name, as a float whose exponent is no special one."""
+    value = _murmur3(name.encode("utf-8"))
+    exponent = value >> 23 & 255
+    if exponent in (0, 255):
+        value ^= 1 << 23
+    return float(np.frombuffer(np.uint32(value).tobytes(), np.float32)[0])
+
+
+def _murmur3(data: bytes) -> int:
+    """MurmurHash3_x86_32 by Austin Appleby (public domain), seed 0."""
+    mask, h = 0xFFFFFFFF, 0
+    blocks = len(data) // 4 * 4
+    for i in range(0, blocks, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * 0xCC9E2D51 & mask
+        k = (k << 15 | k >> 17) & mask
+        h ^= k * 0x1B873593 & mask
+        h = (h << 13 | h >> 19) & mask
+        h = (h * 5 + 0xE6546B64) & mask
+    k = int.from_bytes(data[blocks:], "little")
+    if k:
+        k = k * 0xCC9E2D51 & mask
+        k = (k << 15 | k >> 17) & mask
+        h ^= k * 0x1B873593 & mask
+    h ^= len(data)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        h = (h ^ h >> shift) * factor & mask
+    return h ^ h >> 16
 
 
 def _to_srgb(linear: np.ndarray) -> np.ndarray:
     """Linear light with premultiplied alpha as sRGB (IEC 61966-2-1) with straight alpha, (h, w, 4)."""
     alpha = np.clip(linear[..., 3:], 0.0, 1.0)
     light = np.divide(linear[..., :3], alpha, out=np.zeros_like(linear[..., :3]), where=alpha > 0)
-    light = np.clip(light, 0.0, 1.0)
+    return np.concatenate([_curve(np.clip(light, 0.0, 1.0)), alpha], axis=-1)
+
+
+def _curve(light: np.ndarray) -> np.ndarray:
+    """sRGB's curve of linear light from 0 to 1."""
     curve = 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
-    return np.concatenate([np.where(light <= 0.0031308, light * 12.92, curve), alpha], axis=-1)
+    return np.where(light <= 0.0031308, light * 12.92, curve)
 
 
 def _span(low: float, high: float, size: int) -> tuple[int, int]:
@@ -215,23 +331,48 @@ def plain_backdrop() -> np.ndarray:
 
 
 def save_all(
-    folder: Path, name: str, picture: Picture, backdrop: np.ndarray, rotation: np.ndarray
+    folder: Path, name: str, image: np.ndarray, picture: Picture, rotation: np.ndarray
 ) -> None:
     """Write a picture and what belongs to it into the folders of a render set.
 
     Args:
         folder: of the set; its folders are there.
-        backdrop: what is behind the person; see ``Picture.over``.
+        image: (H, W, 3) float 0-1, sRGB, the finished picture.
         rotation: (3, 3), from the world to the camera.
 
     Raises:
         OSError: a file cannot be written.
     """
-    save_png(folder / "images" / name, picture.over(backdrop))
+    save_png(folder / "images" / name, image)
     save_png(folder / "masks" / name, picture.mask)
     save_depth(folder / "depth" / name, picture.depth)
     save_png(folder / "albedo" / name, picture.albedo)
     save_png(folder / "normals" / name, picture.normals(rotation) * 0.5 + 0.5)
+
+
+def grained(image: np.ndarray, noise: float, jpeg: int, chance: np.random.Generator, scratch: Path) -> np.ndarray:  # fmt: skip
+    """What a camera's sensor and its file do to a picture (H, W, 3), float 0-1.
+
+    Args:
+        noise: deviation at mid-grey; more in the dark, as photons are counted. jpeg: quality 1 to 100, 0 for none.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    if noise > 0:
+        strength = noise * (1.25 - 0.5 * np.clip(image, 0, 1))
+        image = image + strength * chance.normal(size=image.shape).astype(np.float32)
+    if jpeg <= 0:
+        return image
+    oiio = image_library()
+    path = scratch / "sensor.jpg"
+    pixels = np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
+    spec = oiio.ImageSpec(pixels.shape[1], pixels.shape[0], 3, "uint8")
+    spec["Compression"] = f"jpeg:{jpeg}"
+    file = oiio.ImageOutput.create(str(path))
+    if not (file and file.open(str(path), spec) and file.write_image(np.ascontiguousarray(pixels)) and file.close()):  # fmt: skip
+        raise OSError(errno.ENOSPC, "cannot write a picture")
+    return read_exr(path)[0]
 
 
 def save_png(path: Path, rgb_or_mask: np.ndarray) -> None:

@@ -24,6 +24,8 @@ RERIG = "rig it (for instance with Mixamo's auto-rigger) and export it as FBX wi
 MAX_KEY_VALUE = 1e7
 #: Where a texture is missing: sRGB 0.5, as linear light.
 MID_GREY = (0.214, 0.214, 0.214)
+#: How far red, green and blue light go in skin, in parts of the scale (H. W. Jensen et al., SIGGRAPH 2001: 3.7, 1.4, 0.7 mm).
+SKIN_RADIUS = (1.0, 0.37, 0.19)
 #: Of all images in a file together; one of 8192 x 8192 has 67 million.
 MAX_TEXTURE_PIXELS = 200_000_000
 #: What is worn or carried is no larger than this, in heights of the person's joints.
@@ -50,6 +52,40 @@ class Take:
         return self.end - self.start + 1
 
 
+@dataclass(frozen=True)
+class StoredAnchors:
+    """Landmarks that a file carries: points that move with the bones and are never seen.
+
+    Attributes:
+        points: (K, 3) in the armature's frame at rest. bones: (K, 4) names' indices in ``bone_names``; weights: (K, 4).
+        landmarks, markers: which points and weights make each, as ``gltf_file.anchors`` returns them.
+    """
+
+    points: np.ndarray
+    bone_names: list[str]
+    weights: np.ndarray
+    landmarks: dict[str, dict[str, list]]
+    markers: dict[str, dict[str, list]]
+
+    def posed(self, armature: bpy.types.Object) -> np.ndarray:
+        """(K, 3) where the points are now, world frame: linear blend skinning, as Blender's armatures do it."""
+        homogeneous = np.concatenate([self.points, np.ones((len(self.points), 1))], axis=1)
+        rest = armature.data.bones
+        turns = np.array(
+            [
+                np.array(armature.pose.bones[n].matrix @ rest[n].matrix_local.inverted())
+                for n in self.bone_names
+            ]
+        )
+        blended = np.einsum("kb,bij->kij", self.weights, turns)
+        placed = np.einsum("kij,kj->ki", blended, homogeneous)
+        return (placed @ np.array(armature.matrix_world).T)[:, :3]
+
+
+#: The mesh that carries the landmarks of a person made here.
+ANCHOR_MESH = "posefactory_anchors"
+
+
 @dataclass
 class Imported:
     """What came out of a file.
@@ -69,6 +105,12 @@ class Imported:
     textures_missing: list[str]
     warnings: list[str] = field(default_factory=list)
     humanoid: dict[str, str] = field(default_factory=dict)
+    stored: StoredAnchors | None = None
+
+    def role(self, mesh: str) -> str:
+        """What a mesh of a person made here is (body, eyes, hair, garment, shoes, ...); empty where nothing is said."""
+        obj = next((m for m in self.meshes if m.name == mesh), None)
+        return "" if obj is None else str(obj.get("posefactory_role", ""))
 
 
 def clear_scene() -> None:
@@ -114,6 +156,8 @@ def load(
         _remove(o for o in new if o.type == "MESH")
     new = [o for o in bpy.data.objects if o not in before]
     armature = _choose_armature(name, new, rig_map, warnings)
+    stored = _take_anchors(name, new, armature, known.anchors) if skin else None
+    new = [o for o in bpy.data.objects if o not in before]
     skinned, props = _belonging(name, new, armature, warnings)
     found, missing = _secure_textures(name, known.names, warnings)
     if missing:
@@ -137,6 +181,7 @@ def load(
         textures_missing=missing,
         warnings=warnings,
         humanoid=known.humanoid,
+        stored=stored,
     )
     chosen = _choose_take(name, takes, take, warnings)
     if chosen is not None:
@@ -166,12 +211,13 @@ def play(imported: Imported, take: Take) -> None:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a reader knows beyond the scene: what the file called its images and its animations (by their names here), and its
-    own table of the humanoid's bones."""
+    """What a reader knows beyond the scene: what the file called its images and its animations (by their names here), its
+    own table of the humanoid's bones, and the landmarks that it carries."""
 
     names: dict[str, str] = field(default_factory=dict)
     humanoid: dict[str, str] = field(default_factory=dict)
     takes: dict[str, str] = field(default_factory=dict)
+    anchors: dict[str, dict[str, dict[str, list]]] = field(default_factory=dict)
 
 
 def _read_fbx(path: Path, name: str, take: str | None, skin: bool) -> FileFacts:
@@ -185,7 +231,7 @@ def _read_gltf(path: Path, name: str, take: str | None, skin: bool) -> FileFacts
     render = bpy.context.scene.render
     render.fps, render.fps_base = gltf_file.frame_rate(document, binary, take), 1.0
     names = gltf_file.clips(document)
-    humanoid = gltf_file.humanoid(document)
+    humanoid, anchors = gltf_file.humanoid(document), gltf_file.anchors(document, name)
     _enable("io_scene_gltf2")
     prepared = gltf_file.prepare(document, binary, name, take, meshes=skin)
     _import(
@@ -193,7 +239,54 @@ def _read_gltf(path: Path, name: str, take: str | None, skin: bool) -> FileFacts
         lambda p: bpy.ops.import_scene.gltf(filepath=p, disable_bone_shape=True, import_select_created_objects=False),
     )  # fmt: skip
     takes = {gltf_file.INNER_NAME.format(i): n for i, n in enumerate(names)}
-    return FileFacts(humanoid=humanoid, takes=takes)
+    _take_subsurface()
+    return FileFacts(humanoid=humanoid, takes=takes, anchors=anchors)
+
+
+def _take_subsurface() -> None:
+    """glTF has no word for subsurface scattering; files made here say it beside the material."""
+    for material in bpy.data.materials:
+        share = material.get("posefactory_subsurface")
+        shader = material.node_tree and material.node_tree.nodes.get("Principled BSDF")
+        if isinstance(share, float) and 0 < share <= 1 and shader is not None:
+            shader.inputs["Subsurface Weight"].default_value = share
+            shader.inputs["Subsurface Radius"].default_value = SKIN_RADIUS
+            shader.inputs["Subsurface Scale"].default_value = 0.004
+
+
+def _take_anchors(
+    name: str,
+    new: list[bpy.types.Object],
+    armature: bpy.types.Object,
+    said: dict[str, dict[str, dict[str, list]]],
+) -> StoredAnchors | None:
+    """Take the mesh that carries landmarks out of the scene, and keep what it says.
+
+    Raises:
+        InputError: the file names landmarks that its mesh does not have.
+    """
+    mesh = next((o for o in new if o.type == "MESH" and o.name.startswith(ANCHOR_MESH)), None)
+    if mesh is None:
+        return None
+    points = np.empty(len(mesh.data.vertices) * 3, np.float32)
+    mesh.data.vertices.foreach_get("co", points)
+    to_armature = np.array(armature.matrix_world.inverted() @ mesh.matrix_world)
+    points = points.reshape(-1, 3) @ to_armature[:3, :3].T + to_armature[:3, 3]
+    bones = [b.name for b in armature.data.bones]
+    weights = np.zeros((len(points), len(bones)))
+    groups = [bones.index(g.name) if g.name in bones else -1 for g in mesh.vertex_groups]
+    for i, vertex in enumerate(mesh.data.vertices):
+        for group in vertex.groups:
+            if groups[group.group] >= 0:
+                weights[i, groups[group.group]] += group.weight
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+    bpy.data.objects.remove(mesh, do_unlink=True)
+    rows = [r for kind in said.values() for r in kind.values()]
+    if any(v >= len(points) for r in rows for v in (*r["vertices"], *(c for t in r["patch"] for c in t))):  # fmt: skip
+        raise InputError(f"{name}: its landmarks are on vertices that it does not have; build the person again")  # fmt: skip
+    if not said:
+        return None
+    return StoredAnchors(points, bones, weights, said["landmarks"], said["markers"])
 
 
 def _read_bvh(path: Path, name: str, take: str | None, skin: bool) -> FileFacts:

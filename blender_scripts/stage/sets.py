@@ -21,7 +21,7 @@ FINE_M, COARSE_M = 0.18, 0.9
 FINE_RADIUS_M = 4.5
 #: The light's values at vertices.
 LIGHT_ATTRIBUTE = "baked_light"
-BAKE_SAMPLES = 48
+BAKE_SAMPLES = 12
 Colour = tuple[float, float, float]
 
 
@@ -71,7 +71,7 @@ class Place:
         if bevel:
             edges = list({e for v in made["verts"] for e in v.link_edges})
             done = bmesh.ops.bevel(self.mesh, geom=edges, offset=bevel, segments=2, profile=0.5, affect="EDGES")  # fmt: skip
-            faces = {f for f in faces if f.is_valid} | set(done["faces"])
+            faces = {f for v in done["verts"] for f in v.link_faces}
         for face in faces:
             face.material_index = material
 
@@ -121,7 +121,7 @@ class Place:
 def paint(
     name: str, one: Colour, two: Colour | None = None, pattern: str = "noise", scale: float = 3.0, contrast: float = 0.5
 ) -> bpy.types.Material:  # fmt: skip
-    """A matt material: colours (linear) in a pattern of the world's own coordinates.
+    """A matt material: colours (linear) in a pattern of the place's own coordinates.
 
     Args:
         pattern: noise, planks, tiles, bricks, windows, stripes, carpet.
@@ -134,12 +134,12 @@ def paint(
     shader.inputs["Roughness"].default_value = 0.8
     shader.inputs["Specular IOR Level"].default_value = 0.0
     two = two or tuple(0.75 * c for c in one)  # type: ignore[assignment]
-    where = tree.nodes.new("ShaderNodeNewGeometry").outputs["Position"]
+    where = tree.nodes.new("ShaderNodeTexCoord").outputs["Object"]
     mix = tree.nodes.new("ShaderNodeMix")
     mix.data_type = "RGBA"
     mix.inputs[6].default_value, mix.inputs[7].default_value = (*one, 1), (*two, 1)
     fine = tree.nodes.new("ShaderNodeTexNoise")
-    fine.inputs["Scale"].default_value, fine.inputs["Detail"].default_value = 9.0 * scale, 6.0
+    fine.inputs["Scale"].default_value, fine.inputs["Detail"].default_value = 9.0 * scale, 3.0
     tree.links.new(where, fine.inputs["Vector"])
     share = fine.outputs["Fac"]
     if pattern in ("tiles", "bricks", "planks", "windows"):
@@ -346,7 +346,7 @@ def living_room(place: Place) -> None:
     leaf = place.material(paint("leaf", (0.07, 0.17, 0.05), (0.15, 0.30, 0.08), contrast=0.9))
     pot = place.material(paint("pot", _pick(place, WALLS), contrast=0.2))
     rug = place.material(paint("rug", _pick(place, CLOTHS), _pick(place, WALLS), "carpet", float(place.chance.uniform(2, 6)), 1.0))  # fmt: skip
-    place.box((3.0, 2.2, 0.012), (0, 0, 0), rug, float(place.chance.uniform(-15, 15)))
+    place.box((3.0, 2.2, 0.003), (0, 0, 0), rug, float(place.chance.uniform(-15, 15)))
     side = float(place.chance.choice((-1, 1)))
     _sofa(place, (0.3, side * 2.3), 0 if side > 0 else 180, cloth, float(place.chance.uniform(1.7, 2.3)))  # fmt: skip
     _sofa(place, (2.5, -side * 0.8), -90, second, 0.95)
@@ -446,7 +446,7 @@ def gym(place: Place) -> None:
     steel = place.material(paint("steel", (0.4, 0.41, 0.43), contrast=0.2, scale=0.4))
     mats = [place.material(paint("mat", _pick(place, CLOTHS), contrast=0.2)) for _ in range(3)]
     mat = mats[0]
-    place.box((2.2, 2.2, 0.015), (0, 0, 0), mat, float(place.chance.uniform(0, 45)))
+    place.box((2.2, 2.2, 0.003), (0, 0, 0), mat, float(place.chance.uniform(0, 45)))
     for k in range(5):
         angle = 2 * math.pi * (k + place.chance.uniform(0, 0.5)) / 5
         at = (2.5 * math.cos(angle), 2.5 * math.sin(angle))
@@ -548,7 +548,7 @@ def park(place: Place) -> None:
     iron = place.material(paint("iron", (0.04, 0.045, 0.05), contrast=0.2))
     place.floor(80, grass)
     turn = float(place.chance.uniform(-30, 30))
-    place.box((90, 2.6, 0.012), (0, 0, 0), path, turn)
+    place.box((90, 2.6, 0.003), (0, 0, 0), path, turn)
     across = mathutils.Matrix.Rotation(math.radians(turn), 2)
     for k in range(4):
         moved = across @ mathutils.Vector(((-7, -3.2, 3.4, 8)[k], 2.3 if k % 2 else -2.3))
@@ -587,15 +587,20 @@ def build(name: str, seed: int) -> tuple[Place, bpy.types.Object]:
     make, reach, outdoor = PLACES[name]
     place = Place(name, np.random.default_rng([seed, sum(map(ord, name))]), reach, outdoor)
     make(place)
+    return place, finish(place)
+
+
+def finish(place: Place) -> bpy.types.Object:
+    """The object of a place that is built, in the scene."""
     _refine(place.mesh)
-    mesh = bpy.data.meshes.new(name)
+    mesh = bpy.data.meshes.new(place.name)
     place.mesh.to_mesh(mesh)
     place.mesh.free()
     for material in place.materials:
         mesh.materials.append(material)
-    obj = bpy.data.objects.new(name, mesh)
+    obj = bpy.data.objects.new(place.name, mesh)
     bpy.context.scene.collection.objects.link(obj)
-    return place, obj
+    return obj
 
 
 def _refine(mesh: bmesh.types.BMesh) -> None:
@@ -623,14 +628,21 @@ def bake(obj: bpy.types.Object, samples: int = BAKE_SAMPLES) -> None:
     mesh.color_attributes.active_color = attribute
     mesh.attributes.default_color_name = LIGHT_ATTRIBUTE
     before = (scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising)
+    # People who are there already must leave no shadow in the light.
+    hidden = [o for o in scene.objects if o.type == "MESH" and o.name != obj.name and not o.hide_render]  # fmt: skip
+    for other in hidden:
+        other.hide_render = True
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = samples, False
+    bpy.context.view_layer.update()
     for other in bpy.context.view_layer.objects:
-        other.select_set(other is obj)
+        other.select_set(other.name == obj.name)
     bpy.context.view_layer.objects.active = obj
     bpy.ops.object.bake(
         type="DIFFUSE", pass_filter={"DIRECT", "INDIRECT"}, target="VERTEX_COLORS", margin=0, use_clear=True
     )  # fmt: skip
+    for other in hidden:
+        other.hide_render = False
     scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = before
     _soften(mesh)
     for material in mesh.materials:

@@ -9,24 +9,37 @@ camera sees.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import bpy
 import numpy as np
 
-from blender_scripts.contract import LANDMARKS, NO_PART, NOTHING_HIT, VISIBLE_WITHIN_M, sideless
+from blender_scripts.contract import (
+    CLOTHING_HIDES_BEYOND_M,
+    LANDMARKS,
+    NO_PART,
+    NOTHING_HIT,
+    OCCLUDERS,
+    VISIBLE_WITHIN_M,
+    sideless,
+)
 from blender_scripts.stage.camera import Pinhole
 from blender_scripts.stage.character import Character
 from blender_scripts.stage.face import FacePoint, find_face, nearest_point
-from blender_scripts.stage.opacity import Opacity
+from blender_scripts.stage.opacity import Hit, Opacity
 
 OUT_OF_FRAME, OCCLUDED, VISIBLE = 0, 1, 2
+#: Roles of meshes that are worn.
+CLOTHES = ("garment", "shoes", "hat")
 #: Part of a foot's length that counts as its extreme: the corners of a boxy shoe, and not one of them, are its end.
 FOOT_END = 0.06
 #: Facing is that of the surface within this distance of a landmark, as an ear or a nose is round, metres.
 PATCH_M = 0.01
 #: Height of the person for which tolerances hold, metres; shorter ones have thinner limbs.
 TOLERANCE_HEIGHT_M = 1.7
+#: Of anatomical markers, metres: they lie on the skin, and clothes hide them.
+MARKER_TOLERANCE_M = 0.02
 #: The mask must have a pixel so near a visible landmark at least, in pixels.
 MASK_NEAR_PIXELS = 2.0
 
@@ -58,7 +71,8 @@ class Sight:
     ``in_frame`` bool; ``occluder_gap_m`` how far before the landmark the first surface on its ray lies, 0 where none does;
     ``facing`` the largest cosine between the camera's direction and the surface within a centimetre, NaN for joints;
     ``first_hit_part`` the bone that owns the first surface, as an index into the armature's bones, ``NO_PART`` or
-    ``NOTHING_HIT``; ``visible`` bool; ``visible_part`` bool: in the frame, and the first surface is the landmark's own part.
+    ``NOTHING_HIT``; ``visible`` bool; ``visible_part`` bool: in the frame, and the first surface is the landmark's own part;
+    ``occluded_by`` uint8: why it is not visible, as an index into ``contract.OCCLUDERS``.
     """
 
     in_frame: np.ndarray
@@ -67,6 +81,7 @@ class Sight:
     first_hit_part: np.ndarray
     visible: np.ndarray
     visible_part: np.ndarray
+    occluded_by: np.ndarray
 
     @property
     def visibility(self) -> np.ndarray:
@@ -80,6 +95,9 @@ def anchor_landmarks(character: Character) -> list[Anchor]:
     What looks wrong with the face is added to the character's warnings.
     """
     character.rest()
+    stored = character.imported.stored
+    if stored is not None and set(LANDMARKS) <= set(stored.landmarks):
+        return [_stored_anchor(character, name, stored.landmarks[name]) for name in LANDMARKS]
     vertices = character.rest_vertices
     rig_map = character.rig.map
     face = find_face(character, vertices)
@@ -111,10 +129,33 @@ def anchor_landmarks(character: Character) -> list[Anchor]:
     return anchors
 
 
+def anchor_markers(character: Character) -> dict[str, Anchor]:
+    """The second set of keypoints, that people made here carry: anatomical markers on the skin, by name; else empty."""
+    stored = character.imported.stored
+    if stored is None:
+        return {}
+    return {name: _stored_anchor(character, "", row) for name, row in stored.markers.items()}
+
+
+def _stored_anchor(character: Character, landmark: str, row: dict[str, list]) -> Anchor:
+    """An anchor on the points that a file carries; a marker has no part and little tolerance."""
+    first = len(character.rest_vertices)
+    scale = min(1.0, character.height / TOLERANCE_HEIGHT_M)
+    parts: frozenset[str] = frozenset()
+    tolerance = MARKER_TOLERANCE_M
+    if landmark:
+        listed = character.rig.map["parts"]
+        parts = frozenset(character.rig.matching(listed[landmark if landmark in listed else "face"]))  # fmt: skip
+        tolerance = VISIBLE_WITHIN_M[sideless(landmark)] * scale
+    patch = np.array(row["patch"], int).reshape(-1, 3) + first if row["patch"] else None
+    vertices = tuple(int(v) + first for v in row["vertices"])
+    return Anchor("surface", parts, tolerance, vertices=vertices, weights=tuple(map(float, row["weights"])), patch=patch)  # fmt: skip
+
+
 def locate(character: Character, anchors: list[Anchor], vertices: np.ndarray) -> np.ndarray:
     """Where the landmarks are now: (33, 3), world frame, metres.
 
-    ``vertices`` is ``character.vertices()`` in the same pose.
+    ``vertices`` is ``character.all_points()`` in the same pose.
     """
     points = np.empty((len(anchors), 3))
     for i, anchor in enumerate(anchors):
@@ -166,11 +207,13 @@ def look(
     camera: Pinhole,
     mask: np.ndarray,
     opacity: Opacity,
+    others: Container[str] = (),
 ) -> Sight:
-    """What ``camera`` sees of the landmarks.
+    """What ``camera`` sees of landmarks or markers.
 
     Args:
-        points: (33, 3) as from ``locate``. vertices: (V, 3), in the same pose.
+        points: (33, 3) as from ``locate``. vertices: (V, 3), ``character.all_points()`` in the same pose.
+        others: names of meshes of other persons.
         mask: (H, W) bool, the pixels of the person.
         opacity: tells which surfaces rays pass.
     """
@@ -189,6 +232,7 @@ def look(
     facing = np.full(count, np.nan, np.float32)
     part = np.full(count, NOTHING_HIT, np.int16)
     visible, visible_part = np.zeros(count, bool), np.zeros(count, bool)
+    occluded_by = np.full(count, OCCLUDERS.index("frame"), np.uint8)
     for i, anchor in enumerate(anchors):
         towards = points[i] - camera.position
         distance = float(np.linalg.norm(towards))
@@ -198,8 +242,10 @@ def look(
             continue
         hit = opacity.first_hit(scene, depsgraph, camera.position, towards / distance)
         own = hit is None
+        bone = -1
         if hit is not None:
-            bone = int(character.surface.polygon_bone[hit.object][hit.polygon])
+            owners = character.surface.polygon_bone.get(hit.object)
+            bone = -1 if owners is None else int(owners[hit.polygon])
             part[i] = bone if bone >= 0 else NO_PART
             own = bone >= 0 and bone_names[bone] in anchor.parts
             gap[i] = max(0.0, distance - hit.distance)
@@ -210,7 +256,32 @@ def look(
             and not facing[i] <= 0
             and _any_near(mask, pixels[i], radius)
         )
-    return Sight(in_frame, gap, facing, part, visible, visible_part)
+        why = "none" if visible[i] else _why_hidden(character, anchor, hit, bone, gap[i], others)
+        occluded_by[i] = OCCLUDERS.index(why)
+    return Sight(in_frame, gap, facing, part, visible, visible_part, occluded_by)
+
+
+def _why_hidden(
+    character: Character,
+    anchor: Anchor,
+    hit: Hit | None,
+    bone: int,
+    gap: float,
+    others: Container[str],
+) -> str:
+    """Which of ``contract.OCCLUDERS`` hides a landmark in the frame: by the first surface on its ray."""
+    if hit is None:
+        return "self"  # on the far side of its own, thin part
+    if hit.object in others:
+        return "person"
+    if hit.object not in character.surface.polygon_bone:
+        return "object" if gap > anchor.tolerance_m else "self"
+    worn = character.imported.role(hit.object) in CLOTHES
+    own_part = bone >= 0 and character.surface.bone_names[bone] in anchor.parts
+    skirt = "skirt" in hit.object
+    if worn and gap > CLOTHING_HIDES_BEYOND_M and (own_part or skirt or not anchor.parts):
+        return "clothing"
+    return "self"
 
 
 def mask_box(mask: np.ndarray) -> tuple[np.ndarray, int]:
