@@ -39,8 +39,8 @@ from blender_scripts.stage.scenery import Scenery
 
 #: Shots that are drawn for a picture until one shows enough of the person, and how much that is, of the landmarks in the frame.
 SHOTS_TRIED, LEAST_IN_SIGHT = 6, 0.45
-#: How far around a person the floor is rendered with it, for its shadow, in body heights.
-SHADOW_REACH = 0.22
+#: How many variants a look has where it does not say: places and light are shared by people of the same variant.
+DEFAULT_VARIANTS = 3
 
 
 class Stances:
@@ -92,7 +92,9 @@ def render(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
         with watch.stage("scene"):
             stances = Stances(character, frames, settings)
             shooting = Shooting(job, task, character, look, output, watch, records)
-        for picture in (p for p in wanted if p.look == look):
+        mine = [p for p in wanted if p.look == look]
+        shooting.prepare(mine, stances)
+        for picture in mine:
             shooting.shoot(picture, stances)
             report.image(picture.file, len(records.images), len(wanted))
     if not any(r["area"] for r in records.images):
@@ -142,10 +144,39 @@ class Shooting:
             records.lights[look] = light.light(settings, character.rest_facing)
         else:
             with watch.stage("place"):
-                chance = looks.chance_of(settings, task.key, look)
-                self._scenery = Scenery(self._document, settings, chance)
+                variants = int(self._document.get("variants", DEFAULT_VARIANTS))
+                variant = int(looks.chance_of(settings, task.key, look).integers(variants))
+                self._scenery = Scenery(self._document, look, settings, variant)
             records.lights[look] = {**self._scenery.shines, "drawn": self._scenery.drawn}
         self._frame: int | None = None
+        self._shots: dict[str, tuple[camera.Pinhole, looks.Shot]] = {}
+
+    def prepare(self, wanted: list[Picture], stances: Stances) -> None:
+        """Choose the cameras of a look's pictures, and film its place from each: all at once, as a change of scene costs time."""
+        if self._scenery is None:
+            return
+        shadows = {}
+        for picture in wanted:
+            self._stand(picture.frame, stances)
+            if picture.frame not in shadows:
+                with self._watch.stage("shadow"):
+                    shadows[picture.frame] = self._scenery.cast_shadow(self._character.meshes)
+            with self._watch.stage("truth"):
+                chosen = self._choose_shot(picture.view.azimuth_degrees, picture.frame, self._number(picture))  # fmt: skip
+                self._shots[picture.file] = chosen
+        for picture in wanted:
+            pinhole, shot = self._shots[picture.file]
+            with self._watch.stage("plate"):
+                self._stand(picture.frame, stances)
+                self._point(pinhole, shot)
+                plate, depth = self._scenery.film(self._output)
+                plate = self._scenery.shadowed(plate, depth, pinhole, shadows[picture.frame])
+                np.save(self._output / f"{picture.file}.npy", plate.astype(np.float16))
+
+    def _number(self, picture: Picture) -> int:
+        """The number of a picture's view among those of its look."""
+        views = self._job.views
+        return views.index(picture.view) if picture.view in views else int(picture.view.name[-2:])
 
     def _stand(self, frame: int, stances: Stances) -> None:
         """Bring the character into a frame."""
@@ -161,20 +192,23 @@ class Shooting:
             self._points = truth.locate(self._character, self._anchors, self._all_points)
             markers = list(self._markers.values())
             self._marker_points = truth.locate(self._character, markers, self._all_points)
+        if self._scenery is not None:
+            self._scenery.stand_under(self._box.mean(axis=0))
+            bpy.context.view_layer.update()
 
     def shoot(self, picture: Picture, stances: Stances) -> None:
         """Take a picture: its images, and its row of the truth."""
         self._stand(picture.frame, stances)
         settings, view = self._job.settings, picture.view
-        number = self._job.views.index(view) if view in self._job.views else int(view.name[-2:])
+        number = self._number(picture)
         if self._scenery is None:
             close_up = camera.draw_close_up(settings, self._task.key, picture.frame, number)
             pinhole = camera.place(settings, self._box, self._front, view.azimuth_degrees, close_up)
             taken, image = self._take_plain(pinhole)
             said: dict[str, object] = {"azimuth_degrees": view.azimuth_degrees, "close_up": close_up is not None}  # fmt: skip
         else:
-            pinhole, shot = self._choose_shot(view.azimuth_degrees, picture.frame, number)
-            taken, image = self._take_in_place(pinhole, shot, picture.frame, number)
+            pinhole, shot = self._shots[picture.file]
+            taken, image = self._take_in_place(pinhole, shot, picture, number)
             said = {
                 "azimuth_degrees": round(shot.azimuth_degrees % 360, 3), "close_up": shot.framing != "full",
                 "drawn": {k: v for k, v in dataclasses.asdict(shot).items() if k not in ("placed", "azimuth_degrees")},
@@ -236,8 +270,6 @@ class Shooting:
     ) -> tuple[camera.Pinhole, looks.Shot]:
         """The first of some drawn shots in which enough of the person is in sight; else the one with most."""
         assert self._scenery is not None
-        self._scenery.stand_under(self._box.mean(axis=0))
-        bpy.context.view_layer.update()
         best: tuple[float, camera.Pinhole, looks.Shot] | None = None
         for attempt in range(SHOTS_TRIED):
             chance = looks.chance_of(self._job.settings, self._task.key, self._look, frame, number, attempt)  # fmt: skip
@@ -266,42 +298,36 @@ class Shooting:
             free += hit is None or hit.object in self._character.surface.polygon_bone or hit.distance > distance - 0.05  # fmt: skip
         return free / int(inside.sum())
 
-    def _take_in_place(
-        self, pinhole: camera.Pinhole, shot: looks.Shot, frame: int, number: int
-    ) -> tuple[film.Picture, np.ndarray]:
-        """The person in the look's surroundings."""
+    def _point(self, pinhole: camera.Pinhole, shot: looks.Shot) -> None:
+        """Bring camera, focus and shutter where a shot wants them."""
         assert self._scenery is not None
         scene = bpy.context.scene
+        camera.film(pinhole, self._scenery.plate)
+        focus = scene.camera.data.dof
+        focus.use_dof = shot.aperture > 0
+        if shot.aperture > 0:
+            focus.aperture_fstop = shot.aperture
+            focus.focus_distance = float(np.linalg.norm(self._box.mean(axis=0) - pinhole.position))
+        scene.render.use_motion_blur = shot.blur > 0
+        scene.render.motion_blur_shutter = max(shot.blur, 0.01)
+
+    def _take_in_place(
+        self, pinhole: camera.Pinhole, shot: looks.Shot, picture: Picture, number: int
+    ) -> tuple[film.Picture, np.ndarray]:
+        """The person in the look's surroundings, which were filmed before."""
         with self._watch.stage("scene"):
-            camera.film(pinhole, self._scenery.plate)
-            focus = scene.camera.data.dof
-            focus.use_dof = shot.aperture > 0
-            if shot.aperture > 0:
-                focus.aperture_fstop = shot.aperture
-                focus.focus_distance = float(np.linalg.norm(self._box.mean(axis=0) - pinhole.position))  # fmt: skip
-            scene.render.use_motion_blur = shot.blur > 0
-            scene.render.motion_blur_shutter = max(shot.blur, 0.01)
-        with self._watch.stage("plate"):
-            plate = self._scenery.film(self._output)
+            self._point(pinhole, shot)
+            outline = pinhole.project(self._vertices)
         with self._watch.stage("render"):
-            area = self._shadowed(pinhole)
+            area = (*outline.min(axis=0), *outline.max(axis=0))
             taken = film.shoot(self._output, area, [m.name for m in self._character.meshes])
-        chance = looks.chance_of(self._job.settings, self._task.key, self._look, frame, number, SHOTS_TRIED)  # fmt: skip
+        chance = looks.chance_of(self._job.settings, self._task.key, self._look, picture.frame, number, SHOTS_TRIED)  # fmt: skip
         with self._watch.stage("write"):
-            image = taken.in_place(plate, shot.exposure, shot.white_balance)
+            stored = self._output / f"{picture.file}.npy"
+            image = taken.in_place(np.load(stored), shot.exposure, shot.white_balance)
+            stored.unlink()
             image = film.grained(image, shot.noise, shot.jpeg, chance, self._output)
         return taken, image
-
-    def _shadowed(self, pinhole: camera.Pinhole) -> tuple[float, float, float, float]:
-        """(x0, y0, x1, y1) pixels around the person and the floor near it, where its shadow falls."""
-        outline = pinhole.project(self._vertices)
-        low, high = self._box
-        reach = SHADOW_REACH * (high[2] - low[2])
-        corners = np.array([(x, y, 0.0) for x in (low[0] - reach, high[0] + reach) for y in (low[1] - reach, high[1] + reach)])  # fmt: skip
-        ahead = pinhole.to_camera(corners)[:, 2] > 0.2
-        floor = pinhole.project(corners[ahead])
-        every = np.concatenate([outline, floor])
-        return (*every.min(axis=0), *every.max(axis=0))
 
     def write_truth(self, frames: list[int]) -> None:
         """Write what was seen in all images, as arrays and as a document."""

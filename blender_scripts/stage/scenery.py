@@ -1,34 +1,52 @@
 """Where a person stands: a place, a landscape or a plain floor, its light, and how both come into a picture.
 
-Two scenes share the camera. In the first are the person, the lamps, and the place as what it is to the person: it hides, it reflects
-light, and it receives the person's shadow, but is not seen itself. In the second is the place alone, which shines by the light that
-was computed for it once (``sets.bake``): a picture of it costs one ray a pixel. The pictures are laid over each other in linear light.
+Two scenes share the camera. In the second is the place alone, which shines by the light that was computed for it once
+(``sets.bake``): a picture of it costs one ray a pixel. In the first is the person with sun and lamps, and of the place what it does
+to the person: what stands before the person hides it, and all around light comes from a panorama of the place, taken where the person
+stands. How much light the person takes from the floor is computed once for a pose, on a grid around its feet, and darkens the
+pictures of the place. The two pictures are laid over each other in linear light.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import bmesh
 import bpy
 import mathutils
 import numpy as np
 
 from blender_scripts.contract import HDRIS, RenderSettings
 from blender_scripts.errors import InputError
-from blender_scripts.stage import sets
+from blender_scripts.stage import looks, sets
+from blender_scripts.stage.camera import Pinhole
+from blender_scripts.stage.film import read_exr
 from blender_scripts.stage.looks import drawn
 
-#: Half the side of the floor that receives shadows, metres; it moves with the person.
-SHADOW_HALF_M = 2.4
-#: How high it lies over the floor: above rugs, below soles' edges.
-SHADOW_HEIGHT_M = 0.004
+#: Half the side of the grid on which a person's shadow is known, metres, its points along a side, and how broad its border fades.
+SHADOW_HALF_M, SHADOW_POINTS, SHADOW_FADE_M = 1.5, 81, 0.35
+#: Samples of a point of it, and how far its noise is evened out, in points.
+SHADOW_SAMPLES, SHADOW_BLUR = 20, 0.8
+#: What lies so near to z = 0 is floor, metres: rugs too.
+FLOOR_M = 0.03
+#: The panorama that lights the person: pixels, height over the floor in metres, and the brightest that it may be, as lamps and the sun
+#: shine by themselves.
+PANORAMA_SIZE, PANORAMA_HEIGHT_M, PANORAMA_MAX = (256, 128), 1.2, 4.0
+#: How high over the ground environment maps are taken to be photographed, metres.
+PROJECTION_HEIGHT_M = 1.7
 #: Samples of a place's picture, which has no noise but that of edges and textures.
 PLATE_SAMPLES = 4
 #: A camera may stand so far away where nothing says otherwise, metres.
 OPEN_REACH_M = 9.0
+
+
+#: The light of places that this process has computed, (V, 3) by look, seed, variant and document.
+_BAKED: dict[tuple[Any, ...], np.ndarray] = {}
 
 
 class Scenery:
@@ -39,27 +57,33 @@ class Scenery:
         reach: how far from the person a camera may stand, metres. objects: names of what can hide a person.
     """
 
-    def __init__(
-        self, look: Mapping[str, Any], settings: RenderSettings, chance: np.random.Generator
-    ) -> None:
+    def __init__(self, look: Mapping[str, Any], name: str, settings: RenderSettings, variant: int) -> None:  # fmt: skip
+        """Build the surroundings.
+
+        Args:
+            look: its document. name: its name. variant: which of the look's variants; the same one is the same for everybody.
+        """
+        chance = looks.chance_of(settings, "", name, variant)
+        self._key = (name, settings.seed, variant, json.dumps(look, sort_keys=True, default=list))
         self._settings = settings
         self._scene = bpy.context.scene
         self.reach = OPEN_REACH_M
-        self.drawn: dict[str, Any] = {}
+        self.drawn: dict[str, Any] = {"variant": variant}
         self.shines: dict[str, Any] = {"sun_direction": [0.0, 0.0, 1.0], "sun_energy": 0.0, "ambient": 0.35}  # fmt: skip
         self._moved: list[tuple[bpy.types.Object, mathutils.Vector]] = []
-        self._background: np.ndarray | None = None
         self.objects: set[str] = set()
+        self._projection: tuple[bpy.types.Image, float, float] | None = None
         environment = look.get("environment", {})
         self._plate = bpy.data.scenes.new("plate")
         self._world(environment, look.get("light", {}), chance)
-        seed = int(chance.integers(2**31)) if environment.get("seed") is None else int(environment["seed"])  # fmt: skip
         if "set" in environment:
-            self._build_set(environment["set"], seed, chance)
+            self._build_set(environment["set"], int(chance.integers(2**31)), chance)
         else:
             self._open_floor(look.get("floor", {}), chance)
-        self._catcher = self._add_catcher()
         self._set_up_plate()
+        self._light_by_panorama()
+        self._grid = self._add_grid()
+        self._lit: np.ndarray | None = None
 
     # -- light ------------------------------------------------------------------------------------------------------------------
 
@@ -112,6 +136,7 @@ class Scenery:
         tree.links.new(texture.outputs["Color"], background.inputs["Color"])
         background.inputs["Strength"].default_value = strength
         self.drawn["hdri"] = path.stem
+        self._projection = (image, turn, strength)
 
     def _sky(self, tree: bpy.types.NodeTree, background: bpy.types.Node, light: Mapping[str, Any], strength: float, chance: np.random.Generator) -> None:  # fmt: skip
         """The sky of a time of day (Nishita's model), and the sun at its place in it."""
@@ -164,7 +189,7 @@ class Scenery:
         for lamp in place.lamps:
             self._lamp(lamp, turn)
         self.drawn |= {"set": name, "set_seed": seed}
-        sets.bake(obj)
+        self._bake(obj)
         self._take_in(obj)
 
     def _open_floor(self, floor: Mapping[str, Any], chance: np.random.Generator) -> None:
@@ -176,29 +201,130 @@ class Scenery:
         place.floor(40.0, place.material(FLOORS[kind](place.chance)))
         self.drawn["floor"] = kind
         obj = sets.finish(place)
-        sets.bake(obj)
+        self._bake(obj)
         self._take_in(obj)
+
+    def _bake(self, obj: bpy.types.Object) -> None:
+        """Compute the light of a place, or take what was computed for the same place before."""
+        if self._key in _BAKED:
+            sets.shine(obj, _BAKED[self._key])
+            return
+        _BAKED[self._key] = sets.bake(obj)
 
     def _take_in(self, obj: bpy.types.Object) -> None:
         """Show an object in the pictures of the place; to the person it hides, reflects and takes shadows."""
         seen = bpy.data.objects.new(f"{obj.name}_seen", obj.data)
         seen.rotation_euler = obj.rotation_euler
         self._plate.collection.objects.link(seen)
-        obj.is_shadow_catcher = True
+        # Nothing of its own look is needed to hide somebody.
+        obj.data = obj.data.copy()
+        obj.data.materials.clear()
+        obj.is_holdout = True
+        obj.visible_diffuse = obj.visible_glossy = obj.visible_shadow = False
+        obj.visible_transmission = obj.visible_volume_scatter = False
         self.objects.add(obj.name)
         self._moved += [(obj, obj.location.copy()), (seen, seen.location.copy())]
 
-    def _add_catcher(self) -> bpy.types.Object:
-        half = SHADOW_HALF_M
-        mesh = bpy.data.meshes.new("shadow_floor")
-        mesh.from_pydata([(-half, -half, 0), (half, -half, 0), (half, half, 0), (-half, half, 0)], [], [(0, 1, 2, 3)])  # fmt: skip
-        obj = bpy.data.objects.new("shadow_floor", mesh)
-        obj.location.z = SHADOW_HEIGHT_M
-        obj.is_shadow_catcher = True
+    def _add_grid(self) -> bpy.types.Object:
+        """The grid of floor around the person's feet, that is there only while light is computed on it."""
+        made = bmesh.new()
+        bmesh.ops.create_grid(made, x_segments=SHADOW_POINTS - 1, y_segments=SHADOW_POINTS - 1, size=SHADOW_HALF_M)  # fmt: skip
+        mesh = bpy.data.meshes.new("shadow_grid")
+        made.to_mesh(mesh)
+        made.free()
+        obj = bpy.data.objects.new("shadow_grid", mesh)
+        obj.hide_render = obj.hide_viewport = True
         self._scene.collection.objects.link(obj)
-        self.objects.add(obj.name)
         self._moved.append((obj, obj.location.copy()))
+        points = np.empty(len(mesh.vertices) * 3, np.float32)
+        mesh.vertices.foreach_get("co", points)
+        # Row by row from the lowest y, in each from the lowest x.
+        self._order = np.lexsort(points.reshape(-1, 3)[:, :2].round(4).T)
         return obj
+
+    def cast_shadow(self, people: Sequence[bpy.types.Object]) -> np.ndarray:
+        """How much of the floor's light the people leave as they stand now, (P, P, 3) on the grid; after ``stand_under``."""
+        if self._lit is None:
+            for obj in people:
+                obj.hide_render = True
+            self._lit = self._light_on_grid()
+            for obj in people:
+                obj.hide_render = False
+        share = self._light_on_grid() / np.maximum(self._lit, 1e-6)
+        axis = np.linspace(-SHADOW_HALF_M, SHADOW_HALF_M, SHADOW_POINTS)
+        edge = np.clip((SHADOW_HALF_M - np.abs(axis)) / SHADOW_FADE_M, 0, 1)
+        share = 1.0 - (1.0 - np.clip(share, 0.0, 1.0)) * (edge[:, None] * edge[None, :])[..., None]
+        return share.astype(np.float32)
+
+    def _light_on_grid(self) -> np.ndarray:
+        """(P, P, 3) light on the grid, y upwards, even over a point or so."""
+        self._grid.hide_render = self._grid.hide_viewport = False
+        values = sets.bake_light(self._grid, SHADOW_SAMPLES)[self._order]
+        self._grid.hide_render = self._grid.hide_viewport = True
+        grid = values.reshape(SHADOW_POINTS, SHADOW_POINTS, 3)
+        weights = np.exp(-0.5 * (np.arange(-2, 3) / SHADOW_BLUR) ** 2)
+        weights /= weights.sum()
+        for axis in (0, 1):
+            padded = np.pad(grid, [(2, 2) if a == axis else (0, 0) for a in range(3)], mode="edge")
+            grid = sum(w * np.take(padded, range(k, k + SHADOW_POINTS), axis) for k, w in enumerate(weights))  # type: ignore[assignment]  # fmt: skip
+        return grid
+
+    def shadowed(
+        self, plate: np.ndarray, depth: np.ndarray, camera: Pinhole, shadow: np.ndarray
+    ) -> np.ndarray:
+        """A picture of the place with a shadow on its floor.
+
+        Args:
+            plate: (H, W, 3) linear. depth: (H, W) metres along the camera's axis. shadow: see ``cast_shadow``.
+        """
+        height, width = depth.shape
+        x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+        k = camera.intrinsics
+        rays = np.stack([(x - k[0, 2]) / k[0, 0], (y - k[1, 2]) / k[1, 1], np.ones_like(x)], axis=-1)
+        points = camera.position + (rays * depth[..., None]) @ camera.rotation
+        centre = np.array(self._grid.location)
+        at = (points[..., :2] - centre[:2] + SHADOW_HALF_M) / (2 * SHADOW_HALF_M) * (SHADOW_POINTS - 1)  # fmt: skip
+        on_floor = (np.abs(points[..., 2]) < FLOOR_M) & (at >= 0).all(axis=-1) & (at < SHADOW_POINTS - 1).all(axis=-1)  # fmt: skip
+        column, row = at[on_floor].T
+        i, j = row.astype(int), column.astype(int)
+        v, u = (row - i)[:, None], (column - j)[:, None]
+        s = shadow
+        share = (s[i, j] * (1 - u) + s[i, j + 1] * u) * (1 - v) + (s[i + 1, j] * (1 - u) + s[i + 1, j + 1] * u) * v  # fmt: skip
+        darkened = plate.copy()
+        darkened[on_floor] *= share
+        return darkened
+
+    def _light_by_panorama(self) -> None:
+        """Take a panorama of the place where the person will stand, and let the person be lit by it."""
+        lens = bpy.data.cameras.new("panorama")
+        lens.type, lens.panorama_type = "PANO", "EQUIRECTANGULAR"
+        obj = bpy.data.objects.new("panorama", lens)
+        # Environment textures have +x in their middle.
+        obj.location, obj.rotation_euler = (0, 0, PANORAMA_HEIGHT_M), (math.pi / 2, 0, -math.pi / 2)
+        self._plate.collection.objects.link(obj)
+        render = self._plate.render
+        self._plate.camera = obj
+        render.resolution_x, render.resolution_y = PANORAMA_SIZE
+        render.resolution_percentage = 100
+        with tempfile.TemporaryDirectory() as folder:
+            values, _ = self.film(Path(folder))
+        bpy.data.objects.remove(obj, do_unlink=True)
+        height, width = values.shape[:2]
+        image = bpy.data.images.new("panorama", width, height, float_buffer=True, is_data=True)
+        pixels = np.ones((height, width, 4), np.float32)
+        pixels[..., :3] = np.minimum(values[::-1], PANORAMA_MAX)  # images lie with their bottom row first
+        image.pixels.foreach_set(pixels.ravel())
+        image.pack()
+        self.shines["ambient"] = float(pixels[..., :3].mean())
+        world = bpy.data.worlds.new("light_of_the_place")
+        world.use_nodes = True
+        tree = world.node_tree
+        texture = tree.nodes.new("ShaderNodeTexEnvironment")
+        texture.image = image
+        tree.links.new(texture.outputs["Color"], tree.nodes["Background"].inputs["Color"])
+        world.cycles.sampling_method = "MANUAL"
+        world.cycles.sample_map_resolution = 128
+        self._scene.world = world
 
     def _set_up_plate(self) -> None:
         plate, render = self._plate, self._plate.render
@@ -212,32 +338,61 @@ class Scenery:
         render.use_border = render.use_stamp = False
         plate.view_settings.view_transform = "Raw"
         output = render.image_settings
-        output.file_format, output.color_depth, output.exr_codec = "OPEN_EXR", "32", "NONE"
-        output.color_mode = "RGB"
+        output.file_format, output.color_depth, output.exr_codec = "OPEN_EXR_MULTILAYER", "32", "NONE"
+        plate.view_layers[0].use_pass_z = True
 
     def stand_under(self, point: np.ndarray) -> None:
         """Move the place so that its middle lies under a point (3,), world frame."""
         for obj, start in self._moved:
             obj.location = start + mathutils.Vector((float(point[0]), float(point[1]), 0.0))
 
-    def film(self, scratch: Path) -> np.ndarray:
-        """The place as the camera sees it without people: (H, W, 3) float32, linear.
+    def film(self, scratch: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The place as the camera sees it without people: (H, W, 3) float32, linear, and (H, W) metres along the camera's axis.
 
         Raises:
             OSError: the picture could not be written.
         """
-        from blender_scripts.stage.film import read_exr
-
         path = scratch / "plate.exr"
         self._plate.render.filepath = str(path)
         bpy.ops.render.render(write_still=True, scene=self._plate.name)
         values, names = read_exr(path)
-        return values[..., [names.index(c) for c in "RGB"]]
+        place = {name.split(".", 1)[1]: i for i, name in enumerate(names)}
+        return values[..., [place[f"Combined.{c}"] for c in "RGB"]], values[..., place["Depth.Z"]]
 
     @property
     def plate(self) -> bpy.types.Scene:
         """The scene of the place alone."""
         return self._plate
+
+
+def _projected(image: bpy.types.Image, turn: float, strength: float) -> bpy.types.Material:
+    """A floor that shows what an environment map shows below its horizon, as if taken at eye height, with some grain."""
+    material = bpy.data.materials.new("ground")
+    material.use_nodes = True
+    tree = material.node_tree
+    where = tree.nodes.new("ShaderNodeTexCoord").outputs["Object"]
+    mapping = tree.nodes.new("ShaderNodeMapping")
+    mapping.inputs["Location"].default_value = (0, 0, -PROJECTION_HEIGHT_M)
+    tree.links.new(where, mapping.inputs["Vector"])
+    turned = tree.nodes.new("ShaderNodeMapping")
+    turned.inputs["Rotation"].default_value = (0, 0, turn)
+    tree.links.new(mapping.outputs["Vector"], turned.inputs["Vector"])
+    texture = tree.nodes.new("ShaderNodeTexEnvironment")
+    texture.image = image
+    tree.links.new(turned.outputs["Vector"], texture.inputs["Vector"])
+    grain = tree.nodes.new("ShaderNodeTexNoise")
+    grain.inputs["Scale"].default_value, grain.inputs["Detail"].default_value = 14.0, 4.0
+    tree.links.new(where, grain.inputs["Vector"])
+    bright = tree.nodes.new("ShaderNodeMapRange")
+    bright.inputs["To Min"].default_value, bright.inputs["To Max"].default_value = 0.72 * strength, 1.28 * strength  # fmt: skip
+    tree.links.new(grain.outputs["Fac"], bright.inputs["Value"])
+    emission = tree.nodes.new("ShaderNodeEmission")
+    tree.links.new(texture.outputs["Color"], emission.inputs["Color"])
+    tree.links.new(bright.outputs["Result"], emission.inputs["Strength"])
+    output = next(n for n in tree.nodes if n.type == "OUTPUT_MATERIAL")
+    tree.links.new(emission.outputs[0], output.inputs["Surface"])
+    material.cycles.emission_sampling = "NONE"
+    return material
 
 
 def _floor(one: sets.Colour, two: sets.Colour, pattern: str, scale: float, contrast: float) -> Any:

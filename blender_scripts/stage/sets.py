@@ -21,7 +21,7 @@ FINE_M, COARSE_M = 0.18, 0.9
 FINE_RADIUS_M = 4.5
 #: The light's values at vertices.
 LIGHT_ATTRIBUTE = "baked_light"
-BAKE_SAMPLES = 12
+BAKE_SAMPLES, SOFTENING_STEPS = 6, 3
 Colour = tuple[float, float, float]
 
 
@@ -620,20 +620,46 @@ def _refine(mesh: bmesh.types.BMesh) -> None:
         bmesh.ops.triangulate(mesh, faces=[f for f in mesh.faces if len(f.verts) > 3])
 
 
-def bake(obj: bpy.types.Object, samples: int = BAKE_SAMPLES) -> None:
-    """Compute the light on each vertex of a place, and let its materials shine by it from then on."""
+def bake(obj: bpy.types.Object, samples: int = BAKE_SAMPLES) -> np.ndarray:
+    """Compute the light on each vertex of a place, (V, 3) linear, and let its materials shine by it from then on."""
     scene = bpy.context.scene
-    mesh = obj.data
-    attribute = mesh.color_attributes.new(LIGHT_ATTRIBUTE, "FLOAT_COLOR", "POINT")
-    mesh.color_attributes.active_color = attribute
-    mesh.attributes.default_color_name = LIGHT_ATTRIBUTE
-    before = (scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising)
     # People who are there already must leave no shadow in the light.
     hidden = [o for o in scene.objects if o.type == "MESH" and o.name != obj.name and not o.hide_render]  # fmt: skip
     for other in hidden:
         other.hide_render = True
+    values = _softened(obj.data, bake_light(obj, samples))
+    for other in hidden:
+        other.hide_render = False
+    shine(obj, values)
+    return values
+
+
+def shine(obj: bpy.types.Object, light: np.ndarray) -> None:
+    """Let a place shine by the light on its vertices, (V, 3) linear."""
+    mesh = obj.data
+    values = np.ones((len(mesh.vertices), 4), np.float32)
+    values[:, :3] = light
+    _light_attribute(mesh).data.foreach_set("color", values.ravel())
+    for material in mesh.materials:
+        if not material.get("glows"):
+            _shine(material)
+
+
+def _light_attribute(mesh: bpy.types.Mesh) -> bpy.types.Attribute:
+    attribute = mesh.color_attributes.get(LIGHT_ATTRIBUTE)
+    if attribute is None:
+        attribute = mesh.color_attributes.new(LIGHT_ATTRIBUTE, "FLOAT_COLOR", "POINT")
+    return attribute
+
+
+def bake_light(obj: bpy.types.Object, samples: int) -> np.ndarray:
+    """The light that falls on each vertex of an object in the present scene, (V, 3) linear: what a white matt surface would show."""
+    scene, mesh = bpy.context.scene, obj.data
+    mesh.color_attributes.active_color = _light_attribute(mesh)
+    cycles = scene.cycles
+    before = (scene.render.engine, cycles.samples, cycles.use_denoising, cycles.use_adaptive_sampling)
     scene.render.engine = "CYCLES"
-    scene.cycles.samples, scene.cycles.use_denoising = samples, False
+    cycles.samples, cycles.use_denoising, cycles.use_adaptive_sampling = samples, False, False
     bpy.context.view_layer.update()
     for other in bpy.context.view_layer.objects:
         other.select_set(other.name == obj.name)
@@ -641,32 +667,24 @@ def bake(obj: bpy.types.Object, samples: int = BAKE_SAMPLES) -> None:
     bpy.ops.object.bake(
         type="DIFFUSE", pass_filter={"DIRECT", "INDIRECT"}, target="VERTEX_COLORS", margin=0, use_clear=True
     )  # fmt: skip
-    for other in hidden:
-        other.hide_render = False
-    scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = before
-    _soften(mesh)
-    for material in mesh.materials:
-        if not material.get("glows"):
-            _shine(material)
+    scene.render.engine, cycles.samples, cycles.use_denoising, cycles.use_adaptive_sampling = before
+    values = np.empty(len(mesh.vertices) * 4, np.float32)
+    mesh.color_attributes[LIGHT_ATTRIBUTE].data.foreach_get("color", values)
+    return values.reshape(-1, 4)[:, :3]
 
 
-def _soften(mesh: bpy.types.Mesh) -> None:
-    """Even out what few samples leave between neighbouring vertices; three steps towards the neighbours' mean."""
-    count = len(mesh.vertices)
-    values = np.empty(count * 4, np.float32)
-    colours = mesh.color_attributes[LIGHT_ATTRIBUTE].data
-    colours.foreach_get("color", values)
-    values = values.reshape(-1, 4)
+def _softened(mesh: bpy.types.Mesh, values: np.ndarray) -> np.ndarray:
+    """Values (V, 3) with what few samples leave between neighbouring vertices evened out: steps towards the neighbours' mean."""
     edges = np.empty(len(mesh.edges) * 2, np.int32)
     mesh.edges.foreach_get("vertices", edges)
     edges = edges.reshape(-1, 2)
-    degree = np.maximum(np.bincount(edges.ravel(), minlength=count), 1)[:, None]
-    for _ in range(2):
+    degree = np.maximum(np.bincount(edges.ravel(), minlength=len(values)), 1)[:, None]
+    for _ in range(SOFTENING_STEPS):
         total = np.zeros_like(values)
         np.add.at(total, edges[:, 0], values[edges[:, 1]])
         np.add.at(total, edges[:, 1], values[edges[:, 0]])
         values = 0.5 * values + 0.5 * total / degree
-    colours.foreach_set("color", values.ravel())
+    return values
 
 
 def _shine(material: bpy.types.Material) -> None:
