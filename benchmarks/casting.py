@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 MOTIONS = ROOT / "assets_data" / "motions"
-SAMPLES = ROOT / "assets_data" / "characters"
+SAMPLES = ROOT / "tests" / "samples"
 ENDINGS = (".fbx", ".glb", ".gltf", ".vrm", ".bvh")
 
 

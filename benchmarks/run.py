@@ -24,9 +24,9 @@ from blender_scripts.contract import RenderSettings, character_task
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import landmarker, model
-from posefactory_dagster.settings import ASSETS_DATA
+from posefactory_dagster.settings import sample_characters
 
-SAMPLES = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
+SAMPLES = sample_characters()
 SETTINGS = RenderSettings(num_angles=8, frames_per_clip=1, engine="cycles", samples=8)
 #: Characters in the runs that are compared.
 GROWTH = tuple(int(n) for n in os.environ.get("BENCH_GROWTH", "10,100").split(","))

@@ -27,7 +27,7 @@ from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
-from posefactory_dagster.settings import ASSETS_DATA, GateSettings, VariantSettings
+from posefactory_dagster.settings import GateSettings, VariantSettings, sample_characters
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
 from posefactory_dagster.variants import variant_sets
@@ -40,7 +40,7 @@ from posefactory_dagster.variants.render_views import RenderViews
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.stability_simulator import stability  # noqa: E402
 
-SAMPLES = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
+SAMPLES = sample_characters()
 SETTINGS = RenderSettings(num_angles=8, frames_per_clip=4, engine="cycles", samples=8)
 CALLS = 300
 LATENCY_S = 3.0

@@ -252,7 +252,9 @@ class RenderSettings:
         one_of("frames", FRAMES)
         whole("looks_per_character", 0, 1000)
         if not self.look_names or not all(_LOOK_NAME.fullmatch(n) for n in self.look_names):
-            raise SettingsError(f"looks is {self.looks!r}: give names of looks, separated by commas")
+            raise SettingsError(
+                f"looks is {self.looks!r}: give names of looks, separated by commas"
+            )
 
     @property
     def look_names(self) -> tuple[str, ...]:

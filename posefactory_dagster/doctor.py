@@ -23,7 +23,12 @@ from posefactory_dagster.compute.runpod.account import bucket_of, open_api
 from posefactory_dagster.compute.runpod.api import RunPodError
 from posefactory_dagster.compute.runpod.endpoint import ask_price
 from posefactory_dagster.quality import landmarker, model
-from posefactory_dagster.settings import ASSETS_DATA, PodSettings, environment, project_settings
+from posefactory_dagster.settings import (
+    PodSettings,
+    environment,
+    project_settings,
+    sample_characters,
+)
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.store import REMOTE_SCHEME, Store, StoreError
@@ -50,7 +55,7 @@ def examine(scratch: Path) -> Iterator[Finding]:
         True,
         sys.version.split()[0] + " (3.11 is needed)",
     )
-    sample = next(iter(sorted((ASSETS_DATA / "characters").glob("*.fbx"))), None)
+    sample = next(iter(sample_characters()), None)
     gpu = gpu_at_hand()
     for engine in ("cycles", "eevee"):
         needed = engine == ("eevee" if gpu else "cycles")

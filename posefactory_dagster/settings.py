@@ -421,6 +421,11 @@ def _read(path: Path, modified_ns: int) -> ProjectSettings:
     return ProjectSettings(**values)
 
 
+def sample_characters() -> list[Path]:
+    """The sample people that ship, in order of their names."""
+    return sorted((ASSETS_DATA / "characters").glob("*.glb"))
+
+
 def project_settings(file: Path | None = None) -> ProjectSettings:
     """Read `posefactory.toml`; defaults apply if there is none.
 

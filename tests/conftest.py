@@ -18,7 +18,7 @@ from blender_scripts.contract import RenderSettings, character_task
 from blender_scripts.supervise import Outcome
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
-from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT
+from posefactory_dagster.settings import PROJECT_ROOT
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
 from tests.servers import S3Server, moto_server, rclone_server
@@ -33,7 +33,8 @@ INTEGRATION_FIXTURES = frozenset(
         "mixamo", "opened", "served", "flaky",
     }
 )  # fmt: skip
-SAMPLES = ASSETS_DATA / "characters"
+#: People of earlier versions as FBX, with motions of their own.
+SAMPLES = Path(__file__).parent / "samples"
 MIXAMO = PROJECT_ROOT.parent / "shared" / "mixamo"
 #: Small and quick: one frame, two views (front and back), 96 pixels.
 SMALL = RenderSettings(

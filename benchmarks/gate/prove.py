@@ -33,14 +33,14 @@ from posefactory_dagster.quality import accuracy, model
 from posefactory_dagster.quality.gate import Gate, Measurement, Subject, measure, open_landmarkers
 from posefactory_dagster.quality.landmarker import Landmarkers
 from posefactory_dagster.renders.documents import first_person, measured
-from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, GateSettings
+from posefactory_dagster.settings import PROJECT_ROOT, GateSettings, sample_characters
 from posefactory_dagster.variants.documents import Parameters, Style, read_style
 from posefactory_dagster.variants.enhancers.base import RenderView
 from posefactory_dagster.variants.enhancers.relight import Relight
 from posefactory_dagster.variants.render_views import read_render_view
 
 HERE = Path(__file__).parent
-SAMPLES = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
+SAMPLES = sample_characters()
 #: Other frames than those of the run that the thresholds were chosen on (seed 0, four frames).
 FRAMES = {0: 4}
 OTHER_FRAMES = 5

@@ -152,7 +152,6 @@ class Picture:
         full[self._window] = self.rgba[..., :3] * alpha + full[self._window] * (1.0 - alpha)
         return full
 
-
     def in_place(self, plate: np.ndarray, exposure_stops: float, gains: tuple[float, float, float]) -> np.ndarray:  # fmt: skip
         """(height, width, 3) float32 sRGB: laid on the place in linear light, exposed and bent as film does.
 

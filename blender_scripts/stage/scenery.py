@@ -280,7 +280,9 @@ class Scenery:
         height, width = depth.shape
         x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
         k = camera.intrinsics
-        rays = np.stack([(x - k[0, 2]) / k[0, 0], (y - k[1, 2]) / k[1, 1], np.ones_like(x)], axis=-1)
+        rays = np.stack(
+            [(x - k[0, 2]) / k[0, 0], (y - k[1, 2]) / k[1, 1], np.ones_like(x)], axis=-1
+        )
         points = camera.position + (rays * depth[..., None]) @ camera.rotation
         centre = np.array(self._grid.location)
         at = (points[..., :2] - centre[:2] + SHADOW_HALF_M) / (2 * SHADOW_HALF_M) * (SHADOW_POINTS - 1)  # fmt: skip
@@ -312,7 +314,9 @@ class Scenery:
         height, width = values.shape[:2]
         image = bpy.data.images.new("panorama", width, height, float_buffer=True, is_data=True)
         pixels = np.ones((height, width, 4), np.float32)
-        pixels[..., :3] = np.minimum(values[::-1], PANORAMA_MAX)  # images lie with their bottom row first
+        pixels[..., :3] = np.minimum(
+            values[::-1], PANORAMA_MAX
+        )  # images lie with their bottom row first
         image.pixels.foreach_set(pixels.ravel())
         image.pack()
         self.shines["ambient"] = float(pixels[..., :3].mean())
@@ -338,7 +342,11 @@ class Scenery:
         render.use_border = render.use_stamp = False
         plate.view_settings.view_transform = "Raw"
         output = render.image_settings
-        output.file_format, output.color_depth, output.exr_codec = "OPEN_EXR_MULTILAYER", "32", "NONE"
+        output.file_format, output.color_depth, output.exr_codec = (
+            "OPEN_EXR_MULTILAYER",
+            "32",
+            "NONE",
+        )
         plate.view_layers[0].use_pass_z = True
 
     def stand_under(self, point: np.ndarray) -> None:

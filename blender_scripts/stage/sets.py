@@ -91,7 +91,10 @@ class Place:
         phases = self.chance.uniform(0, 6.28, (3, 3))
         for vertex in made["verts"]:
             p = (np.array(vertex.co) - at) / radius
-            lump = sum(np.sin(5.3 * (k + 1) * 0.6 * p[k % 3] + phases[k % 3] @ p) for k in range(3)) / 3
+            lump = (
+                sum(np.sin(5.3 * (k + 1) * 0.6 * p[k % 3] + phases[k % 3] @ p) for k in range(3))
+                / 3
+            )
             vertex.co = mathutils.Vector(np.array(at) + p * radius * (1 + rough * lump))
         for face in {f for v in made["verts"] for f in v.link_faces}:
             face.material_index = material
@@ -133,11 +136,11 @@ def paint(
     shader = tree.nodes["Principled BSDF"]
     shader.inputs["Roughness"].default_value = 0.8
     shader.inputs["Specular IOR Level"].default_value = 0.0
-    two = two or tuple(0.75 * c for c in one)  # type: ignore[assignment]
+    second: Colour = two or (0.75 * one[0], 0.75 * one[1], 0.75 * one[2])
     where = tree.nodes.new("ShaderNodeTexCoord").outputs["Object"]
     mix = tree.nodes.new("ShaderNodeMix")
     mix.data_type = "RGBA"
-    mix.inputs[6].default_value, mix.inputs[7].default_value = (*one, 1), (*two, 1)
+    mix.inputs[6].default_value, mix.inputs[7].default_value = (*one, 1), (*second, 1)
     fine = tree.nodes.new("ShaderNodeTexNoise")
     fine.inputs["Scale"].default_value, fine.inputs["Detail"].default_value = 9.0 * scale, 3.0
     tree.links.new(where, fine.inputs["Vector"])
@@ -146,14 +149,16 @@ def paint(
         brick = tree.nodes.new("ShaderNodeTexBrick")
         brick.inputs["Scale"].default_value = scale
         shape = {"tiles": (1.0, 1.0, 0.0, 0.02), "bricks": (0.5, 0.17, 0.5, 0.02), "planks": (1.6, 0.16, 0.37, 0.006), "windows": (1.0, 1.25, 0.0, 0.34)}[pattern]  # fmt: skip
-        brick.inputs["Brick Width"].default_value, brick.inputs["Row Height"].default_value = shape[:2]
+        brick.inputs["Brick Width"].default_value, brick.inputs["Row Height"].default_value = shape[
+            :2
+        ]
         brick.offset = shape[2]
         brick.inputs["Mortar Size"].default_value = shape[3]
         brick.inputs["Mortar Smooth"].default_value = 0.05
         dim = tuple((1 - 0.35 * contrast) * c for c in one)
         joint = tuple(0.55 * c for c in one)
         if pattern == "windows":
-            brick.inputs["Color1"].default_value, brick.inputs["Color2"].default_value = (*two, 1), (*(0.6 * c for c in two), 1)  # fmt: skip
+            brick.inputs["Color1"].default_value, brick.inputs["Color2"].default_value = (*second, 1), (*(0.6 * c for c in second), 1)  # fmt: skip
             joint = one
         else:
             brick.inputs["Color1"].default_value, brick.inputs["Color2"].default_value = (*one, 1), (*dim, 1)  # fmt: skip
@@ -275,7 +280,9 @@ def _window(place: Place, half: float, side: int, offset: float, day: int, frame
             place.box((depth, width, height), (x, offset, lift), material)
 
 
-def _along_wall(place: Place, half: float, number: int, count: int, depth: float) -> tuple[float, float, float]:
+def _along_wall(
+    place: Place, half: float, number: int, count: int, depth: float
+) -> tuple[float, float, float]:
     """The place of a piece of furniture against the walls: x, y, and degrees about z."""
     side, slot = number % 4, number // 4
     offset = (slot + 0.5) / max(1, (count + 3) // 4) * 1.5 * half - 0.75 * half + place.chance.uniform(-0.3, 0.3)  # fmt: skip
@@ -288,7 +295,9 @@ def _table(place: Place, at: tuple[float, float], size: tuple[float, float, floa
     rotation = mathutils.Matrix.Rotation(math.radians(turn), 2)
     for sx in (-1, 1):
         for sy in (-1, 1):
-            leg = rotation @ mathutils.Vector((sx * (size[0] / 2 - 0.06), sy * (size[1] / 2 - 0.06)))
+            leg = rotation @ mathutils.Vector(
+                (sx * (size[0] / 2 - 0.06), sy * (size[1] / 2 - 0.06))
+            )
             place.box((0.05, 0.05, size[2] - 0.04), (at[0] + leg.x, at[1] + leg.y, 0), wood, turn)
 
 
@@ -303,7 +312,9 @@ def _chair(place: Place, at: tuple[float, float], turn: float, seat: int, legs: 
             place.box((0.035, 0.035, 0.42), (at[0] + leg.x, at[1] + leg.y, 0), legs, turn)
 
 
-def _sofa(place: Place, at: tuple[float, float], turn: float, cloth: int, width: float = 2.0) -> None:
+def _sofa(
+    place: Place, at: tuple[float, float], turn: float, cloth: int, width: float = 2.0
+) -> None:
     rotation = mathutils.Matrix.Rotation(math.radians(turn), 2)
 
     def put(size: tuple[float, float, float], x: float, y: float, z: float) -> None:
@@ -410,7 +421,9 @@ def office(place: Place) -> None:
     _room(place, half, 2.8, paint("floor", _pick(place, CLOTHS + WALLS[:2]), None, "carpet", 14.0, 0.35))  # fmt: skip
     wood = place.material(paint("desk", _pick(place, WOODS + WALLS[:1]), contrast=0.2))
     black = place.material(paint("black", (0.03, 0.03, 0.035), contrast=0.2))
-    screen = place.material(glow("screen", (0.35, 0.55, 0.95), float(place.chance.uniform(0.5, 1.2))))
+    screen = place.material(
+        glow("screen", (0.35, 0.55, 0.95), float(place.chance.uniform(0.5, 1.2)))
+    )
     cabinet = place.material(paint("cabinet", _pick(place, WALLS), contrast=0.15))
     paper = place.material(paint("paper", (0.7, 0.7, 0.68), contrast=0.1))
     for k in range(5):
@@ -465,7 +478,9 @@ def gym(place: Place) -> None:
         for level in (0.35, 0.75, 1.15):
             place.box((1.3, 0.42, 0.04), (x, y, level), steel, turn)
             for slot in np.arange(-0.5, 0.55, 0.22):
-                moved = mathutils.Matrix.Rotation(math.radians(turn), 2) @ mathutils.Vector((slot, 0.0))
+                moved = mathutils.Matrix.Rotation(math.radians(turn), 2) @ mathutils.Vector(
+                    (slot, 0.0)
+                )
                 place.cylinder(0.08, float(place.chance.uniform(0.12, 0.2)), (x + moved.x, y + moved.y, level + 0.04), black)  # fmt: skip
         place.box((0.05, 0.42, 1.3), (x, y, 0), steel, turn)
     for number in range(2):
@@ -495,7 +510,9 @@ def street(place: Place) -> None:
         while x < 44:
             width, height = float(place.chance.uniform(7, 14)), float(place.chance.uniform(8, 19))
             house = place.material(paint("house", _pick(place, ((0.42, 0.24, 0.17), (0.52, 0.47, 0.38), (0.45, 0.46, 0.47), (0.50, 0.38, 0.26), (0.30, 0.33, 0.36))), (0.09, 0.11, 0.14), "windows", float(place.chance.uniform(0.32, 0.45)), 0.5))  # fmt: skip
-            base = place.material(paint("shop", _pick(place, CLOTHS + WALLS), None, "noise", 2, 0.3))
+            base = place.material(
+                paint("shop", _pick(place, CLOTHS + WALLS), None, "noise", 2, 0.3)
+            )
             depth = 8.0
             place.box((width, depth, height), (x + width / 2, y + turn * depth / 2, 0), house)
             place.box((width - 0.3, 0.25, 3.0), (x + width / 2, y - turn * 0.05, 0), base)
@@ -555,7 +572,9 @@ def park(place: Place) -> None:
         for slat in range(4):
             y = mathutils.Matrix.Rotation(math.radians(turn), 2) @ mathutils.Vector((0, 0.11 * slat - 0.16))  # fmt: skip
             place.box((1.6, 0.09, 0.035), (moved.x + y.x, moved.y + y.y, 0.42), wood, turn)
-        place.box((1.6, 0.04, 0.30), (moved.x, moved.y + (0.24 if k % 2 else -0.24), 0.52), wood, turn)
+        place.box(
+            (1.6, 0.04, 0.30), (moved.x, moved.y + (0.24 if k % 2 else -0.24), 0.52), wood, turn
+        )
         for side in (-0.65, 0.65):
             foot = across @ mathutils.Vector((side, 0))
             place.box((0.06, 0.42, 0.42), (moved.x + foot.x, moved.y + foot.y, 0), iron, turn)
@@ -657,7 +676,12 @@ def bake_light(obj: bpy.types.Object, samples: int) -> np.ndarray:
     scene, mesh = bpy.context.scene, obj.data
     mesh.color_attributes.active_color = _light_attribute(mesh)
     cycles = scene.cycles
-    before = (scene.render.engine, cycles.samples, cycles.use_denoising, cycles.use_adaptive_sampling)
+    before = (
+        scene.render.engine,
+        cycles.samples,
+        cycles.use_denoising,
+        cycles.use_adaptive_sampling,
+    )
     scene.render.engine = "CYCLES"
     cycles.samples, cycles.use_denoising, cycles.use_adaptive_sampling = samples, False, False
     bpy.context.view_layer.update()

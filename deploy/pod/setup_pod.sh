@@ -32,4 +32,4 @@ cp "$SOURCE/posefactory_dagster/__init__.py" "$PREFIX/app/posefactory_dagster/"
 cp -R "$SOURCE/posefactory_dagster/diffusion" "$PREFIX/app/posefactory_dagster/"
 cd "$PREFIX/app"
 "$PREFIX/venv/bin/python" -m blender_scripts.worker.selfcheck \
-  "$SOURCE/assets_data/characters/ada_walk.fbx" "$SOURCE/assets_data/rigs/mixamo.json"
+  "$SOURCE/assets_data/characters/ada_walk.glb" "$SOURCE/assets_data/rigs/mixamo.json"

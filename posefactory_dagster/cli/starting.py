@@ -19,7 +19,7 @@ from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.intake import uploads as intake
 from posefactory_dagster.pipeline.cli import print_report, run_in_terminal, wait_for_others
 from posefactory_dagster.renders.documents import ASSET as RENDERS
-from posefactory_dagster.settings import ASSETS_DATA, project_settings
+from posefactory_dagster.settings import project_settings, sample_characters
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import LocalStore
 from posefactory_dagster.terminal import (
@@ -52,7 +52,7 @@ def demo(as_json: JsonOption = False) -> None:
     house = whole_house()
     for check in house.checks:
         check()
-    samples = sorted((ASSETS_DATA / "characters").glob("*.fbx"))
+    samples = sample_characters()
     if not samples:
         raise CommandError("no sample characters in assets_data/characters")
     there = intake.uploads_by_key(sets.store)
@@ -169,7 +169,7 @@ def _spend(yes: bool, as_json: bool) -> None:
     if not yes and not typer.confirm("spend it?", err=True):
         raise CommandError("nothing was started")
     key = "posefactory_doctor"
-    sample = next(iter(sorted((ASSETS_DATA / "characters").glob("*.fbx"))))
+    sample = sample_characters()[0]
     _, errors = add_files(sets, [sample], key)
     if errors:
         raise CommandError("; ".join(errors))

@@ -6,6 +6,7 @@ import datetime
 import functools
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -75,8 +76,13 @@ def new_job(
     job_type: Literal["render", "character", "compare", "rig", "enhance"],
     tasks: list[Task],
     settings: RenderSettings | None = None,
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
-    """A pending job named ``{type}_{YYYYMMDD}_{HHMMSS}_{8 hex}``, as in the original system."""
+    """A pending job named ``{type}_{YYYYMMDD}_{HHMMSS}_{8 hex}``, as in the original system.
+
+    Args:
+        looks: the documents of the looks that its tasks are rendered in, by name.
+    """
     now = datetime.datetime.now(datetime.UTC)
     settings = settings or RenderSettings()
     return Job(
@@ -87,4 +93,5 @@ def new_job(
         rig_map={**rig_map(), "namings": namings()},
         settings=settings,
         views=ring(settings.num_angles),
+        looks=looks or {},
     )

@@ -87,7 +87,8 @@ class BlenderResource(dg.ConfigurableResource):
         tasks = [
             _task(key, w, scratch, settings, local=self.place == "local") for key, w in work.items()
         ]
-        job = new_job("render", tasks, settings)
+        looks = {name: look for w in work.values() for name, look in w.looks.items()}
+        job = new_job("render", tasks, settings, looks)
         record = JobRecord(sets.store, job, self.place, context.run.run_id)
 
         def recorded(key: str, outcome: Outcome) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 from blender_scripts.contract import (
     CAST_CURVES,
@@ -12,8 +14,8 @@ from blender_scripts.contract import (
     SettingsError,
     Task,
     character_task,
+    pictures,
     render_files,
-    ring,
     sample_frames,
 )
 from posefactory_dagster.compute.frames import diverse_frames
@@ -28,13 +30,15 @@ RESULT = "result.json"
 class Work:
     """One character to render: the set to make, and the committed character it is made from.
 
-    ``frame_range``: first and last frame of its animation; ``moves``: whether its pose changes over them.
+    ``frame_range``: first and last frame of its animation; ``moves``: whether its pose changes over them; ``looks``: the
+    documents of the looks that it is rendered in, by name.
     """
 
     ref: SetRef
     source: CommittedSet
     frame_range: tuple[int, int]
     moves: bool
+    looks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def key(self, attempt: str, name: str) -> str:
         """The object key of a file of the set."""
@@ -79,7 +83,8 @@ class Work:
 
     def files(self, settings: RenderSettings) -> list[str]:
         """The files that the set will have when it leaves the worker."""
-        return render_files(self.frames(settings), ring(settings.num_angles))
+        wanted = pictures(self.frames(settings), settings, self.ref.partition, self.looks)
+        return render_files([p.file for p in wanted])
 
     def frames(self, settings: RenderSettings) -> list[int]:
         """The frames that are rendered.

@@ -57,7 +57,9 @@ class Annotations:
             {
                 "file_name": picture.name.partition("/")[2],
                 "character": member.key,
-                **{k: image.get(k, "") for k in ("view", "frame", "style", "mask", "depth")},
+                **{
+                    k: image.get(k, "") for k in ("view", "frame", "look", "style", "mask", "depth")
+                },
                 "bbox": [] if picture.empty else [float(v) for v in bbox],
                 "keypoints": [] if picture.empty else found[""].tolist(),
                 "keypoints_33": [] if picture.empty else found["33_"].tolist(),
@@ -100,6 +102,7 @@ def _image_record(number: int, member: Member, picture: Picture, truth: Truth) -
         "character": member.key,
         "view": record.view,
         "frame": record.frame,
+        "look": record.look,
         "split": picture.split,
         "mask": f"masks/{picture.render}",
         "depth": f"depth/{picture.render}",

@@ -11,7 +11,7 @@ import pandas as pd
 from blender_scripts.contract import LANDMARKS
 from posefactory_dagster.datasets.members import Member, Picture
 from posefactory_dagster.labels.documents import LABEL_TABLE
-from posefactory_dagster.renders.documents import Truth
+from posefactory_dagster.renders.documents import Truth, occluder_names
 
 
 def landmark_table(member: Member, truth: Truth, pictures: Sequence[Picture]) -> pd.DataFrame:
@@ -69,6 +69,9 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
     }
     for name in ("visibility", "in_frame", "visible", "visible_part", "occluder_gap_m", "facing"):
         columns[name] = arrays[name].ravel()
+    why = occluder_names(arrays)
+    columns["occluded_by"] = "" if why is None else why.ravel()
+    columns["look"] = repeated("look")
     parts = np.array([*truth.document.parts, "nothing", "no part"])
     columns["first_hit_part"] = parts[
         arrays["first_hit_part"].ravel()

@@ -39,7 +39,7 @@ from posefactory_dagster.motions.documents import (
     register_clips,
     write_motion_record,
 )
-from posefactory_dagster.settings import ASSETS_DATA, environment
+from posefactory_dagster.settings import ASSETS_DATA, environment, sample_characters
 from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSets, file_sha256
@@ -363,7 +363,7 @@ def _select_skins(
     sets: CommittedSets, wanted: str, registered: Mapping[str, Sequence[str]], found: Found
 ) -> list[str]:
     """Uploaded characters by their keys and tags; the tag ``sample`` is of those that ship."""
-    shipped = {file_sha256(p) for p in (ASSETS_DATA / "characters").glob("*.fbx")}
+    shipped = {file_sha256(p) for p in sample_characters()}
     words = {}
     for key in registered[CHARACTERS]:
         if key in registered[CAST] or len(found.get(key, ())) != 1:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -172,7 +173,7 @@ class BodyModel:
         return float(age[0])
 
     @functools.cache  # noqa: B019  (one model lives as long as the process)
-    def _age_mapping(self) -> object:
+    def _age_mapping(self) -> Any:
         from anny.shape_distribution import SimpleShapeDistribution
 
         return SimpleShapeDistribution(self._model).morphological_age_mapping

@@ -72,7 +72,7 @@ def shape(model: BodyModel, person: Person) -> tuple[Body, float]:
         "cupsize": float(np.clip(0.5 + 0.2 * chance.normal(), 0.1, 0.9)) if person.age >= 16 else 0.3,
         "firmness": float(np.clip(0.65 + 0.1 * chance.normal() - 0.006 * max(person.age - 40, 0), 0.2, 0.9)),
         **_ancestry(person, chance),
-        **dict(person.phenotypes),
+        **{str(n): v for n, v in person.phenotypes.items()},
     }  # fmt: skip
     changes = {n: float(np.clip(s * chance.normal(), -0.8, 0.8)) for n, s in FACE_CHANGES.items()}
     for name, spread in PAIRED_CHANGES.items():
@@ -94,7 +94,9 @@ def _ancestry(person: Person, chance: np.random.Generator) -> dict[str, float]:
     return dict(zip(names, map(float, shares), strict=True))
 
 
-def build(model: BodyModel, description: Person, wardrobe: Mapping[str, Any] | None = None) -> Built:
+def build(
+    model: BodyModel, description: Person, wardrobe: Mapping[str, Any] | None = None
+) -> Built:
     """A person of a description.
 
     Args:
@@ -110,7 +112,7 @@ def build(model: BodyModel, description: Person, wardrobe: Mapping[str, Any] | N
     tailor = garments.Tailor(body, chance)
     scalp = hair.Scalp(body)
     own = [g for g in person.clothes or () if g.kind is not None]
-    pieces = tailor.dress([(g.kind, f"cloth_{i}") for i, g in enumerate(own)])
+    pieces = tailor.dress([(str(g.kind), f"cloth_{i}") for i, g in enumerate(own)])
     if person.shoes is not None and person.shoes.kind is not None:
         pieces += tailor.shoes(person.shoes.kind, "shoes", "soles")
     if person.hat is not None:

@@ -50,7 +50,9 @@ PATTERN = {
     "knitted": "knit", "leather": "leather", "printed": "print", "plain": "plain", "heather": "heather",
 }  # fmt: skip
 HAIR_WORDS = {"brunette": "brown", "blonde": "blond", "blond": "blond", "redhead": "red", "ginger": "red", "gray": "grey", "grey-haired": "grey", "white-haired": "white"}  # fmt: skip
-FILLER = frozenset("a an the with and in of wearing wears who is has her his their aged years year old very hair haired eyes eyed skin m cm kg tall at about around person people someone".split())  # fmt: skip
+FILLER = frozenset(
+    ["a", "an", "the", "with", "and", "in", "of", "wearing", "wears", "who", "is", "has", "her", "his", "their", "aged", "years", "year", "old", "very", "hair", "haired", "eyes", "eyed", "skin", "m", "cm", "kg", "tall", "at", "about", "around", "person", "people", "someone"]
+)  # fmt: skip
 _NUMBERS = (
     (re.compile(r"\b(\d{1,2})[- ]?(?:years?[- ]old|years?|yo)\b"), "age", 1.0),
     (re.compile(r"\baged (\d{1,2})\b"), "age", 1.0),
@@ -131,7 +133,8 @@ def _read_part(part: str, fields: dict[str, Any], said: list[tuple[str, str]]) -
         made: dict[str, Any] = {"kind": value}
         made |= {"colour": colour[1]} if colour else {}
         made |= {"pattern": pattern[1]} if pattern else {}
-        phrase = " ".join(w for w in (colour and colour[0], pattern and pattern[0], word) if w)
+        named = [found[0] for found in (colour, pattern) if found is not None]
+        phrase = " ".join([*named, word])
         if kind == "garment":
             fields.setdefault("clothes", []).append(made)
             said.append(("clothes", phrase))
@@ -142,16 +145,16 @@ def _read_part(part: str, fields: dict[str, Any], said: list[tuple[str, str]]) -
     style_words = STYLE if hairy else {w: s for w, s in STYLE.items() if w not in ("long", "short")}
     if thing is None and ((style := take(style_words)) is not None or hairy):
         hair: dict[str, Any] = dict(fields.get("hair", {}))
-        phrase = []
+        words_said = []
         if (colour := take(hair_table)) is not None:
             hair["colour"] = colour[1]
-            phrase.append(colour[0])
+            words_said.append(colour[0])
         if style is not None:
             hair["style"] = style[1]
-            phrase.append(style[0])
-        if phrase:
+            words_said.append(style[0])
+        if words_said:
             fields["hair"] = hair
-            said.append(("hair", " ".join(phrase)))
+            said.append(("hair", " ".join(words_said)))
     elif thing is None and (colour := take(HAIR_WORDS)) is not None:
         fields["hair"] = {**fields.get("hair", {}), "colour": colour[1]}
         said.append(("hair", colour[0]))

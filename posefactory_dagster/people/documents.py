@@ -43,7 +43,7 @@ class Garment(BaseModel):
     model_config = _MODEL
 
     kind: Literal[GARMENTS] | None = None  # type: ignore[valid-type]
-    piece: str | None = Field(None, max_length=80)
+    piece: str | None = Field(default=None, max_length=80)
     pattern: Literal[PATTERNS] | None = None  # type: ignore[valid-type]
     colour: Literal[COLOURS] | None = None  # type: ignore[valid-type]
     second_colour: Literal[COLOURS] | None = None  # type: ignore[valid-type]
@@ -61,7 +61,7 @@ class Footwear(BaseModel):
     model_config = _MODEL
 
     kind: Literal[SHOES] | None = None  # type: ignore[valid-type]
-    piece: str | None = Field(None, max_length=80)
+    piece: str | None = Field(default=None, max_length=80)
     colour: Literal[COLOURS] | None = None  # type: ignore[valid-type]
 
 
@@ -92,7 +92,7 @@ class Hair(BaseModel):
     model_config = _MODEL
 
     style: Literal[HAIR_STYLES] | None = None  # type: ignore[valid-type]
-    piece: str | None = Field(None, max_length=80)
+    piece: str | None = Field(default=None, max_length=80)
     colour: Literal[HAIR_COLOURS] | None = None  # type: ignore[valid-type]
     grey: Share | None = None
 
@@ -120,7 +120,7 @@ class Person(BaseModel):
     skin: Skin = Skin()
     hair: Hair = Hair()
     eyes: Literal[EYE_COLOURS] | None = None  # type: ignore[valid-type]
-    clothes: list[Garment] | None = Field(None, max_length=6)
+    clothes: list[Garment] | None = Field(default=None, max_length=6)
     shoes: Footwear | None = None
     hat: Hat | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

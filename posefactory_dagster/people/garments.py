@@ -79,7 +79,12 @@ CUTS = {
     "shorts": Cut(top=None, leg=0.80, ease=0.012, flare=0.030, loose=14, fold=0.0034, layer=1),
 }  # fmt: skip
 #: Skirts and the lower part of dresses and coats: end along the leg, and distance from the skin at the waist.
-SKIRTS = {"skirt": (0.95, 0.008), "long_skirt": (1.80, 0.008), "dress": (0.98, 0.012), "coat": (0.90, 0.034)}
+SKIRTS = {
+    "skirt": (0.95, 0.008),
+    "long_skirt": (1.80, 0.008),
+    "dress": (0.98, 0.012),
+    "coat": (0.90, 0.034),
+}
 #: How high shoes reach (along the shank from the sole, metres), how thick their soles and walls are.
 SHOES = {
     "sneakers": (0.085, 0.030, 0.007),
@@ -229,7 +234,9 @@ class Tailor:
         """Off the skin and what is worn below, smoothed, and folded."""
         f = shell.fields
         ease = how.ease * self._scale * (1.0 + 0.0 * f["arm"])
-        ease = ease + how.flare * self._scale * np.clip(f["leg"], 0, 2) / 2 * (f["arm_weight"] < 0.02)
+        ease = ease + how.flare * self._scale * np.clip(f["leg"], 0, 2) / 2 * (
+            f["arm_weight"] < 0.02
+        )
         # Sleeves stay narrower at the wrist, where the arm is thin anyway.
         shell = shell.with_vertices(shell.vertices + ease[:, None] * shell.normals())
         shell = shell.with_vertices(smooth(shell, how.loose))
@@ -292,11 +299,15 @@ class Tailor:
         # Pleats: waves around, growing downwards.
         angle = np.arctan2(shell.vertices[:, 1] - centre[1], shell.vertices[:, 0] - centre[0])
         count, phase = self._chance.integers(9, 16), self._chance.uniform(0, 6.28)
-        pleats = 0.010 * self._scale * down * np.sin(count * angle + phase + 0.8 * np.sin(3 * angle))
+        pleats = (
+            0.010 * self._scale * down * np.sin(count * angle + phase + 0.8 * np.sin(3 * angle))
+        )
         shell = shell.with_vertices(shell.vertices + pleats[:, None] * shell.normals())
         return shell.with_vertices(self._over(shell.vertices, below, 0.014 * self._scale))
 
-    def _finish(self, shell: Shell, name: str, material: str, covers: np.ndarray, how: Cut | None) -> Piece:
+    def _finish(
+        self, shell: Shell, name: str, material: str, covers: np.ndarray, how: Cut | None
+    ) -> Piece:
         if how is not None and how.collar:
             shell = self._collar(shell, how.collar * self._scale)
         shell = thicken(shell, 0.003 * self._scale)
@@ -382,7 +393,9 @@ class Tailor:
 
     def _soles(self, foot: Shell, thick: float, kind: str, material: str) -> Piece:
         """Two slabs below the shoes, their outline the convex hull of what is low."""
-        vertices, triangles, weights = [], [], []
+        vertices: list[np.ndarray] = []
+        triangles: list[tuple[int, int, int]] = []
+        weights: list[np.ndarray] = []
         for sign in (1.0, -1.0):
             low = (foot.vertices[:, 0] * sign > 0) & (foot.vertices[:, 2] < 0.035 * self._scale)
             points = foot.vertices[low]
@@ -392,9 +405,13 @@ class Tailor:
             near = [np.argmin(np.linalg.norm(points[:, :2] - p, axis=1)) for p in ring]
             own = foot.fields["weights"][low][near]
             rows = [(1.020, 0.017 * self._scale), (1.060, 0.012 * self._scale), (1.060, -0.7 * thick), (1.01, -thick)]  # fmt: skip
-            base = sum(map(len, vertices))
+            base = sum(len(v) for v in vertices)
             for grown, z in rows:
-                rocker = 0.012 * self._scale * np.clip((centre[1] - ring[:, 1]) / np.ptp(ring[:, 1]) * 2, 0, 1) ** 3
+                rocker = (
+                    0.012
+                    * self._scale
+                    * np.clip((centre[1] - ring[:, 1]) / np.ptp(ring[:, 1]) * 2, 0, 1) ** 3
+                )
                 up = rocker if z < 0 else 0.0
                 vertices.append(np.column_stack([centre + (ring - centre) * grown, z + up * np.ones(len(ring))]))  # fmt: skip
                 weights.append(own)
@@ -408,7 +425,10 @@ class Tailor:
         points = np.concatenate(vertices)
         faces = np.array(triangles)
         corner = points[faces]
-        uvs = np.stack([corner[..., 0] + corner[..., 1], corner[..., 2] + corner[..., 1]], axis=-1) / TILE
+        uvs = (
+            np.stack([corner[..., 0] + corner[..., 1], corner[..., 2] + corner[..., 1]], axis=-1)
+            / TILE
+        )
         faces, old, split = split_at_seams(faces, uvs)
         shell = Shell(points, np.array(triangles), {})
         normals = shell.normals()[old]
@@ -457,12 +477,16 @@ class Tailor:
         points = shell.vertices[users]
         width = np.abs(points[:, 0]).max()
         reach = 0.075 * self._scale * np.sqrt(np.clip(1 - (points[:, 0] / width) ** 2, 0, 1))
-        out = points + np.column_stack([0 * reach, -reach, -0.35 * reach - 0.10 * (points[:, 0]) ** 2 / width])
+        out = points + np.column_stack(
+            [0 * reach, -reach, -0.35 * reach - 0.10 * (points[:, 0]) ** 2 / width]
+        )
         under = out - (0, 0, 0.003)
         back = points - (0, 0, 0.004)
         count, extra = len(shell.vertices), len(users)
         a, b = rim.T
-        rows = [(a, b)] + [(count + k * extra + slots[:, 0], count + k * extra + slots[:, 1]) for k in range(3)]
+        rows = [(a, b)] + [
+            (count + k * extra + slots[:, 0], count + k * extra + slots[:, 1]) for k in range(3)
+        ]
         strips = []
         for (pa, pb), (qa, qb) in zip(rows, rows[1:], strict=False):
             strips += [np.stack([pa, qa, pb], 1), np.stack([pb, qa, qb], 1)]

@@ -20,7 +20,7 @@ from posefactory_dagster.people.body import INFLUENCES, Body
 from posefactory_dagster.people.mesh import Piece, vertex_normals
 
 #: Quality of JPEG textures.
-JPEG_QUALITY = 90
+JPEG_QUALITY = 86
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,13 @@ class _Writer:
     def view(self, data: bytes, target: int | None = None, stride: int | None = None) -> int:
         self.blob += b"\0" * (-len(self.blob) % 4)
         self.file.bufferViews.append(
-            gl.BufferView(buffer=0, byteOffset=len(self.blob), byteLength=len(data), target=target, byteStride=stride)
+            gl.BufferView(
+                buffer=0,
+                byteOffset=len(self.blob),
+                byteLength=len(data),
+                target=target,
+                byteStride=stride,
+            )
         )
         self.blob += data
         return len(self.file.bufferViews) - 1

@@ -42,12 +42,12 @@ STYLES = {
     "buzz": Style(2600, 0.008, points=2, width=0.0022, lift=0.003, stiff=0.8, part=None),
     "short": Style(2600, 0.045, points=4, lift=0.007, stiff=0.55, part=0.4),
     "crop": Style(2400, 0.065, points=5, lift=0.012, stiff=0.75, part=None),
-    "afro": Style(3400, 0.085, points=7, width=0.0034, lift=0.05, stiff=1.0, curl=0.009, part=None),
-    "bob": Style(2200, 0.23, points=9, width=0.0040, lift=0.013, stiff=0.10, part=0.25, fringe=True),
-    "long": Style(2200, 0.46, points=12, width=0.0044, lift=0.013, stiff=0.06, part=0.15),
-    "wavy": Style(2200, 0.36, points=13, width=0.0044, lift=0.020, stiff=0.08, curl=0.010, part=0.3),
-    "bun": Style(1900, 0.20, points=8, width=0.0036, lift=0.005, gather=True, part=None),
-    "ponytail": Style(1900, 0.20, points=8, width=0.0036, lift=0.005, gather=True, tail=0.30, part=None),
+    "afro": Style(2700, 0.085, points=6, width=0.0040, lift=0.05, stiff=1.0, curl=0.009, part=None),
+    "bob": Style(1900, 0.23, points=9, width=0.0040, lift=0.013, stiff=0.10, part=0.25, fringe=True),
+    "long": Style(1800, 0.46, points=10, width=0.0050, lift=0.013, stiff=0.06, part=0.15),
+    "wavy": Style(1800, 0.36, points=12, width=0.0050, lift=0.020, stiff=0.08, curl=0.010, part=0.3),
+    "bun": Style(1700, 0.20, points=8, width=0.0036, lift=0.005, gather=True, part=None),
+    "ponytail": Style(1700, 0.20, points=8, width=0.0036, lift=0.005, gather=True, tail=0.30, part=None),
 }  # fmt: skip
 #: Styles, and no hair at all.
 HAIR_STYLES = ("bald", *STYLES)
@@ -81,7 +81,10 @@ class Scalp:
         self.faces = triangulate(shape.faces["body"])
         self.skin = Skin(body.vertices, self.faces)
         self.normals = vertex_normals(body.vertices, self.faces)
-        left, right = body.vertices[14598:14670].mean(axis=0), body.vertices[14670:14742].mean(axis=0)
+        left, right = (
+            body.vertices[14598:14670].mean(axis=0),
+            body.vertices[14670:14742].mean(axis=0),
+        )
         self.eyes = (left + right) / 2
         self.apart = float(np.linalg.norm(left - right))
         head = body.vertices[:BODY_VERTICES]
@@ -103,7 +106,9 @@ class Scalp:
         line = np.interp(depth, [0.0, 0.12, 0.24, 0.36, 0.44, 0.58, 0.66, 0.80, 1.0], [1.05, 0.98, 0.80, 0.25, 0.05, 0.10, -0.75, -1.15, -1.25])  # fmt: skip
         return (points[:, 2] - self.eyes[2]) - (line - low) * unit
 
-    def roots(self, count: int, chance: np.random.Generator, low: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    def roots(
+        self, count: int, chance: np.random.Generator, low: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Random places on the scalp, evenly by area: points (S, 3) and normals (S, 3)."""
         triangles = self.faces
         centres = self.body.vertices[triangles].mean(axis=1)
@@ -141,7 +146,9 @@ class Scalp:
         return weights
 
 
-def hair(scalp: Scalp, name: str, material: str, chance: np.random.Generator, hat: bool = False) -> list[Piece]:
+def hair(
+    scalp: Scalp, name: str, material: str, chance: np.random.Generator, hat: bool = False
+) -> list[Piece]:
     """The pieces of a hair style: a cap of colour on the scalp, and strands.
 
     Args:
@@ -186,7 +193,9 @@ def _hanging(scalp: Scalp, style: Style, roots: np.ndarray, normals: np.ndarray,
         side = np.where(roots[:, 0] > style.part * 0.5 * scalp.apart, 1.0, -1.0)
         # The parting ends at the crown; behind it hair falls straight.
         side = side * np.clip(1.5 - 1.6 * scalp.depth(roots), 0.0, 1.0)
-        forward = np.where(roots[:, 1] < scalp.centre[1] - 0.02, -0.55 if style.fringe else 0.15, 0.35)
+        forward = np.where(
+            roots[:, 1] < scalp.centre[1] - 0.02, -0.55 if style.fringe else 0.15, 0.35
+        )
         comb = np.stack([0.9 * side, forward, np.full(count, 0.05)], axis=1)
     clump = 0.25 * np.stack([waves(roots, chance, 0.03 * scale) for _ in range(3)], axis=1)
     points = [roots]
@@ -196,7 +205,11 @@ def _hanging(scalp: Scalp, style: Style, roots: np.ndarray, normals: np.ndarray,
         # Metres from the root tell how far the comb reaches: long hair falls after a hand's breadth.
         reach = share * style.length / 0.10
         fall = (1 - style.stiff) * np.array((0.0, 0.0, -1.6)) * min(1.0, 0.30 + reach)
-        aim = style.stiff * normals + np.exp(-1.5 * reach) * 0.75 * comb * (1 - 0.5 * style.stiff) + fall
+        aim = (
+            style.stiff * normals
+            + np.exp(-1.5 * reach) * 0.75 * comb * (1 - 0.5 * style.stiff)
+            + fall
+        )
         direction = 0.5 * direction + 0.7 * aim + 0.35 * clump * (1 - 0.5 * share)
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         ahead = points[-1] + step[:, None] * direction
@@ -204,11 +217,15 @@ def _hanging(scalp: Scalp, style: Style, roots: np.ndarray, normals: np.ndarray,
         ahead = scalp.skin.keep_out(ahead, 0.002 * scale + off)
         # Hair before the face is combed beside it.
         if not style.fringe or style.length > 0.15:
-            below = (ahead[:, 2] < scalp.eyes[2] + 0.85 * scalp.apart) & (ahead[:, 1] < scalp.centre[1] - 0.02)
+            below = (ahead[:, 2] < scalp.eyes[2] + 0.85 * scalp.apart) & (
+                ahead[:, 1] < scalp.centre[1] - 0.02
+            )
             want = 1.18 * scalp.apart
             sign = np.where(ahead[:, 0] >= 0, 1.0, -1.0)
             narrow = below & (np.abs(ahead[:, 0]) < want)
-            ahead[:, 0] = np.where(narrow, sign * (0.4 * np.abs(ahead[:, 0]) + 0.6 * want), ahead[:, 0])
+            ahead[:, 0] = np.where(
+                narrow, sign * (0.4 * np.abs(ahead[:, 0]) + 0.6 * want), ahead[:, 0]
+            )
         points.append(ahead)
     strands = np.stack(points, axis=1)
     if style.curl:
@@ -310,7 +327,9 @@ def _ribbons(scalp: Scalp, name: str, role: str, material: str, strands: np.ndar
     )  # fmt: skip
 
 
-def _cap(scalp: Scalp, material: str, lift: float, chance: np.random.Generator, low: float) -> Piece:
+def _cap(
+    scalp: Scalp, material: str, lift: float, chance: np.random.Generator, low: float
+) -> Piece:
     """The scalp in the colour of the hair, just above the skin, with an uneven edge."""
     from posefactory_dagster.people.mesh import Shell, compact, cut, refine
 
@@ -319,7 +338,9 @@ def _cap(scalp: Scalp, material: str, lift: float, chance: np.random.Generator, 
 
     def value(shell: Shell) -> np.ndarray:
         ragged = 0.003 * scalp.scale * waves(shell.vertices, np.random.default_rng(5), 0.012)
-        far = (shell.vertices[:, 2] < scalp.eyes[2] - 1.6 * scalp.apart) | scalp._ears(shell.vertices)
+        far = (shell.vertices[:, 2] < scalp.eyes[2] - 1.6 * scalp.apart) | scalp._ears(
+            shell.vertices
+        )
         far |= np.abs(shell.vertices[:, 0]) > 1.6 * scalp.apart
         return np.where(far, 0.05, 0.003 - scalp.grows(shell.vertices, low) + ragged)
 

@@ -125,7 +125,7 @@ def _mask(name: str, size: int) -> np.ndarray:
 
 
 def skin(look: SkinLook, chance: np.random.Generator, size: int = SKIN_SIZE) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Colour (H, W, 3) and normal map (H, W, 3) of a skin."""
+    """Colour (H, W, 3) and normal map (H / 2, W / 2, 3) of a skin."""
     where, used = _places(size)
     points = where[used].astype(np.float64)
     tone = tone_colour(look.tone) / 255
@@ -147,7 +147,11 @@ def skin(look: SkinLook, chance: np.random.Generator, size: int = SKIN_SIZE) -> 
     lip = base * np.array((0.86, 0.60, 0.60)) * (1 - 0.25 * dark) + 0.02
     painted = np.array((0.62, 0.12, 0.17)) * (0.6 + 0.4 * chance.uniform()) * (1 - 0.3 * dark)
     colour = _mix(colour, lip * (1 - look.lips) + painted * look.lips, 0.75 * lips)
-    colour = _mix(colour, base * (1.02, 0.86, 0.84) * (1 - 0.1 * dark) + 0.05, 0.5 * _mask("fingernails", size)[used])
+    colour = _mix(
+        colour,
+        base * (1.02, 0.86, 0.84) * (1 - 0.1 * dark) + 0.05,
+        0.5 * _mask("fingernails", size)[used],
+    )
     colour = _mix(colour, base * (1.02, 0.86, 0.84), 0.5 * _mask("toenails", size)[used])
     colour = _mix(colour, base * (0.72, 0.50, 0.46), 0.7 * _mask("aureolae", size)[used])
     lids = gaussian_filter(_mask("eyelids", size), 2)[used]
@@ -157,7 +161,9 @@ def skin(look: SkinLook, chance: np.random.Generator, size: int = SKIN_SIZE) -> 
         spots = _spots(points, chance, int(700 * look.freckles), (0.0012, 0.0028), features["face"])
         colour = _mix(colour, base * (0.68, 0.50, 0.38), 0.65 * spots)
     if look.years > 45:
-        spots = _spots(points, chance, int(6 * (look.years - 45)), (0.0015, 0.005), features["skin"])
+        spots = _spots(
+            points, chance, int(6 * (look.years - 45)), (0.0015, 0.005), features["skin"]
+        )
         colour = _mix(colour, base * (0.76, 0.62, 0.52), 0.5 * spots)
     if look.stubble > 0:
         beard = np.zeros(len(points))
@@ -175,7 +181,10 @@ def skin(look: SkinLook, chance: np.random.Generator, size: int = SKIN_SIZE) -> 
     rough = np.zeros((size, size))
     wrinkles = waves(points * (1.0, 1.0, 3.0), chance, 0.02) * np.clip((look.years - 35) / 45, 0, 1)
     rough[used] = 0.5 * fine + 0.9 * wrinkles
-    return (image * 255 + 0.5).astype(np.uint8), normal_map(_bleed(rough[..., None], used)[..., 0], 0.6)  # fmt: skip
+    height = _bleed(rough[..., None], used)[..., 0]
+    # Pores are finer than a texel; half the size keeps what can be seen of the rest.
+    height = height.reshape(size // 2, 2, size // 2, 2).mean(axis=(1, 3))
+    return (image * 255 + 0.5).astype(np.uint8), normal_map(height, 0.6)
 
 
 def _features(template: np.ndarray) -> dict:
@@ -305,7 +314,9 @@ def fabric(pattern: str, colour: tuple[int, int, int], second: tuple[int, int, i
         height = 4 * rows
     elif pattern == "dots":
         bands = int(chance.integers(3, 8))
-        shifted = (x / (2 * np.pi) * bands + 0.5 * (np.floor(y / (2 * np.pi) * 2 * bands) % 2)) % 1 - 0.5
+        shifted = (
+            x / (2 * np.pi) * bands + 0.5 * (np.floor(y / (2 * np.pi) * 2 * bands) % 2)
+        ) % 1 - 0.5
         upright = (y / (2 * np.pi) * 2 * bands) % 1 - 0.5
         image = np.where((np.hypot(shifted, upright / 2) < 0.16)[..., None], two, image)
     elif pattern == "print":

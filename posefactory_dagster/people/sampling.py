@@ -147,7 +147,9 @@ def _garment(kind: str, chance: np.random.Generator) -> Garment:
     muted = kind in ("jacket", "coat", "trousers", "leggings", "shorts")
     colour = "navy" if kind == "jeans" and chance.random() < 0.5 else str(chance.choice(("navy", "blue", "charcoal", "black", "light_blue") if kind == "jeans" else _MUTED if muted else COLOURS))  # fmt: skip
     second = str(chance.choice([c for c in COLOURS if c != colour]))
-    return Garment(kind=kind, pattern=str(chance.choice(patterns)), colour=colour, second_colour=second)  # type: ignore[arg-type]
+    return Garment(
+        kind=kind, pattern=str(chance.choice(patterns)), colour=colour, second_colour=second
+    )  # type: ignore[arg-type]
 
 
 def _clothes(person: Person, gender: str, chance: np.random.Generator) -> list[Garment]:
@@ -163,13 +165,14 @@ def _clothes(person: Person, gender: str, chance: np.random.Generator) -> list[G
             worn.append(_garment("dress", chance))
         else:
             names = ("t_shirt", "shirt", "sweater", "hoodie", "tank_top")
-            worn.append(_garment(str(chance.choice(names, p=(0.36, 0.24, 0.18, 0.17, 0.05))), chance))
+            worn.append(
+                _garment(str(chance.choice(names, p=(0.36, 0.24, 0.18, 0.17, 0.05))), chance)
+            )
     whole = "dress" in kinds or any(g.kind == "dress" for g in worn)
     if not wardrobe and not has_below and not whole:
-        names, shares = ("jeans", "trousers", "shorts", "leggings", "skirt", "long_skirt"), (0.4, 0.32, 0.14, 0.06, 0.06, 0.02)  # fmt: skip
-        if not female:
-            names, shares = ("jeans", "trousers", "shorts"), (0.45, 0.38, 0.17)  # type: ignore[assignment]
-        worn.append(_garment(str(chance.choice(names, p=shares)), chance))
+        shares = (0.4, 0.32, 0.14, 0.06, 0.06, 0.02) if female else (0.45, 0.38, 0.17, 0, 0, 0)
+        below = ("jeans", "trousers", "shorts", "leggings", "skirt", "long_skirt")
+        worn.append(_garment(str(chance.choice(below, p=shares)), chance))
     if person.clothes is None and not whole and chance.random() < 0.18:
         worn.append(_garment(str(chance.choice(("jacket", "coat"), p=(0.7, 0.3))), chance))
     return [*(_filled(g, chance) for g in given), *worn]
@@ -189,4 +192,8 @@ def _shoes(person: Person, gender: str, chance: np.random.Generator) -> Footwear
     kinds, shares = (("sneakers", "shoes", "boots", "high_tops"), (0.45, 0.25, 0.15, 0.15)) if gender == "male" else (("sneakers", "shoes", "boots", "flats", "high_tops"), (0.4, 0.12, 0.18, 0.2, 0.1))  # fmt: skip
     kind, colour = str(chance.choice(kinds, p=shares)), str(chance.choice(("white", "black", "brown", "grey", "navy", "red", "tan")))  # fmt: skip
     given = person.shoes or Footwear()
-    return Footwear(kind=given.kind or (None if given.piece else kind), piece=given.piece, colour=given.colour or colour)  # type: ignore[arg-type]
+    return Footwear(
+        kind=given.kind or (None if given.piece else kind),
+        piece=given.piece,
+        colour=given.colour or colour,
+    )  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ from posefactory_dagster.pipeline.partitions import (
     viewer_link,
 )
 from posefactory_dagster.pipeline.resources import ProjectResource
-from posefactory_dagster.renders import render_sets
+from posefactory_dagster.renders import looks, render_sets
 from posefactory_dagster.renders.documents import ASSET, CAST_WARNING, STRIP, RenderFacts
 from posefactory_dagster.renders.validation import (
     InvalidRenders,
@@ -104,11 +104,12 @@ def multi_angle_renders(
     overrides = {k: v for k, v in config.model_dump().items() if v is not None}  # type: ignore[attr-defined]
     try:
         settings = wanted_settings(project.settings().render, overrides, blender.place)
+        known_looks = looks.documents(settings)
     except SettingsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     sets = store.sets()
     ledger = PartitionLedger(context, sets)
-    planner = render_sets.RenderPlanner(settings)
+    planner = render_sets.RenderPlanner(settings, known_looks)
 
     def shown(committed: CommittedSet) -> dict[str, Any]:
         facts = committed.facts_as(RenderFacts)
@@ -122,7 +123,8 @@ def multi_angle_renders(
     planned = ledger.plan(planner, {CHARACTER: character}, shown)
     todo = {}
     for key, ref in planned.items():
-        work = _work(ref, character[key])
+        mine = looks.wanted_by(known_looks, settings, key)
+        work = _work(ref, character[key], mine)
         try:
             for warning in _fewer(work, settings):
                 context.log.warning(f"{key}: {warning}")
@@ -161,9 +163,9 @@ def multi_angle_renders(
         return ledger.close()
 
 
-def _work(ref: SetRef, source: CommittedSet) -> Work:
+def _work(ref: SetRef, source: CommittedSet, mine: dict[str, Any]) -> Work:
     facts = facts_of(source)
-    return Work(ref, source, facts.frame_range, facts.has_motion)
+    return Work(ref, source, facts.frame_range, facts.has_motion, mine)
 
 
 def _commit(
@@ -178,7 +180,9 @@ def _commit(
     wanted, frames = work.files(settings), work.frames(settings)
     if attempt is None or uploaded is None:
         paths = {name: folder / name for name in wanted}
-        document = check_renders(paths, work.ref.partition, frames, settings, decode=False)
+        document = check_renders(
+            paths, work.ref.partition, frames, settings, work.looks, decode=False
+        )
         _strip(paths, document).save(folder / STRIP)
         made = _made_from(work, settings, document, outcome)
         return sets.commit(work.ref, folder, **made)
@@ -189,7 +193,7 @@ def _commit(
     keys = {name: work.key(attempt, name) for name in wanted}
     found = sets.store.local_paths({keys[n]: uploaded[n]["sha256"] for n in wanted})
     paths = {name: found[key] for name, key in keys.items()}
-    document = check_renders(paths, work.ref.partition, frames, settings, decode=True)
+    document = check_renders(paths, work.ref.partition, frames, settings, work.looks, decode=True)
     folder.mkdir()
     strip = folder / STRIP
     _strip(paths, document).save(strip)
@@ -214,12 +218,14 @@ def _made_from(
         "inputs": {
             "sets": [dataclasses.astuple(work.source.ref)],
             "skin_sha256": work.source.inputs["skin"]["sha256"],
+            **({"looks": {n: dict(d) for n, d in work.looks.items()}} if work.looks else {}),
         },
         "settings": dataclasses.asdict(settings),
         "facts": RenderFacts(
             images=len(document.images),
             frames=document.frames,
             views=len(document.images) // len(document.frames),
+            looks=list(dict.fromkeys(i.look for i in document.images)),
             cropped_images=sum(i.cropped for i in document.images),
             empty_images=sum(not i.area for i in document.images),
             landmarks_by_proportion=document.origin.count("proportion"),
@@ -255,6 +261,7 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
         "images": facts.images,
         "views": facts.views,
         "frames": ", ".join(str(f) for f in facts.frames),
+        "looks": ", ".join(facts.looks),
         "cropped_images": facts.cropped_images,
         "engine": committed.settings["engine"],
         "samples": committed.settings["samples"],

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from blender_scripts.contract import (
     DEPTH_UNITS_PER_METRE,
     MASK_LEVEL,
+    OCCLUDERS,
     PERSON_ARRAYS,
+    PLAIN_LOOK,
     TRUTH_ARRAYS,
     TRUTH_DOCUMENT,
 )
@@ -41,6 +43,7 @@ class RenderFacts(BaseModel):
     images: int
     frames: list[int]
     views: int = 0
+    looks: list[str] = [PLAIN_LOOK]
     cropped_images: int = 0
     empty_images: int = 0
     landmarks_by_proportion: int = 0
@@ -61,7 +64,7 @@ class ImageSize(BaseModel):
 class ImageRecord(BaseModel):
     """One image of a set. ``file`` is its name in each folder of images; ``bbox`` x, y, width, height and ``area`` in pixels.
 
-    ``azimuth_degrees``: clockwise from above, front = 0; ``cropped``: a part of the person is outside; ``close_up``: meant so.
+    ``azimuth_degrees``: clockwise from above, front = 0; ``look``: its name; ``cropped``: a part of the person is outside; ``close_up``: meant so.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -72,6 +75,7 @@ class ImageRecord(BaseModel):
     azimuth_degrees: float
     cropped: bool
     close_up: bool = False
+    look: str = PLAIN_LOOK
     bbox: tuple[float, float, float, float]
     area: int
 
@@ -90,6 +94,7 @@ class TruthDocument(BaseModel):
     parts: list[str]
     frames: list[int]
     images: list[ImageRecord]
+    markers: list[str] = []
 
     @property
     def size(self) -> tuple[int, int]:
@@ -128,6 +133,13 @@ def read_truth(renders: CommittedSet) -> Truth:
     return Truth(document, {**arrays, "measured": measured(arrays)})
 
 
+def occluder_names(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Why each landmark is not visible, (N, 33) words of ``OCCLUDERS``; None for sets that do not say it."""
+    import numpy as np
+
+    return np.array(OCCLUDERS)[arrays["occluded_by"]] if "occluded_by" in arrays else None
+
+
 def first_person(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A set's arrays without their axis of persons, for the first of these.
 
@@ -135,7 +147,8 @@ def first_person(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     if arrays["origin"].ndim == 1:
         return dict(arrays)
-    mine = {name: arrays[name][:, 0] for name in PERSON_ARRAYS}
+    # Sets of version 6 do not say why a landmark is hidden, nor have they markers.
+    mine = {name: arrays[name][:, 0] for name in PERSON_ARRAYS if name in arrays}
     return {**arrays, **mine, "origin": arrays["origin"][0]}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from blender_scripts.contract import TRUTH_VERSION, RenderSettings
+from blender_scripts.contract import PLAIN_LOOK, TRUTH_VERSION, RenderSettings
 from posefactory_dagster.characters.documents import ASSET as CHARACTER
 from posefactory_dagster.characters.documents import facts_of
 from posefactory_dagster.compute.job import rig_map
@@ -15,12 +16,23 @@ from posefactory_dagster.renders.documents import ASSET
 from posefactory_dagster.storage.sets import CommittedSet, SetRef, identity_of
 
 
-def identity(character: CommittedSet, settings: RenderSettings) -> str:
-    """What a render set is made from: the character's files and the resolved settings."""
+def identity(
+    character: CommittedSet, settings: RenderSettings, looks: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """What a render set is made from: the character's files, the resolved settings and its own looks.
+
+    Args:
+        looks: the documents of all looks that the settings name.
+    """
+    values = _values(settings)
+    mine = settings.looks_of(character.ref.partition)
+    if mine != (PLAIN_LOOK,):
+        # A look that another character is drawn for does not make this one's set stale.
+        values["looks"] = [[name, looks.get(name, {})] for name in mine]
     return identity_of(
         ASSET,
         {"character": character.ref.identity, "rig_map": rig_map(), **_naming(character)},
-        {"truth_version": TRUTH_VERSION, **_values(settings)},
+        {"truth_version": TRUTH_VERSION, **values},
     )
 
 
@@ -29,6 +41,8 @@ def _values(settings: RenderSettings) -> dict[str, Any]:
     values = dataclasses.asdict(settings)
     if settings.frames == "even":
         del values["frames"]
+    for name in ("looks", "looks_per_character"):
+        del values[name]
     return values
 
 
@@ -43,6 +57,7 @@ class RenderPlanner:
     """Plans `multi_angle_renders`: an inspected skin, and resolved render settings."""
 
     settings: RenderSettings
+    looks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     asset: str = ASSET
 
     def __call__(self, key: str, inputs: Inputs) -> SetRef | None:
@@ -51,4 +66,4 @@ class RenderPlanner:
             raise NotPlanned(
                 f"{key}: a motion without a skin cannot be rendered; posefactory cast SKIN --motion {key}"
             )
-        return SetRef(ASSET, key, identity(source, self.settings))
+        return SetRef(ASSET, key, identity(source, self.settings, self.looks))

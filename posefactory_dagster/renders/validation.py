@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from annotated_types import Len
@@ -21,14 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from blender_scripts.contract import (
     IMAGE_FOLDERS,
     LANDMARKS,
+    OCCLUDERS,
     PERSON_ARRAYS,
     TRUTH_ARRAYS,
     TRUTH_DOCUMENT,
     TRUTH_VERSION,
     RenderSettings,
     SettingsError,
-    image_name,
-    ring,
+    pictures,
 )
 from posefactory_dagster.renders.documents import ASSET, ImageRecord, RenderFacts, TruthDocument
 from posefactory_dagster.storage.sets import CommittedSet
@@ -62,14 +62,15 @@ PICTURE_MODES = {
 K = len(LANDMARKS)
 #: One character is one person, in each image of its set.
 PERSONS = 1
-#: Shape of each array behind its first axes (the images, and the persons where it is a person's), the kinds its numbers may
-#: have, and whether all are finite.
+#: Shape of each array behind its first axes (the images, the persons where it is a person's, the markers where its name begins
+#: so), the kinds its numbers may have, and whether all are finite.
 ARRAYS: dict[str, tuple[tuple[int, ...], str, bool]] = {
     "pixels": ((K, 2), "f", True), "depth": ((K,), "f", True), "camera": ((K, 3), "f", True), "world": ((K, 3), "f", True),
     "visibility": ((K,), "u", True), "in_frame": ((K,), "b", True), "occluder_gap_m": ((K,), "f", True),
     "facing": ((K,), "f", False), "first_hit_part": ((K,), "i", True), "visible": ((K,), "b", True),
     "visible_part": ((K,), "b", True), "intrinsics": ((3, 3), "f", True), "rotation": ((3, 3), "f", True),
-    "translation": ((3,), "f", True), "bbox": ((4,), "f", True), "area": ((), "iu", True),
+    "translation": ((3,), "f", True), "bbox": ((4,), "f", True), "area": ((), "iu", True), "occluded_by": ((K,), "u", True),
+    "marker_pixels": ((2,), "f", True), "marker_world": ((3,), "f", True), "marker_visibility": ((), "u", True),
 }  # fmt: skip
 
 
@@ -106,6 +107,7 @@ class SoundDocument(TruthDocument):
 
     truth_version: int
     landmarks: list[str]
+    markers: Texts
     origin: Annotated[list[Origin], Len(K, K)]
     parts: Texts
     warnings: Texts
@@ -129,6 +131,7 @@ def renders_fault(committed: CommittedSet) -> str | None:
             committed.ref.partition,
             committed.facts_as(RenderFacts).frames,
             settings,
+            committed.inputs.get("looks", {}),
             decode=True,
         )
     except (InvalidRenders, SettingsError) as error:
@@ -143,6 +146,7 @@ def check_renders(
     key: str,
     frames: Sequence[int],
     settings: RenderSettings,
+    looks: Mapping[str, Mapping[str, Any]],
     *,
     decode: bool,
 ) -> SoundDocument:
@@ -150,18 +154,18 @@ def check_renders(
 
     Args:
         paths: a local path of each file, by its name in the set.
-        frames: those that were asked for.
+        frames: those that were asked for. looks: the documents of the looks, by name.
         decode: whether pictures are decoded too, beyond their headers.
 
     Raises:
         InvalidRenders: something is missing, of another shape or size, or no finite number.
     """
-    document = _document(paths[TRUTH_DOCUMENT], key, frames, settings)
+    document = _document(paths[TRUTH_DOCUMENT], key, frames, settings, looks)
     files = [i.file for i in document.images]
     for name in files:
         for folder in IMAGE_FOLDERS:
             _check_picture(paths[f"{folder}/{name}"], f"{folder}/{name}", settings, decode)
-    _check_arrays(paths[TRUTH_ARRAYS], len(files), len(document.parts), settings)
+    _check_arrays(paths[TRUTH_ARRAYS], len(files), document, settings)
     return document
 
 
@@ -171,7 +175,11 @@ def _need(condition: object, text: str) -> None:
 
 
 def _document(
-    path: Path, key: str, frames: Sequence[int], settings: RenderSettings
+    path: Path,
+    key: str,
+    frames: Sequence[int],
+    settings: RenderSettings,
+    looks: Mapping[str, Mapping[str, Any]],
 ) -> SoundDocument:
     _need(path.stat().st_size <= MAX_DOCUMENT_BYTES, f"{TRUTH_DOCUMENT} is too large")
     try:
@@ -191,15 +199,16 @@ def _document(
     for name, value in asked.items():
         said = getattr(document, name)
         _need(said == value, f"{TRUTH_DOCUMENT}: {name} is not what was asked for")
-    wanted = [(image_name(f, v.name), f, v.name) for f in frames for v in ring(settings.num_angles)]
+    wanted = pictures(frames, settings, key, looks)
     _need(len(document.images) == len(wanted), f"{TRUTH_DOCUMENT}: other images than asked for")
     longest = max(settings.width, settings.height)
-    for record, (name, frame, view) in zip(document.images, wanted, strict=True):
+    for record, asked_for in zip(document.images, wanted, strict=True):
         _need(
-            (record.file, record.frame, record.view) == (name, frame, view)
+            (record.file, record.frame, record.view, record.look)
+            == (asked_for.file, asked_for.frame, asked_for.view.name, asked_for.look)
             and 0 <= record.area <= settings.width * settings.height
             and all(abs(v) <= longest for v in record.bbox),
-            f"{TRUTH_DOCUMENT}: what it says of {name} is malformed",
+            f"{TRUTH_DOCUMENT}: what it says of {asked_for.file} is malformed",
         )
     return document
 
@@ -224,7 +233,10 @@ def _check_picture(path: Path, name: str, settings: RenderSettings, decode: bool
         raise InvalidRenders(f"{name}: no PNG image") from None
 
 
-def _check_arrays(path: Path, count: int, parts: int, settings: RenderSettings) -> None:
+def _check_arrays(
+    path: Path, count: int, document: SoundDocument, settings: RenderSettings
+) -> None:
+    parts, marked = len(document.parts), len(document.markers)
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -234,6 +246,8 @@ def _check_arrays(path: Path, count: int, parts: int, settings: RenderSettings) 
             )
             for name, (shape, kinds, _) in ARRAYS.items():
                 axes = (count, PERSONS) if name in PERSON_ARRAYS else (count,)
+                if name.startswith("marker_"):
+                    axes = (*axes, marked)
                 arrays[name] = _read_array(archive, name, (*axes, *shape), kinds)
             arrays["origin"] = _read_array(archive, "origin", (PERSONS, K), "U")
     # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted member.
@@ -246,13 +260,15 @@ def _check_arrays(path: Path, count: int, parts: int, settings: RenderSettings) 
                 np.isfinite(values).all() or not finite,
                 f"{TRUTH_ARRAYS}: {name} has values that are not finite",
             )
-            if name not in ("pixels", "intrinsics"):
+            if name not in ("pixels", "marker_pixels", "intrinsics"):
                 _need(
                     not (np.abs(values) > MAX_METRES).any(),
                     f"{TRUTH_ARRAYS}: {name} has values out of any range",
                 )
     _need((arrays["visibility"] <= 2).all(), f"{TRUTH_ARRAYS}: visibility is not 0, 1 or 2")
     _need(set(arrays["origin"].ravel().tolist()) <= ORIGINS, f"{TRUTH_ARRAYS}: origin is malformed")
+    _need((arrays["marker_visibility"] <= 2).all(), f"{TRUTH_ARRAYS}: marker_visibility is not 0, 1 or 2")  # fmt: skip
+    _need((arrays["occluded_by"] < len(OCCLUDERS)).all(), f"{TRUTH_ARRAYS}: occluded_by names no cause")  # fmt: skip
     hit = arrays["first_hit_part"]
     _need(
         (hit >= -2).all() and (hit < parts).all(), f"{TRUTH_ARRAYS}: first_hit_part names no part"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blender_scripts.contract import render_files, ring, sample_frames
+from blender_scripts.contract import pictures, render_files, sample_frames
 from posefactory_dagster.renders.validation import InvalidRenders, check_renders
 from tests.conftest import SAMPLES, SMALL, run_rendering
 
@@ -28,8 +28,9 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(folder: Path) -> None:
     frames = sample_frames((2, 62), True, SMALL.frames_per_clip)
-    paths = {n: folder / n for n in render_files(frames, ring(SMALL.num_angles))}
-    check_renders(paths, "hero", frames, SMALL, decode=True)
+    wanted = pictures(frames, SMALL, "hero", {})
+    paths = {n: folder / n for n in render_files([p.file for p in wanted])}
+    check_renders(paths, "hero", frames, SMALL, {}, decode=True)
 
 
 def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
