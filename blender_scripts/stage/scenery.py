@@ -194,12 +194,16 @@ class Scenery:
 
     def _open_floor(self, floor: Mapping[str, Any], chance: np.random.Generator) -> None:
         """A floor without walls, that ends in the environment or in a plain colour."""
-        kind = floor.get("kind", "concrete")
+        kind = floor.get("kind", "concrete" if self._projection is None else "projected")
         if kind == "none":
             return
         place = sets.Place("floor", np.random.default_rng(int(chance.integers(2**31))), self.reach, True)  # fmt: skip
-        place.floor(40.0, place.material(FLOORS[kind](place.chance)))
         self.drawn["floor"] = kind
+        if self._projection is not None and kind == "projected":
+            place.floor(60.0, place.material(_projected(*self._projection)))
+            self._take_in(sets.finish(place))
+            return
+        place.floor(40.0, place.material(FLOORS[kind](place.chance)))
         obj = sets.finish(place)
         self._bake(obj)
         self._take_in(obj)

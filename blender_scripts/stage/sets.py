@@ -594,10 +594,35 @@ def park(place: Place) -> None:
         place.blob(float(place.chance.uniform(14, 24)), (62 * math.cos(angle), 62 * math.sin(angle), -9), hill, 0.25)  # fmt: skip
 
 
+def studio(place: Place) -> None:
+    """A photographer's studio: floor and wall in one round sweep of one colour, a large lamp in front, smaller ones beside."""
+    paper = place.material(paint("paper", _pick(place, WALLS + CLOTHS), contrast=0.12, scale=0.5))
+    profile = [(0.0, 0.0), (2.0, 0.0), (3.6, 0.0), (4.4, 0.08), (4.9, 0.35), (5.2, 0.9), (5.3, 1.8), (5.3, 6.0)]  # fmt: skip
+    turns = 64
+    rings = [
+        [place.mesh.verts.new((r * math.cos(2 * math.pi * k / turns), r * math.sin(2 * math.pi * k / turns), z)) for k in range(turns)]
+        for r, z in profile[1:]
+    ]  # fmt: skip
+    middle = place.mesh.verts.new((0.0, 0.0, 0.0))
+    for k in range(turns):
+        following = (k + 1) % turns
+        faces = [place.mesh.faces.new((middle, rings[0][k], rings[0][following]))]
+        for lower, upper in zip(rings, rings[1:], strict=False):
+            faces.append(place.mesh.faces.new((lower[k], upper[k], upper[following], lower[following])))  # fmt: skip
+        for face in faces:
+            face.material_index = paper
+            face.smooth = True
+    for angle, high, watts, size in ((-1.9, 2.9, 330, 1.8), (0.2, 2.4, 110, 1.0), (1.7, 3.0, 130, 0.9), (3.4, 2.6, 90, 1.2)):  # fmt: skip
+        angle += float(place.chance.uniform(-0.4, 0.4))
+        at = (3.4 * math.cos(angle), 3.4 * math.sin(angle), high)
+        power = watts * float(place.chance.uniform(0.5, 1.3))
+        place.lamps.append(Lamp(at, (-at[0], -at[1], 1.0 - high), (size, size), power, (1.0, 0.96, 0.92)))  # fmt: skip
+
+
 #: The places there are: how they are built, how far from the middle a camera may stand (metres), and whether they are outdoors.
 PLACES: dict[str, tuple[Callable[[Place], None], float, bool]] = {
     "living_room": (living_room, 3.7, False), "kitchen": (kitchen, 3.7, False), "office": (office, 3.7, False),
-    "gym": (gym, 4.2, False), "street": (street, 5.0, True), "park": (park, 5.0, True),
+    "gym": (gym, 4.2, False), "studio": (studio, 4.3, False), "street": (street, 5.0, True), "park": (park, 5.0, True),
 }  # fmt: skip
 
 

@@ -34,6 +34,8 @@ TILE = 0.4
 COVER_MARGIN = 0.035
 #: The same for a garment below another one.
 MARGIN_BELOW = 0.02
+#: How much of the legs' hold on hems of tops, and on skirts, is the hips'.
+HANGING_TOPS, HANGING_SKIRTS = 0.7, 0.2
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,18 @@ class Tailor:
             hidden &= (self._where["arm_weight"] < 0.02) & (self.body.vertices[:, 2] > self._hip)
         return hidden & (np.arange(len(hidden)) < BODY_VERTICES)
 
+    def _hanging(self, shell: Shell, share: float) -> Shell:
+        """The shell with ``share`` of what the legs hold of it given to the hips: cloth that hangs does not go with each leg."""
+        bones = [b.removeprefix("mixamorig:") for b in self.body.bones]
+        legs = [i for i, b in enumerate(bones) if "Leg" in b or "Foot" in b or "Toe" in b]
+        weights = shell.fields["weights"].copy()
+        weights[:, bones.index("Hips")] += share * weights[:, legs].sum(axis=1)
+        weights[:, legs] *= 1 - share
+        return Shell(shell.vertices, shell.triangles, {**shell.fields, "weights": weights})
+
     def _top_or_legs(self, how: Cut, below: Sequence[Skin]) -> Shell:
-        return self._loosen(cut(refine(self.helper(TIGHTS)), self.inside(how)), how, below)
+        shell = self._loosen(cut(refine(self.helper(TIGHTS)), self.inside(how)), how, below)
+        return self._hanging(shell, HANGING_TOPS) if how.top is not None else shell
 
     def _loosen(self, shell: Shell, how: Cut, below: Sequence[Skin]) -> Shell:
         """Off the skin and what is worn below, smoothed, and folded."""
@@ -303,7 +315,8 @@ class Tailor:
             0.010 * self._scale * down * np.sin(count * angle + phase + 0.8 * np.sin(3 * angle))
         )
         shell = shell.with_vertices(shell.vertices + pleats[:, None] * shell.normals())
-        return shell.with_vertices(self._over(shell.vertices, below, 0.014 * self._scale))
+        shell = shell.with_vertices(self._over(shell.vertices, below, 0.014 * self._scale))
+        return self._hanging(shell, HANGING_SKIRTS)
 
     def _finish(
         self, shell: Shell, name: str, material: str, covers: np.ndarray, how: Cut | None

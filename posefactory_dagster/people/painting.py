@@ -129,9 +129,10 @@ def skin(look: SkinLook, chance: np.random.Generator, size: int = SKIN_SIZE) -> 
     where, used = _places(size)
     points = where[used].astype(np.float64)
     tone = tone_colour(look.tone) / 255
-    # The orbs show a lit surface at its brightest; albedo is darker and redder in the shade of the flesh.
-    base = 0.90 * tone**1.15
-    dark = np.interp(look.tone, (1, 10), (0.0, 1.0))
+    # The scale's patches are lit evenly and paler than flesh, which is darker and redder where light comes through it (by eye).
+    dark = float(np.interp(look.tone, (1, 10), (0.0, 1.0)))
+    flesh = (1 - dark) * np.array((0.93, 0.79, 0.71)) + dark * np.array((1.12, 0.94, 0.83))
+    base = 0.96 * tone**1.1 * flesh
     colour = np.ones((len(points), 3)) * base
     blotch = waves(points, chance, 0.11) * 0.6 + waves(points, chance, 0.045) * 0.4
     fine = waves(points, chance, 0.012, 30) * 0.5 + chance.normal(size=len(points)) * 0.5

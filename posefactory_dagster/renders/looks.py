@@ -15,7 +15,7 @@ from blender_scripts.contract import HDRIS, PLAIN_LOOK, RenderSettings, Settings
 from posefactory_dagster.settings import ASSETS_DATA, environment
 
 #: The built places, as ``blender_scripts/stage/sets.py`` has them (a test compares).
-SETS = ("living_room", "kitchen", "office", "gym", "street", "park")
+SETS = ("living_room", "kitchen", "office", "gym", "studio", "street", "park")
 FLOORS = ("concrete", "wood", "tiles", "grass", "sand", "asphalt", "projected", "none")
 FRAMINGS = ("full", "upper_body", "close_up", "legs")
 _MODEL = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
