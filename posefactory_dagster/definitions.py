@@ -21,13 +21,14 @@ defs = dg.Definitions.merge(
 def house() -> House:
     """What runs need from all rooms."""
     planners: dict[str, PlannerFactory] = {}
-    preparations: dict[str, Preparation] = {}
+    preparations: dict[str, list[Preparation]] = {}
     checks: list[Callable[[], object]] = []
     before_runs: list[Callable[..., object]] = []
     hints: dict[str, str] = {}
     for module in modules("definitions"):
         planners |= getattr(module, "PLANNERS", {})
-        preparations |= getattr(module, "PREPARATIONS", {})
+        for name, prepare in getattr(module, "PREPARATIONS", {}).items():
+            preparations.setdefault(name, []).append(prepare)
         checks += getattr(module, "CHECKS", ())
         before_runs += getattr(module, "BEFORE_RUNS", ())
         hints |= getattr(module, "HINTS", {})

@@ -18,6 +18,7 @@ ROOMS = [
     "posefactory_dagster.storage",
     "posefactory_dagster.pipeline",
     "posefactory_dagster.compute",
+    "posefactory_dagster.people",
     "posefactory_dagster.characters",
     "posefactory_dagster.motions",
     "posefactory_dagster.renders",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from posefactory_dagster.storage import layout
+from posefactory_dagster.storage.store import Store
 
 #: The asset whose sets hold built people, and the partition set of the same name.
 ASSET = PARTITIONS = "person"
@@ -168,3 +171,44 @@ class PersonFacts(BaseModel):
 
 
 FACTS = {ASSET: PersonFacts}
+
+
+class PersonError(ValueError):
+    """A description of a person that cannot be read or contradicts itself; the text says what to do."""
+
+
+def described(values: object, name: str) -> Person:
+    """A description from plain values.
+
+    Raises:
+        PersonError: a field is unknown, out of range, or contradicts another.
+    """
+    if not isinstance(values, dict):
+        raise PersonError(f"{name}: no description of a person; it has fields like gender, age and clothes")  # fmt: skip
+    try:
+        return Person.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the description"
+        said = str(first["msg"]).removeprefix("Value error, ")
+        raise PersonError(f"{name}: {place}: {said}; mend it") from None
+
+
+def read_person(store: Store, key: str) -> Person | None:
+    """The description of a key; None if there is none.
+
+    Raises:
+        PersonError: what is there is no description.
+    """
+    data = store.get_bytes(layout.person_record(key)) if layout.is_part(key) else None
+    if data is None:
+        return None
+    try:
+        return Person.model_validate_json(data)
+    except ValidationError as error:
+        raise PersonError(f"{key}: its description cannot be read ({error.error_count()} faults); add the person again") from error  # fmt: skip
+
+
+def write_person(store: Store, key: str, person: Person) -> None:
+    """Keep the description of a key."""
+    store.put_bytes(layout.person_record(key), person.model_dump_json(exclude_none=True).encode())

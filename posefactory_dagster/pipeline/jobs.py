@@ -143,7 +143,7 @@ class House:
     jobs: tuple[dg.JobDefinition, ...]
     graph: AssetGraph
     planners: Mapping[str, PlannerFactory]
-    preparations: Mapping[str, Preparation]
+    preparations: Mapping[str, Sequence[Preparation]]
     checks: Sequence[Callable[[], object]]
     before_runs: Sequence[Callable[[dg.DagsterInstance, CommittedSets], object]]
     hints: Mapping[str, str]
@@ -317,9 +317,13 @@ def _prepare(
     report: Report,
 ) -> None:
     """Make what ``keys`` are made from, as far as it is in other partition sets."""
-    needed = house.preparations.get(flow.partition_set, _nothing)(sets, keys)
+    # In the order of the rooms, and in each as it says: what is made from other things comes after them.
+    needed: dict[str, Sequence[str]] = {}
+    for prepare in house.preparations.get(flow.partition_set, ()):
+        for name, more in prepare(sets, keys).items():
+            needed[name] = list(dict.fromkeys([*needed.get(name, ()), *more]))
     known = house.flows
-    for name in (n for n in known if needed.get(n)):
+    for name in (n for n in needed if needed[n]):
         registered = instance.get_dynamic_partitions(name)
         wanted = [k for k in needed[name] if k in registered]
         todo = house.stale_keys(sets, known[name], wanted)
@@ -333,10 +337,6 @@ def _prepare(
                 else:
                     report.trouble.append(reason)
             _note_trouble(report, instance, run.run_id)
-
-
-def _nothing(sets: CommittedSets, keys: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    return {}
 
 
 def _note_trouble(report: Report, instance: dg.DagsterInstance, run_id: str) -> None:

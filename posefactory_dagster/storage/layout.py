@@ -8,6 +8,8 @@ jobs/<job>/job.json, status.json                        what a renderer was aske
 jobs/<job>/order-<attempt>.json, messages-<attempt>/…   while a machine elsewhere works on it
 jobs/<job>/requests-<attempt>/…, answers-<attempt>/…    while a pod makes images on request
 casts/<cast>.json                                       which skin does which motion
+people/<person>.json                                    the description of a person
+wardrobe/<piece>/<file>                                 a piece of the wardrobe that the user added
 motions/<motion>.json                                   which animation of which upload a motion is, and its tags
 variants/<character>/<variant>/<file>                   images made from renders, and the record of paid calls
 locks/<subject>/<id>.json                               an approved variant of a character; written once
@@ -28,6 +30,8 @@ import re
 UPLOADS = "uploads/"
 CASTS = "casts/"
 MOTIONS = "motions/"
+PEOPLE = "people/"
+WARDROBE = "wardrobe/"
 VARIANTS = "variants/"
 LOCKS = "locks/"
 DECISIONS = "decisions/"
@@ -174,6 +178,21 @@ def upload(name: str) -> str:
 def motion_record(motion: str) -> str:
     """What a motion's key means."""
     return f"{MOTIONS}{_part(motion)}.json"
+
+
+def person_record(person: str) -> str:
+    """The description of a person."""
+    return f"{PEOPLE}{_part(person)}.json"
+
+
+def wardrobe_piece(piece: str) -> str:
+    """Where the files of a piece of the wardrobe lie; ends with a slash."""
+    return f"{WARDROBE}{_part(piece)}/"
+
+
+def wardrobe_file(piece: str, name: str) -> str:
+    """A file of a piece of the wardrobe."""
+    return wardrobe_piece(piece) + _part(name)
 
 
 def recipe(cast: str) -> str:
