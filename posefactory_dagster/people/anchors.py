@@ -260,6 +260,6 @@ def piece(body: Body, dense: np.ndarray) -> tuple[Piece, dict]:
 
     triangles = np.arange(len(used) + (-len(used)) % 3) % len(used)
     mesh = Piece(
-        "posefactory_anchors", "anchors", "", body.vertices[used], triangles.reshape(-1, 3), np.zeros((len(used), 2)), dense[used],
+        "posefactory_anchors", "anchors", "unseen", body.vertices[used], triangles.reshape(-1, 3), np.zeros((len(used), 2)), dense[used],
     )  # fmt: skip
     return mesh, {"landmarks": said(landmarks), "markers": said(markers)}

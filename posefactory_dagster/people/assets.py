@@ -1,5 +1,7 @@
 """The asset `person`: somebody built from a description, and uploaded as a character."""
 
+import shutil
+
 import dagster as dg
 
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
@@ -67,7 +69,9 @@ def _upload(sets: CommittedSets, committed: CommittedSet) -> None:
     """Put a person's model where uploads lie, if it is not there."""
     target = layout.upload(f"{committed.ref.partition}.glb")
     if committed.files[MODEL]["sha256"] != _uploaded_digest(sets, target):
-        sets.store.put_files({target: committed.path(MODEL)})
+        with sets.scratch() as scratch:  # a store takes what it is given away
+            shutil.copyfile(committed.path(MODEL), scratch / MODEL)
+            sets.store.put_files({target: scratch / MODEL})
 
 
 def _uploaded_digest(sets: CommittedSets, target: str) -> str:

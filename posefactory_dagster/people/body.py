@@ -148,8 +148,8 @@ class BodyModel:
         found = dict(phenotypes)
         for _ in range(2 if height_m is not None and weight_kg is not None else 1):
             for name, wanted, measure in (
-                ("height", height_m, self._height),
                 ("weight", weight_kg, self._mass),
+                ("height", height_m, self._height),
             ):
                 if wanted is None:
                     continue

@@ -22,7 +22,13 @@ from posefactory_dagster.people import anchors, garments, gltf, hair, painting
 from posefactory_dagster.people.body import BODY_VERTICES, Body, BodyModel, topology
 from posefactory_dagster.people.documents import DESCRIPTION, MODEL, Person, PersonFacts
 from posefactory_dagster.people.mesh import Piece, split_at_seams, triangulate, vertex_normals
+from posefactory_dagster.people.pieces import PieceFacts
 from posefactory_dagster.people.sampling import complete
+from posefactory_dagster.people.wardrobe import open_wardrobe
+from posefactory_dagster.people.wardrobe import read as read_piece
+
+#: Pieces by name, each with its folder.
+Wardrobe = Mapping[str, tuple[PieceFacts, Path]]
 
 #: anny's muscle by build, 0 to 1.
 MUSCLE = {"slim": 0.42, "average": 0.5, "athletic": 0.78, "stocky": 0.62, "heavy": 0.45}
@@ -94,13 +100,11 @@ def _ancestry(person: Person, chance: np.random.Generator) -> dict[str, float]:
     return dict(zip(names, map(float, shares), strict=True))
 
 
-def build(
-    model: BodyModel, description: Person, wardrobe: Mapping[str, Any] | None = None
-) -> Built:
+def build(model: BodyModel, description: Person, wardrobe: Wardrobe | None = None) -> Built:
     """A person of a description.
 
     Args:
-        wardrobe: the user's pieces by name, see ``wardrobe.Wardrobe``.
+        wardrobe: the user's pieces by name, see ``wardrobe.open_wardrobe``.
 
     Raises:
         ValueError: a piece of the wardrobe cannot be worn.
@@ -172,7 +176,7 @@ def _materials(person: Person, chance: np.random.Generator) -> dict[str, gltf.Ma
     return made
 
 
-def _from_wardrobe(person: Person, body: Body, wardrobe: Mapping[str, Any], materials: dict[str, gltf.Material]) -> list[Piece]:  # fmt: skip
+def _from_wardrobe(person: Person, body: Body, wardrobe: Wardrobe, materials: dict[str, gltf.Material]) -> list[Piece]:  # fmt: skip
     names = [g.piece for g in person.clothes or () if g.piece]
     names += [n for n in (person.shoes and person.shoes.piece, person.hair.piece) if n]
     pieces = []
@@ -180,7 +184,7 @@ def _from_wardrobe(person: Person, body: Body, wardrobe: Mapping[str, Any], mate
         if name not in wardrobe:
             known = ", ".join(sorted(wardrobe)) or "none"
             raise ValueError(f"the wardrobe has no piece {name!r}; it has: {known}")
-        piece, material = wardrobe[name].fitted(body)
+        piece, material = read_piece(*wardrobe[name]).fitted(body)
         pieces.append(piece)
         materials[piece.material] = material
     return pieces
@@ -242,11 +246,7 @@ def facts(built: Built, seconds: float) -> PersonFacts:
 def main(job: Path) -> int:
     """Build each person of a job document: ``{"people": [{"key", "person", "folder"}], "wardrobe": folder or null, "events": file}``."""
     document = json.loads(job.read_text("utf-8"))
-    wardrobe: Mapping[str, Any] = {}
-    if document.get("wardrobe"):
-        from posefactory_dagster.people.wardrobe import open_wardrobe
-
-        wardrobe = open_wardrobe(Path(document["wardrobe"]))
+    wardrobe = open_wardrobe(Path(document["wardrobe"])) if document.get("wardrobe") else {}
     failed = 0
     with Path(document["events"]).open("a", encoding="utf-8", buffering=1) as events:
         model = BodyModel()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import ValidationError
 from rich.table import Table
 
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
@@ -21,6 +25,14 @@ from posefactory_dagster.people.documents import (
     read_person,
     write_person,
 )
+from posefactory_dagster.people.pieces import (
+    ABOUT_FILE,
+    PieceFacts,
+    WardrobeError,
+    about,
+    find_pieces,
+    unpack,
+)
 from posefactory_dagster.slugs import SlugError, character_slug
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.store import Store
@@ -30,6 +42,7 @@ from posefactory_dagster.terminal import (
     open_instance,
     open_sets,
     out,
+    print_error,
     print_table,
     register,
     registered_keys,
@@ -38,6 +51,9 @@ from posefactory_dagster.terminal import (
 )
 
 verbs = typer.Typer(no_args_is_help=True, help="People that the factory makes.")
+wardrobe_verbs = typer.Typer(
+    no_args_is_help=True, help="Clothes, shoes and hair of MakeHuman's kind, for people to wear."
+)
 #: So many are drawn at once at most.
 MAX_SAMPLE = 10_000
 
@@ -45,6 +61,7 @@ MAX_SAMPLE = 10_000
 def add_verbs(app: typer.Typer) -> None:
     """Add the verbs of this room to the command line."""
     app.add_typer(verbs, name="people")
+    app.add_typer(wardrobe_verbs, name="wardrobe")
 
 
 @verbs.command("describe")
@@ -265,3 +282,97 @@ def remove(
                 if key in registered_keys(instance, name):
                     instance.delete_dynamic_partition(name, key)
     show(as_json, {"removed": keys}, lambda: out.print(f"removed {', '.join(keys)}"))
+
+
+@wardrobe_verbs.command("add")
+def add_pieces(
+    packs: Annotated[list[Path], typer.Argument(help="Folders or zips with .mhclo files.")],
+    licence: Annotated[
+        str | None, typer.Option(help="Of pieces that do not say it themselves, as CC-BY-4.0.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take pieces in; descriptions of people name them as `piece: NAME`."""
+    store = open_sets().store
+    rows: list[dict[str, Any]] = []
+    faults: list[str] = []
+    for pack in packs:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = pack
+            try:
+                if pack.is_file():
+                    folder = Path(scratch)
+                    unpack(pack, folder)
+                elif not pack.is_dir():
+                    raise WardrobeError(f"{pack}: no such folder or zip")
+            except WardrobeError as error:
+                faults.append(str(error))
+                continue
+            found, wrong = find_pieces(folder, licence)
+            faults += wrong
+            for piece in found:
+                name = piece.facts.name
+                store.delete([i.key for i in store.list(layout.wardrobe_piece(name))])
+                _store_copies(store, name, piece.files)
+                # Last, as it makes the piece exist.
+                store.put_bytes(layout.wardrobe_file(name, ABOUT_FILE), about(piece.facts))
+                rows.append(piece.facts.model_dump())
+
+    def print_it() -> None:
+        _print_pieces(rows)
+        for text in faults:
+            print_error(text)
+
+    show(as_json, {"added": rows, "errors": faults}, print_it)
+    if faults:
+        raise typer.Exit(2)
+
+
+def _store_copies(store: Store, piece: str, files: Mapping[str, Path]) -> None:
+    """Keep copies of a piece's files: a store takes what it is given away."""
+    with tempfile.TemporaryDirectory() as folder:
+        copies = {}
+        for name, path in files.items():
+            copies[layout.wardrobe_file(piece, name)] = Path(folder) / name
+            shutil.copyfile(path, Path(folder) / name)
+        store.put_files(copies)
+
+
+def _pieces(store: Store) -> list[dict[str, Any]]:
+    keys = [i.key for i in store.list(layout.WARDROBE) if i.key.endswith("/" + ABOUT_FILE)]
+    found = []
+    for key in sorted(keys):
+        try:
+            found.append(PieceFacts.model_validate_json(store.get_bytes(key) or b"").model_dump())
+        except ValidationError:
+            found.append({"name": key.split("/")[1], "role": "cannot be read; add it again", "licence": ""})  # fmt: skip
+    return found
+
+
+def _print_pieces(rows: list[dict[str, Any]]) -> None:
+    table = Table("piece", "what", "licence", "author")
+    for row in rows:
+        table.add_row(row["name"], row["role"], row["licence"], row.get("author", ""))
+    print_table(table, "no pieces; posefactory wardrobe add FOLDER takes some in")
+
+
+@wardrobe_verbs.command("list")
+def list_pieces(as_json: JsonOption = False) -> None:
+    """The pieces of the wardrobe, with their licences."""
+    rows = _pieces(open_sets().store)
+    show(as_json, rows, lambda: _print_pieces(rows))
+
+
+@wardrobe_verbs.command("remove")
+def remove_pieces(
+    names: Annotated[list[str], typer.Argument(help="Names of pieces.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Forget pieces; people that were built with them stay as they are."""
+    store = open_sets().store
+    known = [str(row["name"]) for row in _pieces(store)]
+    if unknown := [n for n in names if n not in known]:
+        raise CommandError(f"{', '.join(unknown)}: not in the wardrobe; posefactory wardrobe list shows what is")  # fmt: skip
+    for name in names:
+        store.delete([i.key for i in store.list(layout.wardrobe_piece(name))])
+    show(as_json, {"removed": names}, lambda: out.print(f"removed {', '.join(names)}"))

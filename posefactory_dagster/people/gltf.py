@@ -161,6 +161,13 @@ def write(
         gl.Skin(inverseBindMatrices=matrices, joints=list(range(len(body.bones))), skeleton=root)
     )
     indices = {name: writer.material(name, look) for name, look in materials.items()}
+    # Other programs must not show what carries landmarks.
+    file.materials.append(
+        gl.Material(
+            name="unseen", alphaMode="MASK", alphaCutoff=0.5, pbrMetallicRoughness=gl.PbrMetallicRoughness(baseColorFactor=[0.0, 0.0, 0.0, 0.0])
+        )
+    )  # fmt: skip
+    indices[anchors.material] = len(file.materials) - 1
     top = [root]
     for piece in (*pieces, anchors):
         top.append(len(file.nodes))

@@ -328,6 +328,6 @@ def fabric(pattern: str, colour: tuple[int, int, int], second: tuple[int, int, i
     elif pattern == "leather":
         grain = gaussian_filter(noise, 1.5, mode="wrap")
         image *= 1 + 0.08 * (grain / grain.std())[..., None]
-        height, rough = 1.2 * grain / grain.std(), 0.42
+        height, rough = 0.4 * grain / grain.std(), 0.42
     image = image * (1 + 0.012 * soft[..., None] + 0.02 * noise[..., None])
     return (np.clip(image, 0.005, 0.95) * 255).astype(np.uint8), normal_map(height, 0.35), rough
