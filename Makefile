@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.dagster_home
 # What Blender and OpenCV load; the GL ones are for EEVEE.
 LIBRARIES := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libglib2.0-0 libgomp1 libxkbcommon0 libsm6 libxi6 libxrender1 libxxf86vm1 libxfixes3
 
-.PHONY: setup system-packages demo demo-remote docs test test-fast coverage soak dev bench bench-casting bench-remote bench-variants prove-gate test-diffusers lint test-packages clean
+.PHONY: setup system-packages demo demo-remote docs test test-fast coverage soak dev bench bench-casting bench-remote bench-variants prove-gate test-diffusers test-people lint test-packages clean
 
 setup: system-packages $(STAMP)
 
@@ -66,6 +66,12 @@ test-diffusers: setup
 	test -x $(VENV)-diffusers/bin/python || $(PYTHON) -m venv $(VENV)-diffusers
 	$(VENV)-diffusers/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,diffusers]'
 	$(VENV)-diffusers/bin/pytest -n 2 tests/variants/test_diffusion.py tests/variants/test_diffusion_pods.py
+
+# In an environment of its own, as torch is large: people are built, measured, dressed.
+test-people: setup
+	test -x $(VENV)-people/bin/python || $(PYTHON) -m venv $(VENV)-people
+	$(VENV)-people/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,people]'
+	$(VENV)-people/bin/pytest -n 2 tests/people
 
 soak: setup test-packages
 	$(BIN)/pytest -m soak -s

@@ -67,6 +67,7 @@ def test_the_graph() -> None:
     specs = {k.to_user_string(): graph.get(k) for k in graph.get_all_asset_keys()}
     assert set(specs) == {
         "character",
+        "person",
         "motion",
         "cast",
         "multi_angle_renders",

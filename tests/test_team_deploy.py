@@ -14,7 +14,7 @@ import pytest
 
 from posefactory_dagster.settings import PROJECT_ROOT
 from posefactory_dagster.storage.opening import open_store
-from tests.conftest import Factory
+from tests.conftest import SAMPLES, Factory
 from tests.servers import BIN, S3Server, free_port
 
 SERVER = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), None)
@@ -98,7 +98,7 @@ def test_a_dropped_file_becomes_renders_on_a_teams_instance(
                 assert process.poll() is None and time.monotonic() < deadline, (factory.root / "team.log").read_text()[-3000:]  # fmt: skip
                 time.sleep(0.5)
         store = open_store(environment["POSEFACTORY_STORE"])
-        sample = PROJECT_ROOT / "assets_data" / "characters" / "ada_walk.fbx"
+        sample = SAMPLES / "ada_walk.fbx"
         store.put_bytes("uploads/hero.fbx", sample.read_bytes())
         found = None
         deadline = time.monotonic() + 200

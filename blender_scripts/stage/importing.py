@@ -265,7 +265,8 @@ def _take_anchors(
     Raises:
         InputError: the file names landmarks that its mesh does not have.
     """
-    mesh = next((o for o in new if o.type == "MESH" and o.name.startswith(ANCHOR_MESH)), None)
+    there = [o for o in bpy.data.objects if o in new]
+    mesh = next((o for o in there if o.type == "MESH" and o.name.startswith(ANCHOR_MESH)), None)
     if mesh is None:
         return None
     points = np.empty(len(mesh.data.vertices) * 3, np.float32)

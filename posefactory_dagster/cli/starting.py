@@ -37,9 +37,17 @@ from posefactory_dagster.terminal import (
     register,
     show,
 )
+from posefactory_dagster.variants.documents import ASSET as VARIANTS
 
-#: The demo shows a part of its pictures close up, so that its labels have landmarks outside the frame.
-DEMO_LOOK = {"close_ups": 0.25}
+#: The demo shows everybody in one place of these.
+DEMO_LOOK: dict[str, Any] = {
+    "looks": "living_room,kitchen,office,gym,street,park,hdri_city,hdri_forest",
+    "looks_per_character": 1,
+    "frames_per_clip": 2,
+    "seed": 18,  # six people, six places
+}
+#: Its pictures are in places already; none is pasted into another.
+DEMO_VARIANTS: dict[str, Any] = {"styles": []}
 
 
 def demo(as_json: JsonOption = False) -> None:
@@ -64,7 +72,8 @@ def demo(as_json: JsonOption = False) -> None:
     with open_instance() as instance:
         register(instance, CHARACTERS, keys)
         wait_for_others(instance, wait=True)
-        flow, overrides = house.flows[CHARACTERS], {RENDERS: DEMO_LOOK}
+        flow = house.flows[CHARACTERS]
+        overrides: dict[str, dict[str, Any]] = {RENDERS: DEMO_LOOK, VARIANTS: DEMO_VARIANTS}
         stale = house.stale_keys(sets, flow, keys, overrides)
         if stale or sets.readable(DATASET, layout.UNPARTITIONED) is None:
             parts = [(flow, stale or keys, DATASET)]

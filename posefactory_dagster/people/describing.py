@@ -165,25 +165,24 @@ def _read_part(part: str, fields: dict[str, Any], said: list[tuple[str, str]]) -
 
 
 def _read_body(take: Any, put: Any, fields: dict[str, Any], said: list[tuple[str, str]]) -> None:
-    gender = take(GENDER)
-    if gender is not None:
+    while (gender := take(GENDER)) is not None:
         put("gender", gender[1], gender[0])
         if gender[0] in ("girl", "boy") and "age" not in fields:
             put("age", _middle("child"), gender[0])
-    age = take(AGE_WORDS)
-    if age is not None:
+    while (age := take(AGE_WORDS)) is not None:
         put("age", _middle(age[1]), age[0])
     for name, table in (("body_type", BUILD), ("ethnicity", ETHNICITY)):
-        if (found := take(table)) is not None:
+        while (found := take(table)) is not None:
             put(name, found[1], found[0])
-    if (tone := take(TONE)) is not None:
+    while (tone := take(TONE)) is not None:
         fields["skin"] = {**fields.get("skin", {}), "tone": tone[1]}
         said.append(("skin.tone", tone[0]))
-    if (height := take(HEIGHT)) is not None:
+    while (height := take(HEIGHT)) is not None:
         from posefactory_dagster.people.sampling import HEIGHT_DEVIATION_M, MEAN_HEIGHT_M
 
-        gender_known = fields.get("gender", "female")
-        put("height_m", round(MEAN_HEIGHT_M[gender_known] + height[1] * HEIGHT_DEVIATION_M[gender_known], 3), height[0])  # fmt: skip
+        known = fields.get("gender", "female")
+        metres = round(MEAN_HEIGHT_M[known] + height[1] * HEIGHT_DEVIATION_M[known], 3)
+        put("height_m", metres, height[0])
 
 
 def _middle(age: str) -> float:

@@ -28,7 +28,7 @@ from posefactory_dagster.motions.documents import (
     record_clips,
     write_motion_record,
 )
-from posefactory_dagster.settings import ASSETS_DATA
+from posefactory_dagster.settings import ASSETS_DATA, sample_characters
 from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.store import LocalStore
 from posefactory_dagster.terminal import CommandError
@@ -59,7 +59,8 @@ def test_the_measure_tells_errors_that_are_known(blender_script: Callable[..., A
 def test_clips_of_a_file_become_motions_and_many_skins_do_many_of_them(
     rigs: Path, factory: Factory
 ) -> None:
-    factory.add_sample("ada_walk", "ada")
+    shipped = next(p for p in sample_characters() if p.stem == "ada_walk")
+    factory.cli("characters", "add", str(shipped), "--name", "ada")
     added = json.loads(factory.cli("motions", "add", str(rigs / "rigify.glb"), str(MOTIONS / "squat.bvh"), "--tag", "mine", "--json"))  # fmt: skip
     assert [sorted(a["keys"]) for a in added["added"]] == [
         ["rigify_Lower", "rigify_Raise"],
