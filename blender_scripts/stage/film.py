@@ -24,7 +24,7 @@ MASK_THRESHOLD = 0.5
 #: Metres. Where a ray meets nothing, engines write a huge depth.
 NOTHING_BEYOND = 1e6
 #: Of the settings' samples, where the picture is denoised.
-PLACE_SAMPLES_SHARE = 0.75
+PLACE_SAMPLES_SHARE = 0.5
 #: Above this linear light the film's curve bends, as highlights do in photographs.
 SHOULDER = 0.7
 #: zlib's 1 to 9: higher is a tenth smaller and half as slow again.
@@ -66,7 +66,7 @@ def set_up(settings: RenderSettings, *, in_place: bool = False) -> None:
         scene.view_settings.view_transform = "Raw"
         if settings.engine == "cycles":
             scene.cycles.samples = max(1, round(settings.samples * PLACE_SAMPLES_SHARE))
-            scene.cycles.max_bounces = 3
+            scene.cycles.max_bounces = 2
             scene.cycles.use_denoising = True
             scene.cycles.denoiser = "OPENIMAGEDENOISE"
             scene.cycles.denoising_quality, scene.cycles.denoising_prefilter = "FAST", "NONE"

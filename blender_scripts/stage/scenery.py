@@ -40,7 +40,7 @@ PANORAMA_SIZE, PANORAMA_HEIGHT_M, PANORAMA_MAX = (256, 128), 1.2, 4.0
 #: How high over the ground environment maps are taken to be photographed, metres.
 PROJECTION_HEIGHT_M = 1.7
 #: Samples of a place's picture, which has no noise but that of edges and textures.
-PLATE_SAMPLES = 4
+PLATE_SAMPLES = 3
 #: A camera may stand so far away where nothing says otherwise, metres.
 OPEN_REACH_M = 9.0
 

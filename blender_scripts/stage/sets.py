@@ -19,6 +19,8 @@ import numpy as np
 #: Edges of a place's mesh are no longer than this near the person, metres: its light is known at vertices only.
 FINE_M, COARSE_M = 0.18, 0.9
 FINE_RADIUS_M = 4.5
+#: Balls of foliage are finely modelled up to this far from the middle, metres.
+FINE_BLOBS_M = 9.0
 #: The light's values at vertices.
 LIGHT_ATTRIBUTE = "baked_light"
 BAKE_SAMPLES, SOFTENING_STEPS = 6, 3
@@ -87,15 +89,16 @@ class Place:
 
     def blob(self, radius: float, at: tuple[float, float, float], material: int, rough: float = 0.25) -> None:  # fmt: skip
         """A lumpy ball, for foliage and cushions."""
-        made = bmesh.ops.create_icosphere(self.mesh, subdivisions=3, radius=radius, matrix=mathutils.Matrix.Translation(at))  # fmt: skip
+        # Foliage far away is a few pixels.
+        fine = 3 if math.hypot(at[0], at[1]) < FINE_BLOBS_M and radius < 2 else 2
+        made = bmesh.ops.create_icosphere(self.mesh, subdivisions=fine, radius=radius, matrix=mathutils.Matrix.Translation(at))  # fmt: skip
         phases = self.chance.uniform(0, 6.28, (3, 3))
-        for vertex in made["verts"]:
-            p = (np.array(vertex.co) - at) / radius
-            lump = (
-                sum(np.sin(5.3 * (k + 1) * 0.6 * p[k % 3] + phases[k % 3] @ p) for k in range(3))
-                / 3
-            )
-            vertex.co = mathutils.Vector(np.array(at) + p * radius * (1 + rough * lump))
+        points = np.array([v.co for v in made["verts"]])
+        p = (points - at) / radius
+        lumps = [np.sin(3.2 * (k + 1) * p[:, k % 3] + p @ phases[k % 3]) for k in range(3)]
+        moved = np.array(at) + p * radius * (1 + rough * np.mean(lumps, axis=0))[:, None]
+        for vertex, place in zip(made["verts"], moved.tolist(), strict=True):
+            vertex.co = place
         for face in {f for v in made["verts"] for f in v.link_faces}:
             face.material_index = material
             face.smooth = True
