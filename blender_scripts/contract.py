@@ -6,9 +6,9 @@ Standard library only, because Blender's own Python has nothing else to offer.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -267,8 +267,8 @@ class RenderSettings:
         if not 0 < self.looks_per_character < len(names):
             return names
 
-        def rank(name: str) -> int:
-            return zlib.crc32(f"{self.seed} {key} {name}".encode())
+        def rank(name: str) -> bytes:
+            return hashlib.sha256(f"{self.seed} {key} {name}".encode()).digest()
 
         chosen = sorted(names, key=rank)[: self.looks_per_character]
         return tuple(n for n in names if n in chosen)

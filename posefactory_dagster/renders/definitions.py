@@ -18,4 +18,6 @@ def _planner(overrides: dict[str, Any]) -> RenderPlanner:
     return RenderPlanner(settings, looks.documents(settings))
 
 
+#: Looks that are not there, or malformed, are told before a run begins.
+CHECKS = [lambda: looks.documents(project_settings().render)]
 PLANNERS = {ASSET: lambda sets, overrides: _planner(dict(overrides.get(ASSET, {})))}

@@ -1,0 +1,188 @@
+"""Looks: what their files may say, whose sets they are part of, and that labels stay exact in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blender_scripts.contract import OCCLUDERS, RenderSettings, SettingsError, pictures, views_of
+from posefactory_dagster.compute.job import new_job
+from posefactory_dagster.renders import looks
+from posefactory_dagster.renders.documents import read_depth, read_mask
+from posefactory_dagster.settings import ASSETS_DATA, sample_characters
+from tests.conftest import SMALL, Factory
+
+SHIPPED = sorted((ASSETS_DATA / "looks").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_look_that_ships_can_be_read(path: Path) -> None:
+    assert looks.read(path).about
+
+
+def test_at_least_six_sets_ship() -> None:
+    built = {looks.read(p).environment.set for p in SHIPPED} - {None}
+    assert len(built) >= 6
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("environment: {set: moon_base}", "environment.set"),
+        ("environment: {set: office, hdri: city}", "name one of"),
+        ("cameras: {lens_mm: [80, 20]}", "ends before it begins"),
+        ("cameras: {lens_mm: 2}", "cameras.lens_mm"),
+        ("cameras: {kind: placed}", "placed cameras go with"),
+        ("cameras: {framing: {full: 0}}", "no share above zero"),
+        ("cameras: {kind: sphere, elevation_degrees: 3}", "needs a range"),
+        ("effects: {jpeg: 400}", "effects.jpeg"),
+        ("effects: {noise: .nan}", "effects.noise"),
+        ("environment: {set: office}\nfloor: {kind: grass}", "floor of its own"),
+        ("floor: {kind: projected}", "ground of an hdri"),
+        ("environment: {hdri: gone.exr}", "no file gone.exr"),
+        ("environment: {hdri: ../../secret.exr}", "leads out of"),
+        ("hook: rm -rf /", "hook"),
+        ("- 1", "no look"),
+        ("environment: [", "cannot be read as YAML"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_look_is_told_with_its_file(tmp_path: Path, text: str, said: str) -> None:  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(SettingsError) as raised:
+        looks.read(tmp_path / "mine.yaml")
+    assert said in str(raised.value) and "mine.yaml" in str(raised.value)
+
+
+def test_an_unknown_look_is_told_before_anything_runs(factory: Factory) -> None:
+    factory.add_sample("ada_walk", "hero")
+    settings = factory.root / "posefactory.toml"
+    settings.write_text(settings.read_text().replace("[render]\n", "[render]\nlooks = 'kitchn'\n"))
+    assert "did you mean kitchen" in factory.cli("run", "hero", expect=2)
+
+
+def test_a_map_that_is_none_fails_its_own_character(tmp_path: Path, render: Callable[..., Any]) -> None:  # fmt: skip
+    broken = tmp_path / "broken.exr"
+    broken.write_bytes(b"no picture")
+    job_looks = {"mine": {"environment": {"hdri": str(broken)}}}
+    outcome = _render(tmp_path, "mine", job_looks)[0]
+    assert outcome.error is not None and "no environment map that can be read" in outcome.error
+
+
+def test_each_character_gets_as_many_looks_as_wanted_and_always_the_same() -> None:
+    settings = RenderSettings(looks="a,b,c,d", looks_per_character=2)
+    chosen = {key: settings.looks_of(key) for key in map(str, range(40))}
+    assert all(len(set(c)) == 2 for c in chosen.values())
+    assert len(set(chosen.values())) > 3
+    assert chosen == {key: settings.looks_of(key) for key in chosen}
+    assert {n for c in chosen.values() for n in c} == {"a", "b", "c", "d"}
+
+
+def test_names_of_pictures_are_unique_over_looks_frames_and_views() -> None:
+    documents = {"x": {"cameras": {"kind": "sphere", "count": 3}}}
+    wanted = pictures([1, 5], RenderSettings(looks="plain,x"), "hero", documents)
+    assert len({p.file for p in wanted}) == len(wanted) == 2 * 8 + 2 * 3
+    assert [v.name for v in views_of(documents["x"], RenderSettings())] == ["cam_00", "cam_01", "cam_02"]  # fmt: skip
+
+
+def _render(folder: Path, look: str, documents: dict[str, Any], size: int = 128, **changes: Any):
+    from blender_scripts.contract import character_task
+    from posefactory_dagster.compute.process import run_job
+
+    settings = dataclasses.replace(SMALL, looks=look, width=size, height=size, samples=8, **changes)
+    sample = next(p for p in sample_characters() if p.stem == "emil_kick")
+    task = character_task("hero", str(sample), str(folder / "out"))
+    outcome = run_job(new_job("render", [task], settings, documents), folder)["hero"]
+    return outcome, folder / "out"
+
+
+@pytest.fixture(scope="module")
+def rendered_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample person in an office with things in front, and in the plain look."""
+    place = tmp_path_factory.mktemp("look")
+    document = looks.read(ASSETS_DATA / "looks" / "office.yaml").model_dump(mode="json", exclude_none=True)  # fmt: skip
+    document["cameras"] = {"kind": "sphere", "count": 6, "elevation_degrees": [-5, 30], "lens_mm": [24, 50]}  # fmt: skip
+    outcome, folder = _render(place, "plain,office", {"office": document}, size=192)
+    assert outcome.error is None, outcome.error
+    return folder
+
+
+def test_truth_of_a_person_made_here_is_on_its_surface(rendered_once: Path) -> None:
+    document = json.loads((rendered_once / "truth.json").read_text())
+    assert set(document["origin"]) == {"surface"} and len(document["markers"]) == 37
+    with np.load(rendered_once / "truth.npz") as truth:
+        assert truth["marker_world"].shape[1:] == (1, 37, 3)
+        hidden = truth["visibility"] == 1
+        # Whoever is hidden is hidden by something, whoever is visible by nothing, whoever is outside by the frame.
+        why = np.array(OCCLUDERS)[truth["occluded_by"]]
+        assert (why[truth["visibility"] == 2] == "none").all()
+        assert (why[truth["visibility"] == 0] == "frame").all()
+        assert not np.isin(why[hidden], ("none", "frame")).any()
+        assert {"self", "clothing"} <= set(why.ravel())
+
+
+def test_landmarks_are_where_another_reader_of_the_file_poses_them(rendered_once: Path) -> None:
+    """glTF's own skinning (Khronos glTF 2.0, 3.7.3.3), evaluated here from the file's bytes, at the frame that was rendered."""
+    from tests.people.gltf_pose import posed_anchors
+
+    sample = next(p for p in sample_characters() if p.stem == "emil_kick")
+    document = json.loads((rendered_once / "truth.json").read_text())
+    (frame,) = document["frames"]
+    points = posed_anchors(sample, frame / document["fps"], document["landmarks"])
+    with np.load(rendered_once / "truth.npz") as truth:
+        world = truth["world"][0, 0]
+    # The factory sets the feet on the floor; all else is the same.
+    shift = np.median(world - points, axis=0)
+    assert np.abs(shift[:2]).max() < 5e-4
+    assert np.abs(world - points - shift).max() < 1e-3
+
+
+def test_depth_and_masks_in_a_place_belong_to_the_person_alone(rendered_once: Path) -> None:
+    document = json.loads((rendered_once / "truth.json").read_text())
+    with np.load(rendered_once / "truth.npz") as truth:
+        for index, record in enumerate(document["images"]):
+            mask = read_mask(rendered_once / "masks" / record["file"])
+            depth = read_depth(rendered_once / "depth" / record["file"])
+            assert not depth[~mask].any()
+            # What is visible lies near the depth that its pixel shows.
+            seen = truth["visible"][index, 0]
+            x, y = np.floor(truth["pixels"][index, 0][seen]).astype(int).T
+            on_person = mask[y, x]
+            behind = truth["depth"][index, 0][seen][on_person] - depth[y, x][on_person]
+            assert (behind > -0.06).all() and (behind < 0.30).all()
+            assert on_person.mean() > 0.8
+
+
+def test_things_that_hide_a_person_cut_its_mask_and_say_so(tmp_path: Path) -> None:
+    """A camera on the floor behind a table: what the table hides is in no mask, and the truth names an object."""
+    document = {
+        "environment": {"set": "living_room"},
+        "cameras": {"kind": "sphere", "count": 10, "elevation_degrees": [-8, 2], "lens_mm": [24, 28]},
+    }  # fmt: skip
+    outcome, folder = _render(tmp_path, "low", {"low": document})
+    assert outcome.error is None
+    with np.load(folder / "truth.npz") as truth:
+        by_object = truth["occluded_by"] == OCCLUDERS.index("object")
+        pixels, area = truth["pixels"], truth["area"]
+    assert (area > 0).all()
+    for index, record in enumerate(json.loads((folder / "truth.json").read_text())["images"]):
+        mask = read_mask(folder / "masks" / record["file"])
+        for x, y in np.floor(pixels[index, 0][by_object[index, 0]]).astype(int):
+            around = mask[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+            assert not around.all()  # none of these is in the middle of what is seen of the person
+
+
+def test_the_same_look_and_seed_give_the_same_pictures(tmp_path: Path) -> None:
+    document = looks.read(ASSETS_DATA / "looks" / "hdri_city.yaml").model_dump(mode="json", exclude_none=True)  # fmt: skip
+    made = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        outcome, folder = _render(tmp_path / name, "hdri_city", {"hdri_city": document}, size=64)
+        assert outcome.error is None
+        made.append({p.name: p.read_bytes() for p in sorted((folder / "images").iterdir())})
+    assert made[0] == made[1]
