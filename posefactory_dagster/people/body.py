@@ -25,6 +25,14 @@ INFLUENCES = 4
 #: Groups of helper geometry, by the names that `base.obj` gives them.
 TIGHTS, SKIRT, HAIR = "helper-tights", "helper-skirt", "helper-hair"
 BODY_VERTICES = 13380
+#: Local changes that make a body heavier than the phenotype of weight does, each at most.
+FAT_CHANGES = {
+    "l-upperarm-fat-incr": 1.0, "r-upperarm-fat-incr": 1.0, "l-lowerarm-fat-incr": 0.6, "r-lowerarm-fat-incr": 0.6,
+    "l-upperleg-fat-incr": 1.0, "r-upperleg-fat-incr": 1.0, "l-lowerleg-fat-incr": 0.7, "r-lowerleg-fat-incr": 0.7,
+    "buttocks-volume-incr": 0.7, "measure-waist-circ-incr": 0.9, "measure-hips-circ-incr": 0.8, "measure-bust-circ-incr": 0.6,
+    "measure-underbust-circ-incr": 0.6, "head-fat-incr": 0.8, "neck-double-incr": 0.6, "measure-neck-circ-incr": 0.5,
+    "stomach-tone-incr": -0.8,
+}  # fmt: skip
 #: Of a bisection for height or weight.
 SOLVE_STEPS = 14
 
@@ -139,29 +147,33 @@ class BodyModel:
         local_changes: Mapping[str, float],
         height_m: float | None,
         weight_kg: float | None,
-    ) -> dict[str, float]:
-        """Phenotypes whose height and weight are those asked for, as near as the model reaches: bisections, in turn.
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Phenotypes and local changes whose height and weight are those asked for, as near as the model reaches.
 
-        Returns:
-            ``phenotypes`` with other values of ``height`` and ``weight``.
+        Bisections, in turn. `anny`'s own weight ends at a body mass index of about 24; beyond it ``FAT_CHANGES`` add to it, up to
+        about 33.
         """
-        found = dict(phenotypes)
+        found, changes = dict(phenotypes), dict(local_changes)
         for _ in range(2 if height_m is not None and weight_kg is not None else 1):
-            for name, wanted, measure in (
-                ("weight", weight_kg, self._mass),
-                ("height", height_m, self._height),
-            ):
-                if wanted is None:
-                    continue
+            if weight_kg is not None:
+                low, high = 0.0, 2.0
+                for _ in range(SOLVE_STEPS):
+                    middle = (low + high) / 2
+                    found["weight"] = min(middle, 1.0)
+                    changes = _fatter(local_changes, max(middle - 1.0, 0.0))
+                    if self._mass(self._vertices(self._coefficients(found, changes))) < weight_kg:
+                        low = middle
+                    else:
+                        high = middle
+            if height_m is not None:
                 low, high = 0.0, 1.0
                 for _ in range(SOLVE_STEPS):
-                    found[name] = (low + high) / 2
-                    vertices = self._vertices(self._coefficients(found, local_changes))
-                    if measure(vertices) < wanted:
-                        low = found[name]
+                    found["height"] = (low + high) / 2
+                    if self._height(self._vertices(self._coefficients(found, changes))) < height_m:
+                        low = found["height"]
                     else:
-                        high = found[name]
-        return found
+                        high = found["height"]
+        return found, changes
 
     def anny_age(self, years: float) -> float:
         """anny's age (-1/3 newborn, 0 baby, 1/3 child, 2/3 young, 1 old) of a number of years, by its own calibration with WHO data."""
@@ -208,6 +220,14 @@ class BodyModel:
         index = self.local_changes.index(change)
         count = len(self._shapes) - 2 * len(self.local_changes)
         return np.linalg.norm(self._shapes[count + 2 * index].reshape(-1, 3), axis=1)
+
+
+def _fatter(changes: Mapping[str, float], share: float) -> dict[str, float]:
+    """Local changes with a share of ``FAT_CHANGES`` added, each within -1 and 1."""
+    total = dict(changes)
+    for name, most in FAT_CHANGES.items():
+        total[name] = float(np.clip(total.get(name, 0.0) + share * most, -1.0, 1.0))
+    return total
 
 
 def volume(vertices: np.ndarray) -> float:

@@ -85,7 +85,7 @@ def shape(model: BodyModel, person: Person) -> tuple[Body, float]:
         value = float(np.clip(spread * chance.normal(), -0.8, 0.8))
         for side in ("l", "r"):
             changes[f"{side}-{name}"] = value
-    phenotypes = model.solve(phenotypes, changes, person.height_m, person.weight_kg)
+    phenotypes, changes = model.solve(phenotypes, changes, person.height_m, person.weight_kg)
     body = model.body(phenotypes, changes)
     return anchors.with_joints_inside(body), model.mass(body)
 

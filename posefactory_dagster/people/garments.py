@@ -329,8 +329,10 @@ class Tailor:
         uvs = unwrap_around(shell.vertices, shell.triangles, axes, part, TILE)
         triangles, old, split = split_at_seams(shell.triangles, uvs)
         normals = shell.normals()[old]
+        weights = shell.fields["weights"][old]
+        weights = weights / weights.sum(axis=1, keepdims=True)
         return Piece(
-            name, "garment", material, shell.vertices[old], triangles, split, shell.fields["weights"][old], covers, normals
+            name, "garment", material, shell.vertices[old], triangles, split, weights, covers, normals
         )  # fmt: skip
 
     def _parts(self, shell: Shell) -> np.ndarray:
