@@ -40,7 +40,7 @@ PANORAMA_SIZE, PANORAMA_HEIGHT_M, PANORAMA_MAX = (256, 128), 1.2, 4.0
 #: How high over the ground environment maps are taken to be photographed, metres.
 PROJECTION_HEIGHT_M = 1.7
 #: Samples of a place's picture, which has no noise but that of edges and textures.
-PLATE_SAMPLES = 3
+PLATE_SAMPLES, PLATE_CLAMP = 3, 1.5
 #: A camera may stand so far away where nothing says otherwise, metres.
 OPEN_REACH_M = 9.0
 
@@ -312,8 +312,10 @@ class Scenery:
         self._plate.camera = obj
         render.resolution_x, render.resolution_y = PANORAMA_SIZE
         render.resolution_percentage = 100
+        self._plate.cycles.sample_clamp_direct = 0.0
         with tempfile.TemporaryDirectory() as folder:
             values, _ = self.film(Path(folder))
+        self._plate.cycles.sample_clamp_direct = PLATE_CLAMP
         bpy.data.objects.remove(obj, do_unlink=True)
         height, width = values.shape[:2]
         image = bpy.data.images.new("panorama", width, height, float_buffer=True, is_data=True)
@@ -342,6 +344,8 @@ class Scenery:
         plate.cycles.max_bounces = 0
         plate.cycles.use_denoising = plate.cycles.use_adaptive_sampling = False
         plate.cycles.seed = self._settings.seed
+        # A sample of bright sky would else outweigh all others of its pixel, and edges before it would be stairs.
+        plate.cycles.sample_clamp_direct = PLATE_CLAMP
         render.use_persistent_data = True
         render.use_border = render.use_stamp = False
         plate.view_settings.view_transform = "Raw"

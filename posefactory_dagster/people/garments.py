@@ -32,10 +32,10 @@ from posefactory_dagster.people.mesh import (
 TILE = 0.4
 #: Skin is taken away where a garment covers it by more than this, measured from its hem, metres.
 COVER_MARGIN = 0.035
-#: The same for a garment below another one.
-MARGIN_BELOW = 0.02
+#: The same for a garment below another one; trousers and skirts keep up to the waist, as hems of tops rise when people bend.
+MARGIN_BELOW, MARGIN_BELOW_TOPS = 0.11, 0.30
 #: How much of the legs' hold on hems of tops, and on skirts, is the hips'.
-HANGING_TOPS, HANGING_SKIRTS = 0.7, 0.2
+HANGING_TOPS, HANGING_SKIRTS = 0.5, 0.2
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,10 @@ class Tailor:
             shells.append(self._skirt(part.kind, below) if part.how is None else self._top_or_legs(part.how, below))  # fmt: skip
         pieces = []
         for number, (part, shell) in enumerate(zip(parts, shells, strict=True)):
+            waisted = part.how is None or part.how.top is None
+            margin = MARGIN_BELOW_TOPS if waisted else MARGIN_BELOW
             inside = [self._value(outer)(shell) for outer in parts[number + 1 :]]
-            hidden = np.any([v < -MARGIN_BELOW * self._scale for v in inside], axis=0) if inside else np.zeros(len(shell.vertices), bool)  # fmt: skip
+            hidden = np.any([v < -margin * self._scale for v in inside], axis=0) if inside else np.zeros(len(shell.vertices), bool)  # fmt: skip
             shell = Shell(shell.vertices, shell.triangles[~hidden[shell.triangles].all(axis=1)], shell.fields)  # fmt: skip
             if len(shell.triangles):
                 pieces.append(self._finish(compact(shell), part.name, part.material, self._covers(part), part.how))  # fmt: skip
