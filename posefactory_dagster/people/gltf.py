@@ -20,7 +20,7 @@ from posefactory_dagster.people.body import INFLUENCES, Body
 from posefactory_dagster.people.mesh import Piece, vertex_normals
 
 #: Quality of JPEG textures.
-JPEG_QUALITY = 86
+JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True)
