@@ -34,6 +34,8 @@ from blender_scripts.stage.rig import Rig, read_rig
 PORTRAIT = RenderSettings(width=192, height=192, samples=4, engine="cycles")
 PORTRAIT_AZIMUTH_DEGREES = 20.0
 STRIP_FRAMES = 8
+#: The source of pieces that the factory made itself.
+OWN_WORK = "own work"
 
 
 def inspect(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
@@ -134,6 +136,7 @@ def _of_file(imported: Imported, rig: Rig) -> dict[str, Any]:
         "rig_prefix": rig.prefix,
         "rig_map": rig.naming,
         "rig_bones": {} if rig.naming == rig.map["name"] else rig.names,
+        "licences": _licences(imported),
         "textures_found": imported.textures_found,
         "textures_missing": imported.textures_missing,
         "fps": imported.fps,
@@ -143,6 +146,16 @@ def _of_file(imported: Imported, rig: Rig) -> dict[str, Any]:
         ],
         "warnings": imported.warnings,
     }
+
+
+def _licences(imported: Imported) -> dict[str, str]:
+    """Of a person made by the factory, the pieces that others made: licence and author by the name of the mesh."""
+    found = {}
+    for mesh in imported.meshes:
+        source = mesh.get("posefactory_source")
+        if isinstance(source, str) and source != OWN_WORK:
+            found[mesh.name] = f"{mesh.get('posefactory_licence', 'no licence said')}, {source}"[:300]  # fmt: skip
+    return found
 
 
 def _cast(character: Character, clip: Clip, output: Path, *, touch: bool) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class CharacterFacts(BaseModel):
     take: str | None = None
     takes: list[TakeFacts] = []
     props: list[str] = []
+    licences: dict[str, str] = {}
     height_m: float | None = None
     facing: tuple[float, float, float] | None = None
     landmarks_by_proportion: list[str] = []

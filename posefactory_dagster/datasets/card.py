@@ -101,8 +101,19 @@ setting `proportion_landmarks` says otherwise.
 
 ## Licence
 
-Renders carry the terms of the characters that were put in. Mixamo characters are under Adobe's terms.
-"""
+Renders carry the terms of the characters that were put in. Mixamo characters are under Adobe's terms. People made by Pose Factory are CC0 1.0, in
+places and light of Blender's own maps (CC0), but for pieces of a wardrobe that others made:
+{_licences(members)}"""
+
+
+def _licences(members: Sequence[Member]) -> str:
+    """The pieces that others made, each with its licence and author, and who wears it."""
+    worn: dict[str, list[str]] = {}
+    for m in members:
+        for piece, licence in m.renders.facts_as(RenderFacts).licences.items():
+            worn.setdefault(f"{piece.removeprefix('piece_')}: {licence}", []).append(m.key)
+    lines = [f"- {piece} ({', '.join(keys)})" for piece, keys in sorted(worn.items())]
+    return "\n" + "\n".join(lines or ["- none"]) + "\n"
 
 
 def _cast_warnings(members: Sequence[Member]) -> str:
@@ -146,9 +157,11 @@ def _split(member: Member, splits: Splits) -> str:
 
 def _look(settings: Mapping[str, Any]) -> str:
     """A render set's settings in few words."""
+    looks = settings.get("looks", "plain")
+    place = settings["background"] if looks == "plain" else looks.replace(",", ", ")
     return (
         f"{settings['num_angles']} views, {settings['width']} x {settings['height']}, {settings['preset']}, "
-        f"{settings['background']}, {settings['engine']} {settings['samples']}, seed {settings['seed']}"
+        f"{place}, {settings['engine']} {settings['samples']}, seed {settings['seed']}"
     )
 
 

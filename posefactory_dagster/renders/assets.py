@@ -230,6 +230,7 @@ def _made_from(
             empty_images=sum(not i.area for i in document.images),
             landmarks_by_proportion=document.origin.count("proportion"),
             warnings=[*document.warnings, *_fewer(work, settings), *_missed(work)],
+            licences=facts_of(work.source).licences,
             seconds=dict(outcome.seconds),
             peak_mb=outcome.peak_mb,
         ).model_dump(),

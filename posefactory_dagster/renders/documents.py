@@ -35,7 +35,8 @@ CAST_WARNING = "cast: "
 class RenderFacts(BaseModel):
     """The numbers of a render set. ``frames``: those that were rendered; ``seconds`` by stage; ``peak_mb``: memory of the process.
 
-    ``cropped_images`` show a part of the person, ``empty_images`` nothing; ``landmarks_by_proportion``: how many of the 33.
+    ``cropped_images`` show a part of the person, ``empty_images`` nothing; ``landmarks_by_proportion``: how many of the 33; ``licences``: of what
+    others made of a person's clothes and hair, by the name of the piece.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -48,6 +49,7 @@ class RenderFacts(BaseModel):
     empty_images: int = 0
     landmarks_by_proportion: int = 0
     warnings: list[str] = []
+    licences: dict[str, str] = {}
     seconds: dict[str, float] = {}
     peak_mb: float | None = None
 
