@@ -54,7 +54,7 @@ class Scenery:
 
     Attributes:
         shines: what lights it, for the truth (see ``light.light``). drawn: the values that were drawn, for the record.
-        reach: how far from the person a camera may stand, metres. objects: names of what can hide a person.
+        reach: how far from the person a camera may stand, metres.
     """
 
     def __init__(self, look: Mapping[str, Any], name: str, settings: RenderSettings, variant: int) -> None:  # fmt: skip
@@ -71,7 +71,6 @@ class Scenery:
         self.drawn: dict[str, Any] = {"variant": variant}
         self.shines: dict[str, Any] = {"sun_direction": [0.0, 0.0, 1.0], "sun_energy": 0.0, "ambient": 0.35}  # fmt: skip
         self._moved: list[tuple[bpy.types.Object, mathutils.Vector]] = []
-        self.objects: set[str] = set()
         self._projection: tuple[bpy.types.Image, float, float] | None = None
         environment = look.get("environment", {})
         self._plate = bpy.data.scenes.new("plate")
@@ -226,7 +225,6 @@ class Scenery:
         obj.is_holdout = True
         obj.visible_diffuse = obj.visible_glossy = obj.visible_shadow = False
         obj.visible_transmission = obj.visible_volume_scatter = False
-        self.objects.add(obj.name)
         self._moved += [(obj, obj.location.copy()), (seen, seen.location.copy())]
 
     def _add_grid(self) -> bpy.types.Object:

@@ -17,6 +17,7 @@ from posefactory_dagster.people.mesh import (
     Piece,
     Shell,
     Skin,
+    boundary_edges,
     compact,
     cut,
     refine,
@@ -95,7 +96,6 @@ SHOES = {
     "flats": (0.050, 0.012, 0.003),
     "high_tops": (0.135, 0.028, 0.008),
 }
-HATS = ("beanie", "cap")
 
 
 @dataclass(frozen=True)
@@ -358,8 +358,6 @@ class Tailor:
 
     def _collar(self, shell: Shell, height: float) -> Shell:
         """A band that stands on the neckline and leans outwards."""
-        from posefactory_dagster.people.mesh import boundary_edges
-
         rim = boundary_edges(shell.triangles)
         at_neck = (shell.vertices[rim].mean(axis=1)[:, 2] > self._neck[2] - 0.12 * self._scale) & (
             shell.fields["arm_weight"][rim].max(axis=1) < 0.3
@@ -483,8 +481,6 @@ class Tailor:
 
     def _visor(self, shell: Shell) -> Shell:
         """A peak in front: strips that run out from the rim."""
-        from posefactory_dagster.people.mesh import boundary_edges
-
         rim = boundary_edges(shell.triangles)
         middle = self._joints["Head"][1]
         front = shell.vertices[rim].mean(axis=1)[:, 1] < middle - 0.075 * self._scale

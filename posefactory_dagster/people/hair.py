@@ -10,7 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from posefactory_dagster.people.body import BODY_VERTICES, Body, topology
-from posefactory_dagster.people.mesh import Piece, Skin, triangulate, vertex_normals, waves
+from posefactory_dagster.people.mesh import (
+    Piece,
+    Shell,
+    Skin,
+    compact,
+    cut,
+    refine,
+    triangulate,
+    vertex_normals,
+    waves,
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,6 @@ STYLES = {
     "bun": Style(1700, 0.20, points=8, width=0.0036, lift=0.005, gather=True, part=None),
     "ponytail": Style(1700, 0.20, points=8, width=0.0036, lift=0.005, gather=True, tail=0.30, part=None),
 }  # fmt: skip
-#: Styles, and no hair at all.
-HAIR_STYLES = ("bald", *STYLES)
 
 
 def brow_strength(points: np.ndarray, eyes: np.ndarray, apart: float) -> np.ndarray:
@@ -331,8 +339,6 @@ def _cap(
     scalp: Scalp, material: str, lift: float, chance: np.random.Generator, low: float
 ) -> Piece:
     """The scalp in the colour of the hair, just above the skin, with an uneven edge."""
-    from posefactory_dagster.people.mesh import Shell, compact, cut, refine
-
     weights = scalp.body.dense_weights
     shell = compact(Shell(scalp.body.vertices, scalp.faces[(scalp.grows(scalp.body.vertices[scalp.faces].mean(axis=1), low) > -0.02)], {"weights": weights}))  # fmt: skip
 

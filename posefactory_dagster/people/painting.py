@@ -39,7 +39,6 @@ CLOTH_COLOURS = {
     "yellow": (214, 172, 52), "orange": (204, 104, 42), "red": (166, 36, 42), "burgundy": (92, 26, 40), "pink": (212, 138, 152),
     "purple": (98, 62, 122), "brown": (98, 68, 48), "beige": (196, 176, 146), "tan": (166, 130, 92), "khaki": (150, 138, 104),
 }  # fmt: skip
-PATTERNS = ("plain", "heather", "stripes", "plaid", "denim", "knit", "dots", "print", "leather")
 
 
 @dataclass(frozen=True)

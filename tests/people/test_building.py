@@ -82,8 +82,22 @@ def test_the_same_description_builds_the_same_file(model: BodyModel, tmp_path: P
 
 
 def test_every_garment_shoe_and_hair_is_built(model: BodyModel) -> None:
-    from posefactory_dagster.people.documents import GARMENTS, HAIR_STYLES, HATS, SHOES
+    from posefactory_dagster.people import hair as hairdressing
+    from posefactory_dagster.people import painting
+    from posefactory_dagster.people.documents import (
+        COLOURS,
+        EYE_COLOURS,
+        GARMENTS,
+        HAIR_COLOURS,
+        HAIR_STYLES,
+        HATS,
+        SHOES,
+    )
 
+    assert {*garments.CUTS, *garments.SKIRTS} == set(GARMENTS) and set(garments.SHOES) == set(SHOES)
+    assert {"bald", *hairdressing.STYLES} == set(HAIR_STYLES)
+    for painted, named in ((painting.CLOTH_COLOURS, COLOURS), (painting.EYE_COLOURS, EYE_COLOURS), (painting.HAIR_COLOURS, HAIR_COLOURS)):  # fmt: skip
+        assert set(painted) == set(named)
     body, _ = building.shape(model, complete(Person(seed=3)))
     tailor = garments.Tailor(body, np.random.default_rng(0))
     for kind in GARMENTS:

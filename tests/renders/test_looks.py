@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from blender_scripts.contract import OCCLUDERS, RenderSettings, SettingsError, p
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.renders import looks
 from posefactory_dagster.renders.documents import read_depth, read_mask
-from posefactory_dagster.settings import ASSETS_DATA, sample_characters
+from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, sample_characters
 from tests.conftest import SMALL, Factory
 
 SHIPPED = sorted((ASSETS_DATA / "looks").glob("*.yaml"))
@@ -29,6 +30,25 @@ def test_every_look_that_ships_can_be_read(path: Path) -> None:
 def test_at_least_six_sets_ship() -> None:
     built = {looks.read(p).environment.set for p in SHIPPED} - {None}
     assert len(built) >= 6
+
+
+def test_the_sets_and_floors_that_looks_may_name_are_those_that_are_built() -> None:
+    """By the source, as it runs in Blender alone."""
+
+    def keys(file: str, name: str) -> set[str]:
+        tree = ast.parse((PROJECT_ROOT / "blender_scripts" / "stage" / file).read_text())
+        for node in tree.body:
+            if not isinstance(node, ast.Assign | ast.AnnAssign):
+                continue
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            named = isinstance(target, ast.Name) and target.id == name
+            if named and isinstance(node.value, ast.Dict):
+                return {ast.literal_eval(k) for k in node.value.keys if k is not None}
+        raise AssertionError(name)
+
+    assert keys("sets.py", "PLACES") == set(looks.SETS)
+    assert keys("scenery.py", "FLOORS") | {"projected", "none"} == set(looks.FLOORS)
+    assert keys("looks.py", "FRAMINGS") == set(looks.FRAMINGS)
 
 
 @pytest.mark.parametrize(
