@@ -27,6 +27,7 @@ from posefactory_dagster.people.mesh import (
     triangulate,
     unwrap_around,
     waves,
+    with_strips,
 )
 
 #: Metres that one tile of a fabric's texture spans.
@@ -247,7 +248,7 @@ class Tailor:
     def _loosen(self, shell: Shell, how: Cut, below: Sequence[Skin]) -> Shell:
         """Off the skin and what is worn below, smoothed, and folded."""
         f = shell.fields
-        ease = how.ease * self._scale * (1.0 + 0.0 * f["arm"])
+        ease = np.full(len(shell.vertices), how.ease * self._scale)
         ease = ease + how.flare * self._scale * np.clip(f["leg"], 0, 2) / 2 * (
             f["arm_weight"] < 0.02
         )
@@ -372,16 +373,7 @@ class Tailor:
         away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
         up = shell.vertices[users] + np.array((0, 0, height)) + 0.10 * height * away
         over = up + 0.35 * height * away - np.array((0, 0, 0.55 * height))
-        count, extra = len(shell.vertices), len(users)
-        a, b = rim.T
-        ua, ub = count + slots[:, 0], count + slots[:, 1]
-        oa, ob = ua + extra, ub + extra
-        strips = [np.stack(t, 1) for t in ((a, ua, b), (b, ua, ub), (ua, oa, ub), (ub, oa, ob))]
-        return Shell(
-            np.concatenate([shell.vertices, up, over]),
-            np.concatenate([shell.triangles, *strips]),
-            {n: np.concatenate([v, v[users], v[users]]) for n, v in shell.fields.items()},
-        )
+        return with_strips(shell, rim, users, slots, up, over)
 
     def shoes(self, kind: str, material: str, sole_material: str) -> list[Piece]:
         """A pair of shoes as two pieces: uppers and soles. Soles reach below z = 0."""

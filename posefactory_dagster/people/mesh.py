@@ -225,13 +225,30 @@ def thicken(shell: Shell, thickness: float, turn_in: float = 0.012) -> Shell:
     inwards /= np.maximum(np.linalg.norm(inwards, axis=1, keepdims=True), 1e-9)
     lip = shell.vertices[users] - thickness * normals[users]
     back = lip + turn_in * inwards - 0.3 * thickness * normals[users]
+    return with_strips(shell, rim, users, slots, lip, back)
+
+
+def with_strips(
+    shell: Shell,
+    rim: np.ndarray,
+    users: np.ndarray,
+    slots: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> Shell:
+    """The shell with two strips along its rim.
+
+    Args:
+        rim: (E, 2) directed edges; ``slots`` (E, 2) the same edges as places in ``users`` (U,), the vertices of the rim.
+        first, second: (U, 3) where the rims of the strips are.
+    """
     count, extra = len(shell.vertices), len(users)
     a, b = rim.T
-    la, lb = count + slots[:, 0], count + slots[:, 1]
-    ba, bb = la + extra, lb + extra
-    strips = [np.stack(t, 1) for t in ((a, la, b), (b, la, lb), (la, ba, lb), (lb, ba, bb))]
+    fa, fb = count + slots[:, 0], count + slots[:, 1]
+    sa, sb = fa + extra, fb + extra
+    strips = [np.stack(t, 1) for t in ((a, fa, b), (b, fa, fb), (fa, sa, fb), (fb, sa, sb))]
     return Shell(
-        np.concatenate([shell.vertices, lip, back]),
+        np.concatenate([shell.vertices, first, second]),
         np.concatenate([shell.triangles, *strips]),
         {n: np.concatenate([v, v[users], v[users]]) for n, v in shell.fields.items()},
     )

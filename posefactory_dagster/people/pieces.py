@@ -86,6 +86,7 @@ def unpack(pack: Path, folder: Path) -> None:
                         if written > min(MAX_FILE_BYTES, member.file_size):
                             raise WardrobeError(f"{pack.name}: {member.filename!r} is larger than it says or than {MAX_FILE_BYTES / 1e6:g} MB; do not use it")  # fmt: skip
                         out.write(block)
+    # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted member.
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise WardrobeError(f"{pack.name}: no zip that can be read ({error}); download it again") from error  # fmt: skip
 
