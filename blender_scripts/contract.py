@@ -18,7 +18,7 @@ DEPTH_UNITS_PER_METRE = 1000
 #: Of 255: a mask is brighter where the person fills most of a pixel.
 MASK_LEVEL = 127
 #: Raised whenever the meaning of a set's files changes, so that older sets are made again.
-TRUTH_VERSION = 7
+TRUTH_VERSION = 8
 
 VIEW_NAMES_8 = (
     "front",
@@ -103,6 +103,8 @@ VISIBLE_WITHIN_M = {
 #: Why a landmark is not visible, by its number in ``occluded_by``: nothing hides it, another part of the person, another
 #: person, a thing, the person's own clothes, or it is outside the frame.
 OCCLUDERS = ("none", "self", "person", "object", "clothing", "frame")
+#: In ``occluded_by_person``: no other person hides the landmark.
+NO_PERSON = -1
 #: Clothes hide a landmark where they are the first surface and lie further before it than this, metres.
 CLOTHING_HIDES_BEYOND_M = 0.04
 
@@ -142,16 +144,32 @@ BACKGROUNDS = ("plain", *HDRIS)
 TRUTH_ARRAYS, TRUTH_DOCUMENT = "truth.npz", "truth.json"
 
 #: Arrays that have an axis for the persons in an image behind that for the images (N, P, …); ``origin`` has it first (P, 33).
-#: The others, which are the camera's, have none (N, …). Today P is 1.
+#: The others, which are the camera's, have none (N, …). P is 1 but in sets of groups.
 PERSON_ARRAYS = (
     "pixels", "depth", "camera", "world", "visibility", "in_frame", "occluder_gap_m", "facing", "first_hit_part", "visible",
-    "visible_part", "bbox", "area", "occluded_by", "marker_pixels", "marker_world", "marker_visibility",
+    "visible_part", "bbox", "amodal_bbox", "area", "occluded_by", "occluded_by_person", "foot_height_m", "foot_contact",
+    "marker_pixels", "marker_world", "marker_visibility",
 )  # fmt: skip
 CAMERA_ARRAYS = ("intrinsics", "rotation", "translation")
 
 #: A file of the same name for each image: the picture, the person's mask (0 and 255), and the depth of the
 #: person's surface (16 bits, millimetres along the camera's axis, 0 where there is none).
 IMAGE_FOLDERS = ("images", "masks", "depth", "albedo", "normals")
+#: Further images, grey with 8 bits, that are written on request (``RenderSettings.extra_truth``): which part of the body a pixel
+#: shows, 1 + its place in ``BODY_PARTS``; which person, 1 + its place among the persons of the set. 0: nobody.
+EXTRA_FOLDERS = ("parts", "instances")
+#: The parts of ``parts`` images: a bone's surface with all that hangs on bones between it and the next named one, clothes and hair included.
+BODY_PARTS = (
+    "head", "torso", "left_upper_arm", "left_lower_arm", "left_hand", "right_upper_arm", "right_lower_arm", "right_hand",
+    "left_upper_leg", "left_lower_leg", "left_foot", "right_upper_leg", "right_lower_leg", "right_foot",
+)  # fmt: skip
+#: The places of a person's feet in ``foot_height_m`` and ``foot_contact``, and how near to the floor a sole stands on it, metres.
+FOOT_PLACES = ("left_heel", "left_toes", "right_heel", "right_toes")
+CONTACT_WITHIN_M = 0.02
+#: How many people a group has.
+GROUP_SIZES = (2, 6)
+#: How the people of a group stand: in a row, around a middle that all look at, about it at random, or one behind another.
+ARRANGEMENTS = ("side_by_side", "facing", "crowd", "behind")
 
 MAX_IMAGE_SIZE = 8192
 MAX_ANGLES = 360
@@ -194,7 +212,7 @@ class RenderSettings:
 
     ``close_ups`` is the share of pictures, drawn by the seed, whose camera is nearer and aimed beside the middle, so that
     parts of the person are out of the frame. ``looks``: names of looks, separated by commas; ``looks_per_character``: how many
-    of these each character is rendered in, drawn by the seed; 0 for all.
+    of these each character is rendered in, drawn by the seed; 0 for all. ``extra_truth``: names out of ``EXTRA_FOLDERS``.
     """
 
     num_angles: int = 8
@@ -214,6 +232,7 @@ class RenderSettings:
     frames: str = "even"
     looks: str = PLAIN_LOOK
     looks_per_character: int = 0
+    extra_truth: str = ""
 
     def __post_init__(self) -> None:
         def whole(name: str, low: int, high: int) -> None:
@@ -255,6 +274,17 @@ class RenderSettings:
             raise SettingsError(
                 f"looks is {self.looks!r}: give names of looks, separated by commas"
             )
+
+        unknown = [n for n in self.extra_folders if n not in EXTRA_FOLDERS]
+        if unknown:
+            raise SettingsError(
+                f"extra_truth is {self.extra_truth!r}: give names out of {', '.join(EXTRA_FOLDERS)}, separated by commas"
+            )
+
+    @property
+    def extra_folders(self) -> tuple[str, ...]:
+        """The names in ``extra_truth``, each once."""
+        return tuple(dict.fromkeys(n.strip() for n in self.extra_truth.split(",") if n.strip()))
 
     @property
     def look_names(self) -> tuple[str, ...]:
@@ -311,6 +341,7 @@ RENDER_HELP = {
     "fov_degrees": "Horizontal field of view in degrees: 5 to 120.",
     "looks": "Names of looks, separated by commas: plain, and those that `posefactory looks list` shows.",
     "looks_per_character": "How many of the looks each character is rendered in, drawn by the seed: 0 for all.",
+    "extra_truth": f"More images of truth, separated by commas: {', '.join(EXTRA_FOLDERS)}; groups always have instances.",
     "close_ups": "Share of pictures that show a part of the person close up: 0 to 1.",
 }
 
@@ -368,16 +399,19 @@ def pictures(
     ]
 
 
-def render_files(names: Sequence[str]) -> list[str]:
+def image_folders(settings: RenderSettings, persons: int = 1) -> tuple[str, ...]:
+    """The folders of images of a render set, one file of the same name in each; a group always has ``instances``."""
+    wanted = (*settings.extra_folders, *(("instances",) if persons > 1 else ()))
+    return (*IMAGE_FOLDERS, *(f for f in EXTRA_FOLDERS if f in wanted))
+
+
+def render_files(names: Sequence[str], folders: Sequence[str] = IMAGE_FOLDERS) -> list[str]:
     """Every file of a render set as it leaves Blender; each image with what belongs to it.
 
     Args:
-        names: of the images, in order of rendering.
+        names: of the images, in order of rendering. folders: see ``image_folders``.
     """
-    return [f"{kind}/{n}" for n in names for kind in IMAGE_FOLDERS] + [
-        TRUTH_ARRAYS,
-        TRUTH_DOCUMENT,
-    ]
+    return [f"{kind}/{n}" for n in names for kind in folders] + [TRUTH_ARRAYS, TRUTH_DOCUMENT]
 
 
 #: What inspection writes: what was found, a picture, of a motion the bones over time, and of a cast the curves for the skin.
@@ -407,12 +441,35 @@ class TaskInput:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where one person of a group stands: ``x`` and ``y`` metres on the floor, ``turn_degrees`` about the upright (counter-clockwise from
+    above), and by how many frames its motion is ahead of the group's count. ``key``: of the character."""
+
+    key: str
+    x: float = 0.0
+    y: float = 0.0
+    turn_degrees: float = 0.0
+    ahead: int = 0
+
+
+#: What the arrangement of a group writes.
+ARRANGEMENT = "arrangement.json"
+
+
+def role_of(role: str, person: int) -> str:
+    """The role of an input of one of the persons of a group."""
+    return f"{role}_{person}"
+
+
+@dataclass(frozen=True)
 class Task:
     """One key's part of a job: its input files by role, and the folder that receives its output files.
 
     Roles: ``skin``, a model file; ``motion``, in inspections the file of a motion, in renders the curves that were cast on the
     skin. An inspection of a motion has no skin. ``frames``: those to render; empty spreads them evenly.
-    ``touch``: whether hands that touch something in a motion do so in its cast.
+    ``touch``: whether hands that touch something in a motion do so in its cast. ``places``: of a group, a place for each person, whose
+    files have the roles ``skin_0``, ``motion_0``, ``skin_1`` and so on; where the places are to be found, only the keys count, and
+    ``arrangement``, ``spacing_m`` (None: as near as they can) and ``seed`` say how.
     """
 
     key: str
@@ -420,6 +477,15 @@ class Task:
     outputs: str
     frames: tuple[int, ...] = ()
     touch: bool = True
+    places: tuple[Place, ...] = ()
+    arrangement: str = ""
+    spacing_m: float | None = None
+    seed: int = 0
+
+    @property
+    def persons(self) -> int:
+        """How many people it shows."""
+        return max(1, len(self.places))
 
 
 def character_task(
@@ -452,7 +518,7 @@ class Job:
     """The job document: the original system's manifest fields, the tasks, and what holds for all of them.
 
     ``job_type`` is ``render`` (views x frames), ``character`` (inspect and thumbnail), ``compare`` (a motion beside its cast),
-    ``rig`` (the skeleton of a file), or ``enhance``, which has no tasks and asks for its images one by one.
+    ``rig`` (the skeleton of a file), ``group`` (where the people of a group stand), or ``enhance``, which has no tasks and asks for its images one by one.
     ``rig_map`` is the content of ``assets_data/rigs/*.json``, so that a remote renderer needs
     no second file; ``views`` are the cameras of each frame; ``looks`` the documents of the looks that are rendered, by name.
     """
@@ -502,6 +568,10 @@ class Job:
                     t["outputs"],
                     tuple(t.get("frames", ())),
                     t.get("touch", True),
+                    tuple(Place(**p) for p in t.get("places", ())),
+                    t.get("arrangement", ""),
+                    t.get("spacing_m"),
+                    t.get("seed", 0),
                 )
                 for t in values["tasks"]
             ),

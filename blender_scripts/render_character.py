@@ -1,4 +1,4 @@
-"""Render views x frames of each character of a job, with the exact truth of each image."""
+"""Render views x frames of each character or group of a job, with the exact truth of each image."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -14,8 +15,6 @@ import numpy as np
 
 from blender_scripts.contract import (
     CAMERA_ARRAYS,
-    CAST_CURVES,
-    IMAGE_FOLDERS,
     LANDMARKS,
     PERSON_ARRAYS,
     PLAIN_LOOK,
@@ -26,14 +25,14 @@ from blender_scripts.contract import (
     Picture,
     RenderSettings,
     Task,
+    image_folders,
     pictures,
     sample_frames,
 )
 from blender_scripts.errors import InputError
 from blender_scripts.session import Stopwatch, TaskReport, run
-from blender_scripts.stage import camera, film, importing, light, looks, truth
-from blender_scripts.stage.character import Character, load_character
-from blender_scripts.stage.motion import Curves, cast, load_clip, play
+from blender_scripts.stage import camera, film, group, light, looks, segments, truth
+from blender_scripts.stage.character import Character
 from blender_scripts.stage.opacity import Opacity
 from blender_scripts.stage.scenery import Scenery
 
@@ -44,19 +43,25 @@ DEFAULT_VARIANTS = 3
 
 
 class Stances:
-    """How a character stands in each frame: where it faces, and the box it fills; world frame, metres, z up."""
+    """How the people of a task stand in each frame: where they face, and the box they fill; world frame, metres, z up.
 
-    def __init__(self, character: Character, frames: list[int], settings: RenderSettings) -> None:
-        self._follow = settings.follow
+    A group faces where it was arranged to, in all frames.
+    """
+
+    def __init__(
+        self, people: list[Character], frames: list[int], settings: RenderSettings
+    ) -> None:
+        self._follow = settings.follow if len(people) == 1 else "clip"
         self._fronts: dict[int, np.ndarray | None] = {}
         self._boxes: dict[int, np.ndarray] = {}
         for frame in frames:
-            character.at_frame(frame)
-            self._fronts[frame] = character.facing()
-            points = character.vertices()
+            group.at_frame(people, frame)
+            self._fronts[frame] = people[0].facing() if len(people) == 1 else group.GROUP_FRONT
+            points = np.concatenate([c.vertices() for c in people])
             self._boxes[frame] = np.stack([points.min(axis=0), points.max(axis=0)])
+        self._box_follows = settings.follow == "frame"
         known = (front for front in self._fronts.values() if front is not None)
-        self._front = next(known, character.rest_facing)
+        self._front = next(known, people[0].rest_facing)
 
     def front(self, frame: int) -> np.ndarray:
         """(3,) unit vector; frames are asked for in order, and one in which nobody faces anywhere has that before it."""
@@ -67,35 +72,47 @@ class Stances:
 
     def box(self, frame: int) -> np.ndarray:
         """(2, 3) lowest and highest corner, of the frame or of the whole clip."""
-        if self._follow == "frame":
+        if self._box_follows:
             return self._boxes[frame]
         boxes = np.stack(list(self._boxes.values()))
         return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
 
+    @property
+    def half_width(self) -> float:
+        """How far from the middle of its frame's box anybody comes, metres on the floor."""
+        return max(float(np.linalg.norm(b[1, :2] - b[0, :2])) / 2 for b in self._boxes.values())
+
 
 def render(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
-    """One character's set: a folder for each kind of image, ``truth.npz`` and ``truth.json``."""
+    """One set: a folder for each kind of image, ``truth.npz`` and ``truth.json``."""
     settings = job.settings
     output = Path(task.outputs)
-    for folder in IMAGE_FOLDERS:
+    for folder in image_folders(settings, task.persons):
         (output / folder).mkdir(parents=True)
     wanted: list[Picture] = []
     records = Records()
     for look in settings.looks_of(task.key):
         # A look begins with an empty stage: lamps and places of another one are gone.
         with watch.stage("import"):
-            character = _load(job, task)
+            people = group.bring_in(job, task)
+        moves = any(c.has_motion() for c in people)
         frames = list(task.frames) or sample_frames(
-            character.frame_range, character.has_motion(), settings.frames_per_clip
+            group.frame_range(people), moves, settings.frames_per_clip
         )
         wanted = wanted or pictures(frames, settings, task.key, job.looks)
+        with watch.stage("truth"):
+            # In the rest pose, so before anybody takes another.
+            onstage = [OnStage(c) for c in people]
+        if task.places:
+            group.keep_step(people, [p.ahead for p in task.places])
+            group.take_places(people, task.places)
         with watch.stage("scene"):
-            stances = Stances(character, frames, settings)
-            shooting = Shooting(job, task, character, look, output, watch, records)
+            stances = Stances(people, frames, settings)
+            shooting = Shooting(job, task, onstage, look, output, watch, records, stances)
         mine = [p for p in wanted if p.look == look]
-        shooting.prepare(mine, stances)
+        shooting.prepare(mine)
         for picture in mine:
-            shooting.shoot(picture, stances)
+            shooting.shoot(picture)
             report.image(picture.file, len(records.images), len(wanted))
     if not any(r["area"] for r in records.images):
         raise InputError(
@@ -108,7 +125,7 @@ def render(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
 
 @dataclasses.dataclass
 class Records:
-    """What is said of a character's images so far: a record of each for the document, and columns of the truth's arrays."""
+    """What is said of a set's images so far: a record of each for the document, and columns of the truth's arrays."""
 
     images: list[dict[str, object]] = dataclasses.field(default_factory=list)
     columns: dict[str, list] = dataclasses.field(
@@ -117,57 +134,86 @@ class Records:
     lights: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
 
 
+class OnStage:
+    """One of the people of a task, with what is measured of it in the frame that it stands in."""
+
+    def __init__(self, character: Character) -> None:
+        self.character = character
+        self.anchors = truth.anchor_landmarks(character)
+        self.markers = truth.anchor_markers(character)
+        self.feet = truth.Feet(character)
+
+    def look_again(self) -> None:
+        """Measure where its surface, landmarks and markers are now."""
+        character = self.character
+        self.all_points = character.all_points()
+        self.vertices = self.all_points[: len(character.rest_vertices)]
+        self.points = truth.locate(character, self.anchors, self.all_points)
+        self.marker_points = truth.locate(character, list(self.markers.values()), self.all_points)
+
+
 class Shooting:
-    """The images of one character in one look, and their truth, image by image."""
+    """The images of one task in one look, and their truth, image by image."""
 
     def __init__(
         self,
         job: Job,
         task: Task,
-        character: Character,
+        people: list[OnStage],
         look: str,
         output: Path,
         watch: Stopwatch,
         records: Records,
+        stances: Stances,
     ) -> None:
-        self._job, self._task, self._character, self._look = job, task, character, look
-        self._output, self._watch, self._records = output, watch, records
-        with watch.stage("truth"):
-            self._anchors = truth.anchor_landmarks(character)
-            self._markers = truth.anchor_markers(character)
-            self._opacity = Opacity(character.meshes)
+        self._job, self._task, self._people, self._look = job, task, people, look
+        self._output, self._watch, self._records, self._stances = output, watch, records, stances
+        self._meshes = [m for p in people for m in p.character.meshes]
+        self._owners = {m.name: i for i, p in enumerate(people) for m in p.character.meshes}
+        self._bones = segments.bone_numbers([p.character for p in people])
+        self._marker_names = list(dict.fromkeys(n for p in people for n in p.markers))
         settings = job.settings
+        self._segments: segments.Parts | None = None
+        with watch.stage("truth"):
+            if "parts" in settings.extra_folders:
+                self._segments = segments.Parts([p.character for p in people])
+            self._opacity = Opacity(self._meshes)
         self._document = job.looks.get(look, {})
         self._scenery: Scenery | None = None
-        film.set_up(settings, in_place=look != PLAIN_LOOK)
+        # Who covers what must be told apart where several can be, or where a place hides people.
+        apart = look != PLAIN_LOOK or len(people) > 1 or "instances" in settings.extra_folders
+        film.set_up(settings, in_place=look != PLAIN_LOOK, objects=apart, materials=self._segments is not None)  # fmt: skip
+        self._covering = self._owners if apart else {}
         if look == PLAIN_LOOK:
-            records.lights[look] = light.light(settings, character.rest_facing)
+            front = people[0].character.rest_facing if len(people) == 1 else group.GROUP_FRONT
+            records.lights[look] = light.light(settings, front)
         else:
             with watch.stage("place"):
                 variants = int(self._document.get("variants", DEFAULT_VARIANTS))
                 variant = int(looks.chance_of(settings, task.key, look).integers(variants))
-                self._scenery = Scenery(self._document, look, settings, variant)
+                room = stances.half_width if len(people) > 1 else 0.0
+                self._scenery = Scenery(self._document, look, settings, variant, room)
             records.lights[look] = {**self._scenery.shines, "drawn": self._scenery.drawn}
         self._frame: int | None = None
         self._shots: dict[str, tuple[camera.Pinhole, looks.Shot]] = {}
 
-    def prepare(self, wanted: list[Picture], stances: Stances) -> None:
+    def prepare(self, wanted: list[Picture]) -> None:
         """Choose the cameras of a look's pictures, and film its place from each: all at once, as a change of scene costs time."""
         if self._scenery is None:
             return
         shadows = {}
         for picture in wanted:
-            self._stand(picture.frame, stances)
+            self._stand(picture.frame)
             if picture.frame not in shadows:
                 with self._watch.stage("shadow"):
-                    shadows[picture.frame] = self._scenery.cast_shadow(self._character.meshes)
+                    shadows[picture.frame] = self._scenery.cast_shadow(self._meshes)
             with self._watch.stage("truth"):
                 chosen = self._choose_shot(picture.view.azimuth_degrees, picture.frame, self._number(picture))  # fmt: skip
                 self._shots[picture.file] = chosen
         for picture in wanted:
             pinhole, shot = self._shots[picture.file]
             with self._watch.stage("plate"):
-                self._stand(picture.frame, stances)
+                self._stand(picture.frame)
                 self._point(pinhole, shot)
                 plate, depth = self._scenery.film(self._output)
                 plate = self._scenery.shadowed(plate, depth, pinhole, shadows[picture.frame])
@@ -178,27 +224,25 @@ class Shooting:
         views = self._job.views
         return views.index(picture.view) if picture.view in views else int(picture.view.name[-2:])
 
-    def _stand(self, frame: int, stances: Stances) -> None:
-        """Bring the character into a frame."""
+    def _stand(self, frame: int) -> None:
+        """Bring the people into a frame."""
         if frame == self._frame:
             return
         self._frame = frame
         with self._watch.stage("scene"):
-            self._character.at_frame(frame)
-            self._vertices = self._character.vertices()
-            self._all_points = self._character.all_points()
-        self._front, self._box = stances.front(frame), stances.box(frame)
+            group.at_frame([p.character for p in self._people], frame)
         with self._watch.stage("truth"):
-            self._points = truth.locate(self._character, self._anchors, self._all_points)
-            markers = list(self._markers.values())
-            self._marker_points = truth.locate(self._character, markers, self._all_points)
+            for person in self._people:
+                person.look_again()
+        self._vertices = np.concatenate([p.vertices for p in self._people])
+        self._front, self._box = self._stances.front(frame), self._stances.box(frame)
         if self._scenery is not None:
             self._scenery.stand_under(self._box.mean(axis=0))
             bpy.context.view_layer.update()
 
-    def shoot(self, picture: Picture, stances: Stances) -> None:
+    def shoot(self, picture: Picture) -> None:
         """Take a picture: its images, and its row of the truth."""
-        self._stand(picture.frame, stances)
+        self._stand(picture.frame)
         settings, view = self._job.settings, picture.view
         number = self._number(picture)
         if self._scenery is None:
@@ -215,21 +259,17 @@ class Shooting:
             }  # fmt: skip
         bbox, area = truth.mask_box(taken.mask)
         with self._watch.stage("truth"):
-            sight = self._look_at(self._anchors, self._points, pinhole, taken.mask)
-            markers = self._look_at(
-                list(self._markers.values()), self._marker_points, pinhole, taken.mask
-            )
-            row = _row(self._points, pinhole, sight, bbox, area)
-            row |= {
-                "marker_pixels": pinhole.project(self._marker_points).reshape(-1, 2),
-                "marker_world": self._marker_points.reshape(-1, 3),
-                "marker_visibility": markers.visibility,
-            }
-            for column, value in row.items():
-                kept = [value] if column in PERSON_ARRAYS else value
-                self._records.columns[column].append(kept)
+            rows = [self._row(i, pinhole, taken.mask_of(i)) for i in range(len(self._people))]
+            for column in PERSON_ARRAYS:
+                self._records.columns[column].append([row[column] for row in rows])
+            for column in CAMERA_ARRAYS:
+                self._records.columns[column].append(getattr(pinhole, column))
         with self._watch.stage("write"):
             film.save_all(self._output, picture.file, image, taken, pinhole.rotation)
+            if (self._output / "instances").is_dir():
+                film.save_labels(self._output / "instances" / picture.file, taken.instances)
+            if self._segments is not None:
+                film.save_labels(self._output / "parts" / picture.file, taken.parts(self._segments.materials))  # fmt: skip
         outline = pinhole.project(self._vertices)
         lowest, highest = outline.min(axis=0), outline.max(axis=0)
         self._records.images.append(
@@ -247,22 +287,58 @@ class Shooting:
             }
         )
 
+    def _row(self, number: int, pinhole: camera.Pinhole, mask: np.ndarray) -> dict[str, Any]:
+        """The truth of one person in an image, by the names of its arrays."""
+        person = self._people[number]
+        bbox, area = truth.mask_box(mask)
+        sight = self._look_at(number, person.anchors, person.points, pinhole, mask)
+        marked = self._look_at(number, list(person.markers.values()), person.marker_points, pinhole, mask)  # fmt: skip
+        in_camera = pinhole.to_camera(person.points)
+        # Of markers that others of the group have, and this person has not, nothing is known.
+        places = [self._marker_names.index(n) for n in person.markers]
+        marker_pixels = np.zeros((len(self._marker_names), 2))
+        marker_world = np.zeros((len(self._marker_names), 3))
+        marker_visibility = np.zeros(len(self._marker_names), np.uint8)
+        marker_pixels[places] = pinhole.project(person.marker_points).reshape(-1, 2)
+        marker_world[places] = person.marker_points.reshape(-1, 3)
+        marker_visibility[places] = marked.visibility
+        height, contact = person.feet.over_floor(person.vertices)
+        return {
+            "pixels": pinhole.project(person.points),
+            "depth": in_camera[:, 2],
+            "camera": in_camera,
+            "world": person.points,
+            "visibility": sight.visibility,
+            **vars(sight),
+            "first_hit_part": self._bones[number][sight.first_hit_part],
+            "bbox": bbox,
+            "amodal_bbox": truth.amodal_box(pinhole, person.vertices),
+            "area": area,
+            "foot_height_m": height,
+            "foot_contact": contact,
+            "marker_pixels": marker_pixels,
+            "marker_world": marker_world,
+            "marker_visibility": marker_visibility,
+        }
+
     def _look_at(
-        self, anchors: list[truth.Anchor], points: np.ndarray, pinhole: camera.Pinhole, mask: np.ndarray
+        self, number: int, anchors: list[truth.Anchor], points: np.ndarray, pinhole: camera.Pinhole, mask: np.ndarray
     ) -> truth.Sight:  # fmt: skip
-        return truth.look(self._character, anchors, points, self._all_points, pinhole, mask, self._opacity)  # fmt: skip
+        person = self._people[number]
+        others = {name: owner for name, owner in self._owners.items() if owner != number}
+        return truth.look(person.character, anchors, points, person.all_points, pinhole, mask, self._opacity, others)  # fmt: skip
 
     def _take_plain(self, pinhole: camera.Pinhole) -> tuple[film.Picture, np.ndarray]:
-        """The person before the settings' background."""
+        """The people before the settings' background."""
         with self._watch.stage("scene"):
             camera.film(pinhole)
             outline = pinhole.project(self._vertices)
         with self._watch.stage("render"):
-            taken = film.shoot(self._output, (*outline.min(axis=0), *outline.max(axis=0)))
+            taken = film.shoot(self._output, (*outline.min(axis=0), *outline.max(axis=0)), self._covering)  # fmt: skip
             if self._job.settings.background == "plain":
                 backdrop = film.plain_backdrop()
             else:
-                backdrop = film.shoot_backdrop(self._output, self._character.meshes)
+                backdrop = film.shoot_backdrop(self._output, self._meshes)
         return taken, taken.over(backdrop)
 
     def _choose_shot(
@@ -285,17 +361,18 @@ class Shooting:
 
     def _in_sight(self, pinhole: camera.Pinhole) -> float:
         """Share of the landmarks in the frame that nothing but the person hides; 0 where nobody is in the frame."""
-        pixels, depths = pinhole.project(self._points), pinhole.to_camera(self._points)[:, 2]
+        points = np.concatenate([p.points for p in self._people])
+        pixels, depths = pinhole.project(points), pinhole.to_camera(points)[:, 2]
         inside = (depths > 0) & (pixels >= 0).all(axis=1) & (pixels < (pinhole.width, pinhole.height)).all(axis=1)  # fmt: skip
         if not inside.any():
             return 0.0
         scene, depsgraph = bpy.context.scene, bpy.context.evaluated_depsgraph_get()
         free = 0
-        for point in self._points[inside]:
+        for point in points[inside]:
             towards = point - pinhole.position
             distance = float(np.linalg.norm(towards))
             hit = self._opacity.first_hit(scene, depsgraph, pinhole.position, towards / distance)
-            free += hit is None or hit.object in self._character.surface.polygon_bone or hit.distance > distance - 0.05  # fmt: skip
+            free += hit is None or hit.object in self._owners or hit.distance > distance - 0.05  # fmt: skip
         return free / int(inside.sum())
 
     def _point(self, pinhole: camera.Pinhole, shot: looks.Shot) -> None:
@@ -320,7 +397,7 @@ class Shooting:
             outline = pinhole.project(self._vertices)
         with self._watch.stage("render"):
             area = (*outline.min(axis=0), *outline.max(axis=0))
-            taken = film.shoot(self._output, area, [m.name for m in self._character.meshes])
+            taken = film.shoot(self._output, area, self._covering)
         chance = looks.chance_of(self._job.settings, self._task.key, self._look, picture.frame, number, SHOTS_TRIED)  # fmt: skip
         with self._watch.stage("write"):
             stored = self._output / f"{picture.file}.npy"
@@ -332,69 +409,41 @@ class Shooting:
     def write_truth(self, frames: list[int]) -> None:
         """Write what was seen in all images, as arrays and as a document."""
         arrays = {name: np.array(values) for name, values in self._records.columns.items()}
-        arrays["origin"] = np.array([[a.origin for a in self._anchors]])
+        origins = [[a.origin for a in p.anchors] for p in self._people]
+        arrays["origin"] = np.array(origins)
         with (self._output / TRUTH_ARRAYS).open("wb") as file:
             np.savez(file, **arrays)
-        imported = self._character.imported
+        people = [p.character for p in self._people]
+        keys = [p.key for p in self._task.places] or [self._task.key]
+        imported = people[0].imported
         lights = self._records.lights
         document = {
             "truth_version": TRUTH_VERSION,
             "key": self._task.key,
             "settings": dataclasses.asdict(self._job.settings),
             "landmarks": list(LANDMARKS),
-            "markers": list(self._markers),
-            "origin": [a.origin for a in self._anchors],
-            "parts": self._character.surface.bone_names,
-            "take": None if imported.take is None else imported.take.name,
+            "markers": self._marker_names,
+            "origin": [origin for mine in origins for origin in mine],
+            "parts": segments.bone_names(people),
+            "persons": [
+                {"key": key, "height_m": c.height, "take": c.imported.take.name if c.imported.take else None}
+                for key, c in zip(keys, people, strict=True)
+            ],
             "fps": imported.fps,
             "frames": frames,
-            "frame_range": list(self._character.frame_range),
-            "height_m": self._character.height,
+            "frame_range": list(group.frame_range(people)),
             "light": {k: v for k, v in next(iter(lights.values())).items() if k != "drawn"},
             "looks": {name: shines for name, shines in lights.items() if name != PLAIN_LOOK},
-            "warnings": imported.warnings,
+            "warnings": _warnings(keys, people),
             "images": self._records.images,
-        }
+        }  # fmt: skip
         (self._output / TRUTH_DOCUMENT).write_text(json.dumps(document, indent=1), "utf-8")
 
 
-def _load(job: Job, task: Task) -> Character:
-    """The character of a task, alone on the stage, with the curves that were cast for it."""
-    importing.clear_scene()
-    skin, motion = task.inputs["skin"], task.inputs.get("motion")
-    character = load_character(skin.file, job.rig_map, skin.name, skin.take)
-    if motion is not None:
-        if Path(motion.file).suffix == Path(CAST_CURVES).suffix:
-            play(character, Curves.read(Path(motion.file)))
-        else:  # a set of version 1 holds the motion's own file
-            clip = load_clip(motion.file, job.rig_map, motion.name, motion.take)
-            play(character, cast(character, clip))
-            clip.remove()
-    return character
-
-
-def _row(
-    points: np.ndarray, pinhole: camera.Pinhole, sight: truth.Sight, bbox: np.ndarray, area: int
-) -> dict[str, object]:
-    """The truth of one person in one image, by the names of its arrays, and of the image's camera.
-
-    Args:
-        points: (33, 3) landmarks, world frame, metres.
-    """
-    in_camera = pinhole.to_camera(points)
-    return {
-        "pixels": pinhole.project(points),
-        "depth": in_camera[:, 2],
-        "camera": in_camera,
-        "world": points,
-        "visibility": sight.visibility,
-        **vars(sight),
-        "bbox": bbox,
-        "area": area,
-        "intrinsics": pinhole.intrinsics,
-        "rotation": pinhole.rotation,
-        "translation": pinhole.translation,
-    }
+def _warnings(keys: list[str], people: list[Character]) -> list[str]:
+    if len(people) == 1:
+        return people[0].imported.warnings
+    return [f"{k}: {w}" for k, c in zip(keys, people, strict=True) for w in c.imported.warnings]
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ SCRIPTS = {
     "character": "inspect_character.py",
     "compare": "compare_motion.py",
     "rig": "describe_rig.py",
+    "group": "arrange_group.py",
 }
 POLL_S = 0.03
 GRACE_S = 5.0

@@ -21,6 +21,7 @@ ROOMS = [
     "posefactory_dagster.people",
     "posefactory_dagster.characters",
     "posefactory_dagster.motions",
+    "posefactory_dagster.groups",
     "posefactory_dagster.renders",
     "posefactory_dagster.labels",
     "posefactory_dagster.variants",

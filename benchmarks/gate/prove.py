@@ -32,7 +32,7 @@ from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.quality import accuracy, model
 from posefactory_dagster.quality.gate import Gate, Measurement, Subject, measure, open_landmarkers
 from posefactory_dagster.quality.landmarker import Landmarkers
-from posefactory_dagster.renders.documents import first_person, measured
+from posefactory_dagster.renders.documents import measured, person_rows
 from posefactory_dagster.settings import PROJECT_ROOT, GateSettings, sample_characters
 from posefactory_dagster.variants.documents import Parameters, Style, read_style
 from posefactory_dagster.variants.enhancers.base import RenderView
@@ -90,7 +90,7 @@ class Person:
         assert outcome.error is None, outcome.error
         self.document = json.loads((folder / "renders" / "truth.json").read_text())
         with np.load(folder / "renders" / "truth.npz") as arrays:
-            stored = first_person(arrays)
+            stored = person_rows(arrays)
             self.arrays = {**stored, "measured": measured(stored)}
         self.turns = self._turn(skin, rng)
         with np.load(folder / "turned" / "turned.npz") as arrays:

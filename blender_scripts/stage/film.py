@@ -7,7 +7,7 @@ afterwards. With Cycles on a CPU that is a third cheaper than the full frame.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +31,18 @@ SHOULDER = 0.7
 PNG_COMPRESSION = 3
 
 
-def set_up(settings: RenderSettings, *, in_place: bool = False) -> None:
+def set_up(
+    settings: RenderSettings,
+    *,
+    in_place: bool = False,
+    objects: bool = False,
+    materials: bool = False,
+) -> None:
     """Engine, samples, seed and output of the scene.
 
     Args:
-        in_place: whether the person stands in a look's surroundings: fewer samples, denoised, with the coverage of each mesh.
+        in_place: whether people stand in a look's surroundings: fewer samples, denoised.
+        objects, materials: whether the coverage of each mesh, and of each material, is wanted.
     """
     scene = bpy.context.scene
     assert settings.samples is not None, "settings are resolved when a job is planned"
@@ -60,7 +67,7 @@ def set_up(settings: RenderSettings, *, in_place: bool = False) -> None:
     layer = bpy.context.view_layer
     layer.use_pass_z = layer.use_pass_normal = True
     layer.use_pass_diffuse_color = layer.use_pass_emit = True
-    layer.use_pass_cryptomatte_object = in_place
+    layer.use_pass_cryptomatte_object, layer.use_pass_cryptomatte_material = objects, materials
     layer.pass_cryptomatte_depth = 6
     if in_place:
         scene.view_settings.view_transform = "Raw"
@@ -84,8 +91,9 @@ class Picture:
     ``rgba`` (h, w, 4) float32 0-1, sRGB, straight alpha, top row first; ``distance`` (h, w) float32, metres
     along the camera's axis, infinite where nothing is; ``colour`` (h, w, 4) as ``rgba``, the surface's own colour without light
     and shadow; ``normal`` (h, w, 3) float32, world axes, not normalized at edges, zero where nothing is. Their top-left corner is at pixel (``left``, ``top``)
-    of a frame of ``width`` x ``height``; all around it is transparent. In a look's surroundings also ``linear`` (h, w, 4), linear
-    light multiplied with alpha, in which shadows are dark and half transparent, and ``coverage`` (h, w), the person's own.
+    of a frame of ``width`` x ``height``; all around it is transparent. ``linear`` (h, w, 4) is linear light multiplied with alpha.
+    Where people are told apart, ``coverage`` (h, w, P) is the share of each pixel that each of them covers; ``materials`` are the
+    numbers and shares of the materials in each pixel, see ``_ranks``.
     """
 
     rgba: np.ndarray
@@ -96,13 +104,18 @@ class Picture:
     top: int
     width: int
     height: int
-    linear: np.ndarray | None = None
+    linear: np.ndarray
     coverage: np.ndarray | None = None
+    materials: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def _person(self) -> np.ndarray:
-        """(h, w) share of each pixel that is the person."""
-        return self.rgba[..., 3] if self.coverage is None else self.coverage
+        """(h, w) share of each pixel that is people."""
+        return (
+            self.rgba[..., 3]
+            if self.coverage is None
+            else np.clip(self.coverage.sum(axis=-1), 0.0, 1.0)
+        )
 
     @property
     def _window(self) -> tuple[slice, slice]:
@@ -111,9 +124,37 @@ class Picture:
 
     @property
     def mask(self) -> np.ndarray:
-        """(height, width) bool: pixels that are mostly the person."""
+        """(height, width) bool: pixels that are mostly people."""
         full = np.zeros((self.height, self.width), bool)
         full[self._window] = self._person > MASK_THRESHOLD
+        return full
+
+    @property
+    def instances(self) -> np.ndarray:
+        """(height, width) uint8: of pixels that are mostly people, 1 + the number of who covers most of it; else 0."""
+        if self.coverage is None:
+            return self.mask.astype(np.uint8)
+        full = np.zeros((self.height, self.width), np.uint8)
+        full[self._window] = np.where(
+            self._person > MASK_THRESHOLD, 1 + self.coverage.argmax(axis=-1), 0
+        )
+        return full
+
+    def mask_of(self, person: int) -> np.ndarray:
+        """(height, width) bool: the pixels of one of the people."""
+        return self.instances == 1 + person
+
+    def parts(self, materials: Mapping[str, int]) -> np.ndarray:
+        """(height, width) uint8: of pixels that are mostly people, 1 + the number of the part that covers most of it; else 0.
+
+        Args:
+            materials: the number of the part that each material is, by its name.
+        """
+        assert self.materials is not None
+        count = 1 + max(materials.values())
+        shares = _shares(*self.materials, materials, count)
+        full = np.zeros((self.height, self.width), np.uint8)
+        full[self._window] = np.where(self._person > MASK_THRESHOLD, 1 + shares.argmax(axis=-1), 0)
         return full
 
     @property
@@ -158,7 +199,6 @@ class Picture:
         Args:
             plate: (height, width, 3) linear. gains: of red, green and blue.
         """
-        assert self.linear is not None
         full = plate.astype(np.float32).copy()
         alpha = np.clip(self.linear[..., 3:], 0.0, 1.0)
         full[self._window] = self.linear[..., :3] + full[self._window] * (1.0 - alpha)
@@ -186,14 +226,14 @@ def read_exr(path: Path) -> tuple[np.ndarray, list[str]]:
 def shoot(
     scratch: Path,
     box_pixels: tuple[float, float, float, float] | None,
-    covering: Sequence[str] = (),
+    covering: Mapping[str, int] | None = None,
 ) -> Picture:
     """Render the scene's camera.
 
     Args:
         scratch: an existing folder for the file between Blender and numpy.
         box_pixels: (x0, y0, x1, y1) around all that is to be seen, or None for the whole frame.
-        covering: in a look's surroundings, the names of the meshes that are the person.
+        covering: where people are told apart, whose each mesh is, by its name.
 
     Raises:
         OSError: the file could not be written whole.
@@ -231,36 +271,52 @@ def shoot(
     alpha = linear[..., 3:]
     coverage = None
     if covering:
-        coverage = _coverage(values, place, covering)
-        alpha = coverage[..., None]
+        ranks = _ranks(values, place, "CryptoObject")
+        coverage = _shares(*ranks, covering, 1 + max(covering.values()))
+        alpha = np.clip(coverage.sum(axis=-1, keepdims=True), 0.0, 1.0)
+    materials = None
+    if bpy.context.view_layer.use_pass_cryptomatte_material:
+        materials = _ranks(values, place, "CryptoMaterial")
     own = np.maximum(channels("DiffCol", "RGB") * alpha**2, channels("Emit", "RGB"))
     own = np.concatenate([own, alpha], axis=-1)
     normal = channels("Normal", "XYZ")
     return Picture(
-        _to_srgb(linear), distance, _to_srgb(own), normal, left, top, width, height, linear if covering else None, coverage
+        _to_srgb(linear), distance, _to_srgb(own), normal, left, top, width, height, linear, coverage, materials
     )  # fmt: skip
 
 
-def _coverage(values: np.ndarray, place: dict[str, int], meshes: Sequence[str]) -> np.ndarray:
-    """(h, w) share of each pixel that some meshes cover, by the picture's cryptomatte.
+def _ranks(values: np.ndarray, place: Mapping[str, int], kind: str) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """A picture's cryptomatte: the numbers of what is in each pixel (h, w, L), and its share of it (h, w, L).
 
-    A level has four channels: an object's number, its share, and the same of the next object (J. Friedman and A. C. Jones,
-    Fully automatic id mattes with support for motion blur and transparency, 2015). The number is a hash of the object's name.
+    A level has four channels: a number, its share, and the same of the next (J. Friedman and A. C. Jones, Fully automatic id
+    mattes with support for motion blur and transparency, 2015). The number is a hash of the name of the object or the material.
     """
-    numbers = np.array([_cryptomatte_number(n) for n in meshes], np.float32)
-    total = np.zeros(values.shape[:2], np.float32)
+    numbers, shares = [], []
     level = 0
-    while f"CryptoObject{level:02d}.r" in place or f"CryptoObject{level:02d}.R" in place:
-        upper = f"CryptoObject{level:02d}.R" in place
+    while f"{kind}{level:02d}.r" in place or f"{kind}{level:02d}.R" in place:
+        upper = f"{kind}{level:02d}.R" in place
         for number, share in ("RG", "BA") if upper else ("rg", "ba"):
-            found = values[..., place[f"CryptoObject{level:02d}.{number}"]]
-            total += np.where(np.isin(found, numbers), values[..., place[f"CryptoObject{level:02d}.{share}"]], 0.0)  # fmt: skip
+            numbers.append(values[..., place[f"{kind}{level:02d}.{number}"]])
+            shares.append(values[..., place[f"{kind}{level:02d}.{share}"]])
         level += 1
+    return np.stack(numbers, axis=-1), np.stack(shares, axis=-1)
+
+
+def _shares(numbers: np.ndarray, shares: np.ndarray, owners: Mapping[str, int], count: int) -> np.ndarray:  # fmt: skip
+    """(h, w, count) the share of each pixel that each owner covers.
+
+    Args:
+        numbers, shares: see ``_ranks``. owners: the owner of each object or material, by its name.
+    """
+    total = np.zeros((*numbers.shape[:2], count), np.float32)
+    for owner in range(count):
+        mine = np.array([_cryptomatte_number(n) for n, o in owners.items() if o == owner], np.float32)  # fmt: skip
+        total[..., owner] = np.where(np.isin(numbers, mine), shares, 0.0).sum(axis=-1)
     return np.clip(total, 0.0, 1.0)
 
 
 def _cryptomatte_number(name: str) -> float:
-    """The number that Cycles gives an object: MurmurHash3 (32 bits, seed 0) of its name, as a float whose exponent is no special one."""
+    """The number that Cycles gives an object or a material: MurmurHash3 (32 bits, seed 0) of its name, as a float whose exponent is no special one."""
     value = _murmur3(name.encode("utf-8"))
     exponent = value >> 23 & 255
     if exponent in (0, 255):
@@ -382,6 +438,15 @@ def save_png(path: Path, rgb_or_mask: np.ndarray) -> None:
     """
     scaled = np.clip(rgb_or_mask.astype(np.float32) * 255.0 + 0.5, 0.0, 255.0)
     _write_png(path, scaled.astype(np.uint8))
+
+
+def save_labels(path: Path, numbers: np.ndarray) -> None:
+    """Write (H, W) uint8 numbers as a grey PNG.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    _write_png(path, numbers)
 
 
 def save_depth(path: Path, metres: np.ndarray) -> None:

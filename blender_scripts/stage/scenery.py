@@ -30,6 +30,9 @@ from blender_scripts.stage.looks import drawn
 
 #: Half the side of the grid on which a person's shadow is known, metres, its points along a side, and how broad its border fades.
 SHADOW_HALF_M, SHADOW_POINTS, SHADOW_FADE_M = 1.5, 81, 0.35
+#: Around a group the grid goes so much further than anybody, metres; the room that is made for it comes in steps of so much, so that
+#: groups share the light of a place.
+SHADOW_AROUND_M, ROOM_STEP_M = 1.0, 0.5
 #: Samples of a point of it, and how far its noise is evened out, in points.
 SHADOW_SAMPLES, SHADOW_BLUR = 20, 0.8
 #: What lies so near to z = 0 is floor, metres: rugs too.
@@ -57,14 +60,23 @@ class Scenery:
         reach: how far from the person a camera may stand, metres.
     """
 
-    def __init__(self, look: Mapping[str, Any], name: str, settings: RenderSettings, variant: int) -> None:  # fmt: skip
+    def __init__(self, look: Mapping[str, Any], name: str, settings: RenderSettings, variant: int, room: float = 0.0) -> None:  # fmt: skip
         """Build the surroundings.
 
         Args:
             look: its document. name: its name. variant: which of the look's variants; the same one is the same for everybody.
+            room: of a group, how far around the middle nothing may stand in its way, metres.
         """
+        self._room = math.ceil(room / ROOM_STEP_M) * ROOM_STEP_M
+        self._shadow_half = max(SHADOW_HALF_M, self._room + SHADOW_AROUND_M if room else 0.0)
         chance = looks.chance_of(settings, "", name, variant)
-        self._key = (name, settings.seed, variant, json.dumps(look, sort_keys=True, default=list))
+        self._key = (
+            name,
+            settings.seed,
+            variant,
+            self._room,
+            json.dumps(look, sort_keys=True, default=list),
+        )
         self._settings = settings
         self._scene = bpy.context.scene
         self.reach = OPEN_REACH_M
@@ -180,7 +192,7 @@ class Scenery:
     # -- places -----------------------------------------------------------------------------------------------------------------
 
     def _build_set(self, name: str, seed: int, chance: np.random.Generator) -> None:
-        place, obj = sets.build(name, seed)
+        place, obj = sets.build(name, seed, self._room)
         self.reach = place.reach
         # Outdoors the sun's place in the sky is drawn, and the street lies as it was built.
         turn = 0.0 if place.outdoor else float(chance.uniform(0, 2 * math.pi))
@@ -230,7 +242,7 @@ class Scenery:
     def _add_grid(self) -> bpy.types.Object:
         """The grid of floor around the person's feet, that is there only while light is computed on it."""
         made = bmesh.new()
-        bmesh.ops.create_grid(made, x_segments=SHADOW_POINTS - 1, y_segments=SHADOW_POINTS - 1, size=SHADOW_HALF_M)  # fmt: skip
+        bmesh.ops.create_grid(made, x_segments=SHADOW_POINTS - 1, y_segments=SHADOW_POINTS - 1, size=self._shadow_half)  # fmt: skip
         mesh = bpy.data.meshes.new("shadow_grid")
         made.to_mesh(mesh)
         made.free()
@@ -253,8 +265,8 @@ class Scenery:
             for obj in people:
                 obj.hide_render = False
         share = self._light_on_grid() / np.maximum(self._lit, 1e-6)
-        axis = np.linspace(-SHADOW_HALF_M, SHADOW_HALF_M, SHADOW_POINTS)
-        edge = np.clip((SHADOW_HALF_M - np.abs(axis)) / SHADOW_FADE_M, 0, 1)
+        axis = np.linspace(-self._shadow_half, self._shadow_half, SHADOW_POINTS)
+        edge = np.clip((self._shadow_half - np.abs(axis)) / SHADOW_FADE_M, 0, 1)
         share = 1.0 - (1.0 - np.clip(share, 0.0, 1.0)) * (edge[:, None] * edge[None, :])[..., None]
         return share.astype(np.float32)
 
@@ -287,7 +299,7 @@ class Scenery:
         )
         points = camera.position + (rays * depth[..., None]) @ camera.rotation
         centre = np.array(self._grid.location)
-        at = (points[..., :2] - centre[:2] + SHADOW_HALF_M) / (2 * SHADOW_HALF_M) * (SHADOW_POINTS - 1)  # fmt: skip
+        at = (points[..., :2] - centre[:2] + self._shadow_half) / (2 * self._shadow_half) * (SHADOW_POINTS - 1)  # fmt: skip
         on_floor = (np.abs(points[..., 2]) < FLOOR_M) & (at >= 0).all(axis=-1) & (at < SHADOW_POINTS - 1).all(axis=-1)  # fmt: skip
         column, row = at[on_floor].T
         i, j = row.astype(int), column.astype(int)

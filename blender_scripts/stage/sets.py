@@ -21,6 +21,8 @@ FINE_M, COARSE_M = 0.18, 0.9
 FINE_RADIUS_M = 4.5
 #: Balls of foliage are finely modelled up to this far from the middle, metres.
 FINE_BLOBS_M = 9.0
+#: Where room is made for a group: what is lower is floor, what is larger is no furniture, and what is so near belongs together, metres.
+LOW_M, LARGE_M, TOUCH_M = 0.05, 4.5, 0.01
 #: The light's values at vertices.
 LIGHT_ATTRIBUTE = "baked_light"
 BAKE_SAMPLES, SOFTENING_STEPS = 6, 3
@@ -629,12 +631,59 @@ PLACES: dict[str, tuple[Callable[[Place], None], float, bool]] = {
 }  # fmt: skip
 
 
-def build(name: str, seed: int) -> tuple[Place, bpy.types.Object]:
-    """A place as one object in the scene, its edges short enough for its light."""
+def build(name: str, seed: int, room: float = 0.0) -> tuple[Place, bpy.types.Object]:
+    """A place as one object in the scene, its edges short enough for its light.
+
+    Args:
+        room: how far around the middle no furniture may stand, metres.
+    """
     make, reach, outdoor = PLACES[name]
     place = Place(name, np.random.default_rng([seed, sum(map(ord, name))]), reach, outdoor)
     make(place)
+    if room:
+        _clear(place.mesh, room)
     return place, finish(place)
+
+
+def _clear(mesh: bmesh.types.BMesh, room: float) -> None:
+    """Take furniture away that comes nearer to the middle than ``room`` metres: pieces whole, with what stands on them."""
+    pieces = _pieces(mesh)
+    low = np.array([np.min([v.co for v in p], axis=0) for p in pieces])
+    high = np.array([np.max([v.co for v in p], axis=0) for p in pieces])
+    # Floors, carpets, roads and walls stay.
+    movable = (high[:, 2] > LOW_M) & ((high - low)[:, :2].max(axis=1) < LARGE_M) & ((high - low).min(axis=1) > 1e-4)  # fmt: skip
+    nearest = np.maximum(np.maximum(low[:, :2], -high[:, :2]), 0.0)
+    gone = movable & (np.linalg.norm(nearest, axis=1) < room)
+    while True:  # what touches a piece that goes is a part of it
+        near = np.zeros(len(pieces), bool)
+        for i in np.flatnonzero(gone):
+            near |= ((low <= high[i] + TOUCH_M) & (high >= low[i] - TOUCH_M)).all(axis=1)
+        more = near & movable & ~gone
+        if not more.any():
+            break
+        gone |= more
+    bmesh.ops.delete(mesh, geom=[v for i in np.flatnonzero(gone) for v in pieces[i]], context="VERTS")  # fmt: skip
+
+
+def _pieces(mesh: bmesh.types.BMesh) -> list[list[bmesh.types.BMVert]]:
+    """The vertices of each connected part."""
+    seen: set[bmesh.types.BMVert] = set()
+    pieces = []
+    for start in mesh.verts:
+        if start in seen:
+            continue
+        seen.add(start)
+        piece, queue = [], [start]
+        while queue:
+            vertex = queue.pop()
+            piece.append(vertex)
+            for edge in vertex.link_edges:
+                other = edge.other_vert(vertex)
+                if other not in seen:
+                    seen.add(other)
+                    queue.append(other)
+        pieces.append(piece)
+    return pieces
 
 
 def finish(place: Place) -> bpy.types.Object:

@@ -9,7 +9,7 @@ camera sees.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import bpy
@@ -17,8 +17,11 @@ import numpy as np
 
 from blender_scripts.contract import (
     CLOTHING_HIDES_BEYOND_M,
+    CONTACT_WITHIN_M,
+    FOOT_PLACES,
     LANDMARKS,
     NO_PART,
+    NO_PERSON,
     NOTHING_HIT,
     OCCLUDERS,
     VISIBLE_WITHIN_M,
@@ -40,6 +43,8 @@ PATCH_M = 0.01
 TOLERANCE_HEIGHT_M = 1.7
 #: Of anatomical markers, metres: they lie on the skin, and clothes hide them.
 MARKER_TOLERANCE_M = 0.02
+#: Nearer to the camera's plane, a point is not projected, metres.
+LEAST_DEPTH_M = 0.05
 #: The mask must have a pixel so near a visible landmark at least, in pixels.
 MASK_NEAR_PIXELS = 2.0
 
@@ -72,7 +77,8 @@ class Sight:
     ``facing`` the largest cosine between the camera's direction and the surface within a centimetre, NaN for joints;
     ``first_hit_part`` the bone that owns the first surface, as an index into the armature's bones, ``NO_PART`` or
     ``NOTHING_HIT``; ``visible`` bool; ``visible_part`` bool: in the frame, and the first surface is the landmark's own part;
-    ``occluded_by`` uint8: why it is not visible, as an index into ``contract.OCCLUDERS``.
+    ``occluded_by`` uint8: why it is not visible, as an index into ``contract.OCCLUDERS``; ``occluded_by_person`` int8: which person
+    hides it, ``NO_PERSON`` where none does.
     """
 
     in_frame: np.ndarray
@@ -82,6 +88,7 @@ class Sight:
     visible: np.ndarray
     visible_part: np.ndarray
     occluded_by: np.ndarray
+    occluded_by_person: np.ndarray
 
     @property
     def visibility(self) -> np.ndarray:
@@ -207,13 +214,13 @@ def look(
     camera: Pinhole,
     mask: np.ndarray,
     opacity: Opacity,
-    others: Container[str] = (),
+    others: Mapping[str, int],
 ) -> Sight:
     """What ``camera`` sees of landmarks or markers.
 
     Args:
         points: (33, 3) as from ``locate``. vertices: (V, 3), ``character.all_points()`` in the same pose.
-        others: names of meshes of other persons.
+        others: of the meshes of other persons, by name, whose they are.
         mask: (H, W) bool, the pixels of the person.
         opacity: tells which surfaces rays pass.
     """
@@ -233,6 +240,7 @@ def look(
     part = np.full(count, NOTHING_HIT, np.int16)
     visible, visible_part = np.zeros(count, bool), np.zeros(count, bool)
     occluded_by = np.full(count, OCCLUDERS.index("frame"), np.uint8)
+    by_person = np.full(count, NO_PERSON, np.int8)
     for i, anchor in enumerate(anchors):
         towards = points[i] - camera.position
         distance = float(np.linalg.norm(towards))
@@ -258,7 +266,9 @@ def look(
         )
         why = "none" if visible[i] else _why_hidden(character, anchor, hit, bone, gap[i], others)
         occluded_by[i] = OCCLUDERS.index(why)
-    return Sight(in_frame, gap, facing, part, visible, visible_part, occluded_by)
+        if why == "person" and hit is not None:
+            by_person[i] = others[hit.object]
+    return Sight(in_frame, gap, facing, part, visible, visible_part, occluded_by, by_person)
 
 
 def _why_hidden(
@@ -267,7 +277,7 @@ def _why_hidden(
     hit: Hit | None,
     bone: int,
     gap: float,
-    others: Container[str],
+    others: Mapping[str, int],
 ) -> str:
     """Which of ``contract.OCCLUDERS`` hides a landmark in the frame: by the first surface on its ray."""
     if hit is None:
@@ -294,6 +304,57 @@ def mask_box(mask: np.ndarray) -> tuple[np.ndarray, int]:
         np.array([x, y, columns[-1] - x + 1, rows[-1] - y + 1], np.float64),
         int(mask.sum()),
     )
+
+
+def amodal_box(camera: Pinhole, vertices: np.ndarray) -> np.ndarray:
+    """Box (x, y, width, height) in pixels of the whole person, hidden parts and those outside the frame included.
+
+    Parts beside or behind the camera have no place in its picture: the box is that of what lies before it, and of no extent where
+    nothing does.
+
+    Args:
+        vertices: (V, 3) of its surface, world frame.
+    """
+    before = camera.to_camera(vertices)[:, 2] > LEAST_DEPTH_M
+    if not before.any():
+        return np.zeros(4)
+    outline = camera.project(vertices[before])
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    return np.concatenate([low, high - low])
+
+
+class Feet:
+    """The soles of a person: of which vertices its heels and toes are, found in the rest pose."""
+
+    def __init__(self, character: Character) -> None:
+        self._places: list[np.ndarray] = []
+        for name in FOOT_PLACES:
+            side, place = name.split("_")
+            foot = next(
+                leg[-1] for leg in character.rig.map["legs"] if leg[-1].lower().startswith(side)
+            )
+            toes = next(t for t in character.rig.map["toes"] if t.lower().startswith(side))
+            bones = character.rig.matching([f"{foot}*", f"{toes}*"])
+            owned = _owned(character, bones)
+            along = character.rest_vertices[owned] @ character.rest_facing
+            if not len(owned):
+                self._places.append(owned)
+                continue
+            middle = (along.min() + along.max()) / 2
+            self._places.append(
+                owned[along < middle] if place == "heel" else owned[along >= middle]
+            )
+
+    def over_floor(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How high over the floor (z = 0) the lowest point of each of ``FOOT_PLACES`` is, (4,) metres, and whether it stands on it, (4,)
+        bool. A rig without vertices at its feet has no contacts, and heights of 0.
+
+        Args:
+            vertices: (V, 3) of its surface, world frame.
+        """
+        height = np.array([vertices[p, 2].min() if len(p) else 0.0 for p in self._places])
+        there = np.array([len(p) > 0 for p in self._places])
+        return height.astype(np.float32), there & (height <= CONTACT_WITHIN_M)
 
 
 def _facing(triangles: np.ndarray, eye: np.ndarray) -> float:

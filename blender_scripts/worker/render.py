@@ -18,11 +18,11 @@ from blender_scripts.contract import (
     EVENT_FAILED,
     EVENT_IMAGE,
     EVENT_START,
-    IMAGE_FOLDERS,
     TRUTH_ARRAYS,
     TRUTH_DOCUMENT,
     Job,
     Task,
+    image_folders,
 )
 from blender_scripts.supervise import Event, Outcome
 from blender_scripts.worker import transfer
@@ -86,6 +86,7 @@ def carry_out(order: Order, environment: WorkerEnvironment, emit: Emit) -> bool:
             good = False
             reason = f"{task.key}: its file could not be fetched whole ({error}); posefactory store verify"
             emit({"event": EVENT_FAILED, "key": task.key, "error": reason})
+    persons = {task.key: task.persons for task in todo}
     local = dataclasses.replace(order.job, tasks=tuple(_here(task, folder) for task in todo))
     with ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
         uploads: dict[str, dict[str, Future[dict[str, Any]]]] = {t.key: {} for t in todo}
@@ -97,7 +98,7 @@ def carry_out(order: Order, environment: WorkerEnvironment, emit: Emit) -> bool:
 
         def on_event(event: Event) -> None:
             if event["event"] == EVENT_IMAGE:
-                for kind in IMAGE_FOLDERS:
+                for kind in image_folders(order.job.settings, persons[event["key"]]):
                     put(event["key"], f"{kind}/{event['name']}")
             if event["event"] in (EVENT_START, EVENT_IMAGE):
                 emit(event)

@@ -1,5 +1,8 @@
 """The asset `character`: somebody who can be rendered, checked and measured."""
 
+import dataclasses
+import shutil
+
 import dagster as dg
 
 from blender_scripts.contract import THUMBNAIL, SettingsError
@@ -10,11 +13,14 @@ from posefactory_dagster.characters.documents import (
     MAX_PENETRATION_CM,
     MAX_SLIDE_CM,
     PARTITIONS,
+    CharacterFacts,
+    PersonPlace,
     facts_of,
     known_facts,
 )
-from posefactory_dagster.characters.planning import CharacterPlanner
+from posefactory_dagster.characters.planning import OF_GROUP_VERSION, CharacterPlanner
 from posefactory_dagster.compute.pipes import BlenderResource
+from posefactory_dagster.groups.documents import GroupFacts
 from posefactory_dagster.intake.inspection import inspect
 from posefactory_dagster.motions.documents import MOTION, drop_outdated, register_clips
 from posefactory_dagster.pipeline.jobs import GROUP
@@ -28,7 +34,7 @@ from posefactory_dagster.pipeline.partitions import (
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.io_manager import StoreResource
-from posefactory_dagster.storage.sets import CommittedSet, SetRef
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 
 CAST_WELL = "cast_well"
 
@@ -98,9 +104,14 @@ def character(
 
     try:
         planner = CharacterPlanner(sets)
-        todo = [planner.plans[key] for key in ledger.plan(plan, {}, shown)]
+        planned = ledger.plan(plan, {}, shown)
+        todo = [planner.plans[key] for key in planned if key in planner.plans]
     except SettingsError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    for key, ref in planned.items():
+        if key in planner.groups:
+            with ledger.failing_alone(key):
+                ledger.good(key, ref, shown(_of_group(sets, ref, planner.groups[key])))
     inspect(
         sets, ledger, todo, "skin",
         lambda job, scratch, on_outcome: blender.run_here(context, job, scratch, on_outcome),
@@ -110,8 +121,28 @@ def character(
     return ledger.close()
 
 
+def _of_group(sets: CommittedSets, ref: SetRef, group: CommittedSet) -> CommittedSet:
+    """The character that a group is: where its people stand, and what is known of them."""
+    arranged = group.facts_as(GroupFacts)
+    identities = {partition: identity for _, partition, identity in group.inputs["sets"]}
+    members = [sets.find(SetRef(*row)) for row in group.inputs["sets"]]
+    known = [facts_of(m) for m in members if m is not None]
+    facts = CharacterFacts(
+        kind="group", meshes=arranged.meshes, vertices=arranged.vertices, bones=arranged.bones, rig_prefix="", textures_found=[],
+        textures_missing=[], warnings=arranged.warnings, frame_range=arranged.frame_range, fps=arranged.fps, has_motion=arranged.moves,
+        scale_found=1.0, height_m=max(arranged.heights_m),
+        licences={name: said for f in known for name, said in f.licences.items()},
+        persons=[PersonPlace(**p.model_dump(), character=identities[p.key]) for p in arranged.places],
+    )  # fmt: skip
+    with sets.scratch() as scratch:
+        shutil.copyfile(group.path(THUMBNAIL), scratch / THUMBNAIL)
+        inputs = {"sets": [dataclasses.astuple(group.ref), *group.inputs["sets"]], "group": group.inputs["group"]}  # fmt: skip
+        return sets.commit(ref, scratch, inputs=inputs, settings={"version": OF_GROUP_VERSION}, facts=facts.model_dump(mode="json"))  # fmt: skip
+
+
 def _metadata(committed: CommittedSet) -> dict[str, object]:
     facts = facts_of(committed)
+    skin = committed.inputs.get("skin")
     start, end = facts.frame_range
     shown = {
         "viewer": viewer_link(committed.ref.partition, "characters"),
@@ -129,8 +160,9 @@ def _metadata(committed: CommittedSet) -> dict[str, object]:
         "textures_found": len(facts.textures_found),
         "textures_missing": ", ".join(facts.textures_missing) or "none",
         "warnings": "\n".join(facts.warnings) or "none",
-        "size_mb": round(committed.inputs["skin"]["size"] / 1e6, 3),
-        "sha256": committed.inputs["skin"]["sha256"],
+        "members": ", ".join(p.key for p in facts.persons) or None,
+        "size_mb": round(skin["size"] / 1e6, 3) if skin else None,
+        "sha256": skin["sha256"] if skin else None,
         "identity": committed.ref.identity,
     }
     if facts.transfer is not None:

@@ -9,6 +9,8 @@ import typer
 from rich.table import Table
 
 from posefactory_dagster.characters.documents import ASSET, PARTITIONS, known_facts
+from posefactory_dagster.groups.documents import PARTITIONS as GROUPS
+from posefactory_dagster.groups.documents import groups_with
 from posefactory_dagster.intake import uploads as intake
 from posefactory_dagster.intake.adding import add_files
 from posefactory_dagster.motions.documents import (
@@ -157,6 +159,8 @@ def _parts(sets: CommittedSets, key: str, *, motion: bool = False) -> list[str]:
     """
     try:
         recipe = None if motion else read_recipe(sets.store, key)
+        if not motion and sets.store.get_bytes(layout.group_record(key)) is not None:
+            return []
         if motion or recipe is not None:
             upload = read_motion_record(sets.store, recipe.motion if recipe else key).upload
             return [upload] if recipe is None else [recipe.skin, upload]
@@ -210,6 +214,10 @@ def remove(
         for key in registered[CAST]:
             if key not in keys and {*_parts(sets, key), *_motion_of(sets, key)} & set(keys):
                 raise CommandError(f"{key} is made from it; remove that too, or first")
+        if groups := [k for k in keys if k in registered_keys(instance, GROUPS)]:
+            raise CommandError(f"{groups[0]} is a group; posefactory groups remove {groups[0]} forgets it")  # fmt: skip
+        for group, member in groups_with(sets.store, registered_keys(instance, GROUPS), keys):
+            raise CommandError(f"{member} is in the group {group}; posefactory groups remove {group} first")  # fmt: skip
         uploads = intake.uploads_by_key(sets.store)
         pointed = _pointed(sets)
         forget_failures(instance, keys)

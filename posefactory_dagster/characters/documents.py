@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from blender_scripts.contract import Place
 from posefactory_dagster.storage.sets import CommittedSet
 from posefactory_dagster.storage.store import DamagedObject
 
@@ -62,10 +63,28 @@ class TransferFacts(BaseModel):
         return [text for over, text in found if over]
 
 
+class PersonPlace(BaseModel):
+    """Where one of the people of a group stands; see ``contract.Place``. ``character``: the identity of its character's set."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    key: str
+    x: float
+    y: float
+    turn_degrees: float
+    ahead: int
+    character: str
+
+    def place(self) -> Place:
+        """As the contract has it."""
+        return Place(self.key, self.x, self.y, self.turn_degrees, self.ahead)
+
+
 class CharacterFacts(BaseModel):
     """What Blender found in a file, a character's or a motion's, as ``inspect_character.py`` writes it.
 
-    ``kind``: a skin can be rendered, a motion can be cast on one. ``frame_range``: first and last frame of the animation
+    ``kind``: a skin can be rendered, a motion can be cast on one; a group is several characters in one image, and ``persons`` says where
+    each stands. ``frame_range``: first and last frame of the animation
     that plays. ``scale_found``: the file's own scale. Of skins only: ``height_m``, metres in the rest pose, hats and hair
     included; ``facing``, a horizontal unit vector (x, y, z), z up; ``rest_landmarks``, metres;
     ``landmarks_by_proportion``, names of landmarks that geometry does not show; ``transfer``, of casts, how far the result is
@@ -75,7 +94,7 @@ class CharacterFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["skin", "motion"]
+    kind: Literal["skin", "motion", "group"]
     meshes: int
     vertices: int
     bones: int
@@ -99,6 +118,7 @@ class CharacterFacts(BaseModel):
     landmarks_by_proportion: list[str] = []
     rest_landmarks: dict[str, tuple[float, float, float]] = {}
     transfer: TransferFacts | None = None
+    persons: list[PersonPlace] = []
 
     @property
     def is_motion(self) -> bool:

@@ -1,10 +1,12 @@
-"""The planner of `character`: an upload, or the skin and the motion of a cast."""
+"""The planner of `character`: an upload, the skin and the motion of a cast, or a group."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from posefactory_dagster.characters.documents import ASSET
+from posefactory_dagster.groups.documents import ASSET as GROUP
+from posefactory_dagster.groups.documents import GroupError, read_group
 from posefactory_dagster.intake.inspection import Inspection, plan, with_present_rig
 from posefactory_dagster.intake.uploads import UploadError, find_upload, uploads_by_key
 from posefactory_dagster.motions.documents import (
@@ -18,13 +20,16 @@ from posefactory_dagster.motions.documents import (
 from posefactory_dagster.pipeline.plans import Inputs, NotPlanned
 from posefactory_dagster.settings import project_settings
 from posefactory_dagster.storage.layout import LayoutError
-from posefactory_dagster.storage.sets import CommittedSets, SetRef
+from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
 
 SKIN = "skin"
+#: Raised when the character of a group means something else.
+OF_GROUP_VERSION = 1
 
 
 class CharacterPlanner:
-    """Plans `character`: the files that a key means, by their contents. ``plans`` keeps what was planned, by key."""
+    """Plans `character`: the files that a key means, by their contents. ``plans`` keeps what was planned, by key; ``groups`` the
+    arranged groups among the keys, which need no inspection."""
 
     asset = ASSET
 
@@ -32,14 +37,26 @@ class CharacterPlanner:
         self._sets = sets
         self._found = uploads_by_key(sets.store)
         self.plans: dict[str, Inspection] = {}
+        self.groups: dict[str, CommittedSet] = {}
         self._poses_wanted = project_settings().render.frames == "diverse"
 
     def __call__(self, key: str, inputs: Inputs) -> SetRef:
         try:
+            if read_group(self._sets.store, key) is not None:
+                return self._of_group(key)
             self.plans[key] = self._plan(key)
+        except GroupError as error:
+            raise NotPlanned(str(error)) from error
         except (UploadError, RecipeError, LayoutError, OSError) as error:
             raise NotPlanned(str(error)) from error
         return self.plans[key].ref
+
+    def _of_group(self, key: str) -> SetRef:
+        group = self._sets.readable(GROUP, key)
+        if group is None:
+            raise NotPlanned(f"{key}: not arranged yet; materialize `{GROUP}` for it first")
+        self.groups[key] = group
+        return SetRef(ASSET, key, identity_of(ASSET, {GROUP: group.ref.identity}, {"version": OF_GROUP_VERSION}))  # fmt: skip
 
     def _plan(self, key: str) -> Inspection:
         store = self._sets.store

@@ -151,12 +151,12 @@ class BlenderResource(dg.ConfigurableResource):
 
 
 def _task(key: str, work: Work, scratch: Path, settings: RenderSettings, *, local: bool) -> Task:
-    where = work.inputs
     if local:
-        paths = work.source.paths(where.values())
-        where = {role: str(paths[name]) for role, name in where.items()}
+        files = {role: str(held.path(name)) for role, (held, name) in work.inputs.items()}
+    else:
+        files = {role: name for role, (_, name) in work.inputs.items()}
     output = str(scratch / key) if local else key
-    return work.task(where["skin"], where.get("motion"), output, settings)
+    return work.task(files, output, settings)
 
 
 def _progress(context: dg.AssetExecutionContext, job: Job) -> Callable[[Event], None]:

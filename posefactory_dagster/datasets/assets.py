@@ -27,7 +27,7 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
 from posefactory_dagster.storage.store import DamagedObject
 
-DATASET_VERSION = 4
+DATASET_VERSION = 5
 COMPLETE = "dataset_is_complete"
 
 
@@ -132,18 +132,22 @@ def _member(
         raise UnusableMember(key, "left out, it is not labelled and measured yet")
     if not (labels.made_from(renders) and scores.made_from(labels) and scores.made_from(renders)):
         raise UnusableMember(key, "left out, its labels are not of its present renders")
+    skins, motions = [], []
     try:
-        recipe = read_recipe(sets.store, key)
-    except RecipeError as error:
+        for character, digest in renders.inputs["skins"]:
+            recipe = read_recipe(sets.store, character)
+            skins.append((character if recipe is None else recipe.skin, str(digest)))
+            motions += [recipe.motion] if recipe is not None else []
+    except (RecipeError, KeyError) as error:
         raise UnusableMember(key, f"left out ({error})") from error
-    skin, motion = (key, None) if recipe is None else (recipe.skin, recipe.motion)
+    who = tuple(skins), tuple(motions)
     if made is None or not made.made_from(renders):
-        return Member(key, skin, motion, renders, labels, scores, varied=False)
+        return Member(key, *who, renders, labels, scores, varied=False)
     try:
         variants = admitted(sets.store, made, decisions)
     except (ApprovalError, DamagedObject, *MALFORMED) as error:
         raise UnusableMember(key, f"left out, its variants cannot be read ({error})") from error
-    return Member(key, skin, motion, renders, labels, scores, tuple(variants))
+    return Member(key, *who, renders, labels, scores, tuple(variants))
 
 
 def _committed(
@@ -159,7 +163,7 @@ def _committed(
     """
     members = [chosen[key] for key in sorted(chosen)]
     split = splits.assign(
-        {m.key: (m.skin, m.renders.inputs["skin_sha256"]) for m in members},
+        {m.key: m.skins for m in members},
         {m.key: m.renders.facts_as(RenderFacts).frames for m in members},
         settings,
     )

@@ -71,16 +71,21 @@ Pose Factory (docs/gate.md); where the person's very pixels were taken over (`re
 
 ## Files
 
-- `images/train|val|test/`: renders as PNG, one person an image; and variants of them, named `<render>__<style>_<variant>`, in
+- `images/train|val|test/`: renders as PNG, one person an image but in groups; and variants of them, named `<render>__<style>_<variant>`, in
   other places or looks. `masks/`: of the renders, 0 and 255; `depth/`: distance of the person's surface along the camera's axis in
   millimetres (16 bits, 0 where there is none). A variant has the mask and the depth of its render; each COCO entry names them.
+  `instances/`: of groups, which pixel is whose: 1 for the first person, 2 for the second and so on, 0 for nobody.
 - `annotations/person_keypoints_train|val|test|all.json`: COCO keypoints (17), `file_name` relative to `images/`;
   `…_33_train|val|test|all.json`: MediaPipe's 33 landmarks in the same form, `sigmas_33.json` what OKS needs for them.
+  An image of a group has several annotations; who is not seen at all has none. Beside COCO's fields an annotation has `person` (the key),
+  `amodal_bbox` (of all of the person, hidden or out of the frame), `occluded_by` (why each of the 33 landmarks is not visible: none, self,
+  person, object, clothing, frame), `foot_contact`, and `markers`: x, y, v of the anatomical markers that the image's `markers` names, where
+  the character carries some.
   Each image carries its camera: `intrinsics` (3 x 3, pixels), `rotation` (3 x 3) and `translation` (3, metres), so that
   `x_camera = rotation · x_world + translation`.
 - `data.yaml` and `labels/`: the 17 keypoints for Ultralytics: `yolo pose train data=data.yaml model=…`.
 - `images/*/metadata.jsonl`: labels for Hugging Face: `datasets.load_dataset("imagefolder", data_dir="images")`, or `load_dataset` on this folder.
-- `landmarks.parquet`: a row per image and landmark: truth (pixels, depth, camera and world coordinates in metres,
+- `landmarks.parquet`: a row per image, person and landmark: truth (pixels, depth, camera and world coordinates in metres,
   visibility and what it was decided by, origin) and MediaPipe's values beside it: `mediapipe_x` and `_y` in fractions of the image's
   width and height, `_z` without a unit, `mediapipe_world_*` in metres from between the hips, y down. Variants have `mediapipe_x`, `_y` and
   `_visibility`, as the gate saw them, and nothing in the other `mediapipe_*` columns.
@@ -182,7 +187,9 @@ def _style_lines(pictures: Mapping[str, Sequence[Picture]]) -> str:
 def _twins(members: Sequence[Member]) -> str:
     by_file: dict[str, list[str]] = {}
     for m in members:
-        content = f"{m.renders.inputs['skin_sha256']} {m.motion}"
+        if len(m.skins) > 1:
+            continue  # a group shows people of other keys by intent
+        content = f"{m.skins[0][1]} {m.motions}"
         by_file.setdefault(content, []).append(m.key)
     same = [", ".join(keys) for keys in by_file.values() if len(keys) > 1]
     return f"\n**The same file under several keys: {'; '.join(same)}.**\n" if same else ""

@@ -66,17 +66,18 @@ def keypoints_of(
 
 
 def annotation(
-    image_id: int, keypoints: np.ndarray, bbox: np.ndarray, mask: np.ndarray
+    number: int, image_id: int, keypoints: np.ndarray, bbox: np.ndarray, mask: np.ndarray
 ) -> dict[str, Any]:
     """One person's annotation.
 
     Args:
+        number: of the annotation. image_id: of its image.
         keypoints: (K, 3) as from ``keypoints_of``.
         bbox: (4,) x, y, width, height in pixels. mask: (H, W) bool.
     """
     encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {
-        "id": image_id,
+        "id": number,
         "image_id": image_id,
         "category_id": 1,
         "iscrowd": 0,

@@ -27,7 +27,7 @@ from posefactory_dagster.datasets.sheet import contact_sheet
 from posefactory_dagster.datasets.splits import SPLITS, Splits
 from posefactory_dagster.datasets.tables import landmark_table
 from posefactory_dagster.labels.documents import AccuracyFacts
-from posefactory_dagster.renders.documents import Truth, read_truth
+from posefactory_dagster.renders.documents import RenderFacts, Truth, read_truth
 from posefactory_dagster.settings import DatasetSettings
 from posefactory_dagster.storage.sets import REPAIR
 from posefactory_dagster.storage.store import DamagedObject, Store
@@ -92,7 +92,10 @@ def export(
 def _copy_files(
     member: Member, pictures: Sequence[Picture], truth: Truth, store: Store, folder: Path
 ) -> None:
-    files = member.renders.paths(f"{k}/{i.file}" for i in truth.images for k in EXPORTED)
+    kinds = (*EXPORTED, *(("instances",) if truth.persons > 1 else ()))
+    for kind in kinds[1:]:
+        (folder / kind).mkdir(exist_ok=True)
+    files = member.renders.paths(f"{k}/{i.file}" for i in truth.images for k in kinds)
     locked = locked_images(store, list(member.variants))
     for picture in pictures:
         target = folder / "images" / picture.name
@@ -101,7 +104,7 @@ def _copy_files(
             continue
         file = truth.images[picture.index].file
         shutil.copyfile(files[f"images/{file}"], target)
-        for kind in ("masks", "depth"):
+        for kind in kinds[1:]:
             shutil.copyfile(files[f"{kind}/{file}"], folder / kind / picture.render)
 
 
@@ -110,15 +113,22 @@ def _figures(
 ) -> dict[str, Any]:
     every = [p for mine in pictures.values() for p in mine]
     by_proportion = {
-        m.key: int((read_truth(m.renders).arrays["origin"] == "proportion").sum()) for m in members
+        m.key: m.renders.facts_as(RenderFacts).landmarks_by_proportion for m in members
     }
-    truths = [read_truth(m.renders).arrays for m in members]
+    read = {m.key: read_truth(m.renders) for m in members}
+    truths = [t.arrays for t in read.values()]
+    people = sum(
+        int((read[key].arrays["area"][list(read[key].rows_of(p.index))] > 0).sum())
+        for key, mine in pictures.items()
+        for p in mine
+    )
     return {
         "characters": len(members),
         "images": len(every),
         "variants": sum(p.variant is not None for p in every),
-        "labels": sum(not p.empty for p in every) * len(LANDMARKS),
-        "empty_images": int(sum((a["area"] == 0).sum() for a in truths)),
+        "people": people,
+        "labels": people * len(LANDMARKS),
+        "empty_images": sum(m.renders.facts_as(RenderFacts).empty_images for m in members),
         "landmarks_out_of_frame": int(sum((a["visibility"] == 0).sum() for a in truths)),
         "landmarks_hidden": int(sum((a["visibility"] == 1).sum() for a in truths)),
         "landmarks_by_proportion": sum(by_proportion.values()),

@@ -17,13 +17,13 @@ from posefactory_dagster.variants.documents import Variant
 class Member:
     """One character: its three committed sets, all made from each other, and its locked variants.
 
-    ``skin``: the key whose file gives its body, ``motion`` the key of the motion that is cast on it, if one is. ``varied``:
-    whether its present renders have been through the variants.
+    ``skins``: of each person in its images, the key whose file gives the body, and the digest of that file; ``motions``: the keys of the
+    motions that are cast on these. ``varied``: whether its present renders have been through the variants.
     """
 
     key: str
-    skin: str
-    motion: str | None
+    skins: tuple[tuple[str, str], ...]
+    motions: tuple[str, ...]
     renders: CommittedSet
     labels: CommittedSet
     accuracy: CommittedSet
@@ -47,8 +47,8 @@ class UnusableMember(ValueError):
 class Picture:
     """One image of a dataset. ``index`` is its place in the truth; ``variant`` is None for a render.
 
-    ``name`` is its path below ``images/``; ``render`` the file name that its mask and depth have. ``empty`` says that the
-    person is not in it.
+    ``name`` is its path below ``images/``; ``render`` the file name that its mask and depth have. ``empty`` says that nobody
+    is in it.
     """
 
     name: str
@@ -70,7 +70,7 @@ def pictures_of(
     by_file: dict[str, list[Variant]] = {}
     for variant in member.variants:
         by_file.setdefault(variant.source.file, []).append(variant)
-    empty = np.asarray(truth.arrays["area"]) == 0
+    empty = (np.asarray(truth.arrays["area"]) == 0).reshape(len(truth.images), -1).all(axis=1)
     for index, record in enumerate(truth.images):
         if empty[index] and not negatives:
             continue

@@ -61,8 +61,9 @@ def _cell(path: Path, truth: Truth, index: int) -> Image.Image:
         size = (round(opened.width * scale), round(opened.height * scale))
         cell = opened.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(cell)
-    points = truth.arrays["pixels"][index] * scale
-    for (x, y), seen, origin in zip(points, truth.arrays["visibility"][index], truth.arrays["origin"], strict=True):  # fmt: skip
+    rows = list(truth.rows_of(index))
+    points = truth.arrays["pixels"][rows].reshape(-1, 2) * scale
+    for (x, y), seen, origin in zip(points, truth.arrays["visibility"][rows].ravel(), truth.arrays["origin"][rows].ravel(), strict=True):  # fmt: skip
         if seen:
             colour = landmark_colour(int(seen))
             fill = None if origin == "proportion" else colour

@@ -7,7 +7,7 @@ wanted share is missed most; no split stays empty while there are persons enough
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,25 +48,27 @@ class Splits:
 
 
 def assign(
-    skins: Mapping[str, tuple[str, str]],
+    skins: Mapping[str, Sequence[tuple[str, str]]],
     frames: Mapping[str, Sequence[int]],
     settings: DatasetSettings,
 ) -> Splits:
     """The split of every picture.
 
-    All motions of a skin share its split, and so do keys whose skins are the same file.
+    All motions of a skin share its split, and so do keys whose skins are the same file, and all who are in one group.
 
     Args:
-        skins: of each key, in the order of registration, the key of its skin and the digest of that file.
+        skins: of each key, in the order of registration, for each of its people the key of the skin and the digest of that file.
         frames: the frames of each key.
     """
     person: dict[str, str] = {}  # of each digest, the skin that was registered first
     # Of each skin's key, that person: its file may have been replaced in one key.
     people: dict[str, str] = {}
-    who = {
-        key: people.setdefault(skin, person.setdefault(digest, skin))
-        for key, (skin, digest) in skins.items()
+    found = {
+        key: [people.setdefault(skin, person.setdefault(digest, skin)) for skin, digest in mine]
+        for key, mine in skins.items()
     }
+    together = _joined(found.values())
+    who = {key: together[mine[0]] for key, mine in found.items()}
     persons = list(dict.fromkeys(who.values()))
     if len(persons) == 1:
         by_frame = {key: _frames(frames[key], settings) for key in who}
@@ -74,6 +76,19 @@ def assign(
             return Splits({}, by_frame)
     places = _draw(persons, settings)
     return Splits({key: places[name] for key, name in who.items()}, {})
+
+
+def _joined(groups: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Of each name the first of all that are in one group with it, directly or through others."""
+    first: dict[str, str] = {}
+    for names in groups:
+        heads = list(dict.fromkeys(first.get(n, n) for n in names))
+        for name in names:
+            first.setdefault(name, name)
+        for name, head in first.items():
+            if head in heads:
+                first[name] = heads[0]
+    return first
 
 
 def _shares(settings: DatasetSettings) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The dataset's table: a row per image and landmark, the truth and MediaPipe's values side by side."""
+"""The dataset's table: a row per image, person and landmark, the truth and MediaPipe's values side by side."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ def landmark_table(member: Member, truth: Truth, pictures: Sequence[Picture]) ->
 
 def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
     """The rows of each render."""
-    count, width = len(truth.images), len(LANDMARKS)
+    persons = truth.persons
+    count, width = len(truth.images) * persons, len(LANDMARKS)
     arrays = truth.arrays
 
     def repeated(name: str) -> np.ndarray:
-        return np.repeat([getattr(i, name) for i in truth.images], width)
+        return np.repeat([getattr(i, name) for i in truth.images], width * persons)
 
     columns: dict[str, Any] = {
         "character": member.key,
@@ -60,9 +61,10 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
         "gate": "",
         "frame": repeated("frame"),
         "view": repeated("view"),
+        "person": np.repeat(np.tile(np.arange(persons), len(truth.images)), width),
         "landmark": np.tile(np.arange(width), count),
         "name": np.tile(LANDMARKS, count),
-        "origin": np.tile(arrays["origin"], count),
+        "origin": arrays["origin"].ravel(),
         "x_px": arrays["pixels"][..., 0].ravel(),
         "y_px": arrays["pixels"][..., 1].ravel(),
         "depth_m": arrays["depth"].ravel(),
@@ -71,6 +73,8 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
         columns[name] = arrays[name].ravel()
     why = occluder_names(arrays)
     columns["occluded_by"] = "" if why is None else why.ravel()
+    if "occluded_by_person" in arrays:
+        columns["occluded_by_person"] = arrays["occluded_by_person"].ravel()
     columns["look"] = repeated("look")
     parts = np.array([*truth.document.parts, "nothing", "no part"])
     columns["first_hit_part"] = parts[
@@ -83,7 +87,10 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
     labels = pd.read_parquet(member.labels.path(LABEL_TABLE))
     labels = labels[labels["detected"]].drop(columns=["frame", "view", "name", "detected"])
     labels = labels.rename(
-        columns={c: f"mediapipe_{c}" for c in labels.columns if c not in ("file", "landmark")}
+        columns={
+            c: f"mediapipe_{c}" for c in labels.columns if c not in ("file", "person", "landmark")
+        }
     )
-    merged = table.merge(labels, on=["file", "landmark"], how="left")
-    return [merged.iloc[i * width : (i + 1) * width] for i in range(count)]
+    merged = table.merge(labels, on=["file", "person", "landmark"], how="left")
+    size = width * persons
+    return [merged.iloc[i * size : (i + 1) * size] for i in range(len(truth.images))]

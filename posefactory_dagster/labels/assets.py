@@ -49,7 +49,7 @@ from posefactory_dagster.storage.sets import (
 
 #: Of the overlays in a preview.
 STRIP_IMAGES = 8
-LABELS_VERSION = ACCURACY_VERSION = 1
+LABELS_VERSION, ACCURACY_VERSION = 2, 2
 AGREES = "mediapipe_agrees"
 #: The check warns below this. Published for BlazePose Full on real people: 95.5-96.3 (yoga, dance,
 #: HIIT; Google's model card); rendered people are harder, and back views more so.
@@ -149,41 +149,57 @@ def _label(
 ) -> CommittedSet:
     truth = read_truth(renders)
     records = {i.file: i for i in truth.images}
-    size = np.array(truth.document.size)
+    size, arrays = np.array(truth.document.size), truth.arrays
     paths = list(renders.paths(f"images/{name}" for name in records).values())
     results = []
     with sets.scratch() as scratch:
         if settings.save_debug_images:
             (scratch / OVERLAYS).mkdir()
-        for done, (path, values) in enumerate(
-            landmarker.detect(task, paths, settings.min_detection_confidence)
+        for done, (path, found) in enumerate(
+            landmarker.detect(task, paths, settings.min_detection_confidence, truth.persons)
         ):
             progress.tell(f"label {ref.partition} image", done + 1, len(paths))
-            results.append((records[path.name], values))
+            points = [values[:, :2] * size for values in found]
+            # One person is whoever is found; of several, each is the one that it agrees with best.
+            who: list[int | None] = [0 if found else None]
+            if truth.persons > 1:
+                mine = list(truth.rows_of(done))
+                who = accuracy.matched(
+                    arrays["pixels"][mine],
+                    arrays["measured"][mine],
+                    arrays["bbox"][mine],
+                    arrays["area"][mine],
+                    points,
+                )
+            for person, other in enumerate(who):
+                record = records[path.name].model_dump(include={"file", "frame", "view"})
+                values = None if other is None else found[other]
+                results.append(({**record, "person": person}, values))
             if settings.save_debug_images:
                 landmarker.draw_overlay(
                     path,
-                    truth.arrays["pixels"][done],
-                    None if values is None else values[:, :2] * size,
+                    arrays["pixels"][list(truth.rows_of(done))],
+                    points,
                     scratch / OVERLAYS / f"{path.stem}.jpg",
                 )
-        frame = landmarker.to_frame(
-            (record.model_dump(include={"file", "frame", "view"}), values)
-            for record, values in results
-        )
+        frame = landmarker.to_frame(results)
         frame.to_parquet(scratch / LABEL_TABLE, index=False)
         if settings.save_json:
             rows = json.loads(frame.to_json(orient="records"))
             (scratch / "labels.json").write_text(json.dumps(rows), "utf-8")
         if settings.save_numpy:
-            np.save(scratch / "labels.npy", landmarker.to_array(frame, list(records)))
+            np.save(
+                scratch / "labels.npy", landmarker.to_array(frame, list(records), truth.persons)
+            )
         return sets.commit(
             ref,
             scratch,
             inputs={"sets": [dataclasses.astuple(renders.ref)], "model_sha256": sha256},
             settings=dataclasses.asdict(settings),
             facts=LabelFacts(
-                images=len(results), detected=sum(values is not None for _, values in results)
+                images=len(paths),
+                people=len(results),
+                detected=sum(values is not None for _, values in results),
             ).model_dump(),
         )
 
@@ -194,7 +210,7 @@ def _labels_metadata(committed: CommittedSet) -> dict[str, Any]:
         "viewer": viewer_link(committed.ref.partition, "characters"),
         "images": facts.images,
         "detected": facts.detected,
-        "detection_rate": facts.detected / facts.images,
+        "detection_rate": facts.detection_rate,
         "landmarks": len(LANDMARKS),
         "identity": committed.ref.identity,
     }
@@ -250,17 +266,22 @@ def _measure(
 ) -> CommittedSet:
     truth = read_truth(renders)
     files = [i.file for i in truth.images]
-    found = landmarker.to_array(pd.read_parquet(labels.path(LABEL_TABLE)), files)
+    found = landmarker.to_array(pd.read_parquet(labels.path(LABEL_TABLE)), files, truth.persons)
     size = truth.document.size
     agreement = accuracy.compare(truth.arrays, found, size)
-    view_names = np.array([i.view for i in truth.images])
+
+    def by_row(values: list[Any]) -> np.ndarray:
+        return np.repeat(values, truth.persons)
+
+    view_names = by_row([i.view for i in truth.images])
     views = {v: agreement.summary(view_names == v) for v in dict.fromkeys(view_names.tolist())}
     landmarks = accuracy.by_landmark(agreement)
     per_image = pd.DataFrame(
         {
-            "file": files,
-            "frame": [i.frame for i in truth.images],
+            "file": by_row(files),
+            "frame": by_row([i.frame for i in truth.images]),
             "view": view_names,
+            "person": np.tile(np.arange(truth.persons), len(files)),
             "detected": agreement.detected,
             "oks": agreement.oks,
             "aligned_error_cm": agreement.aligned_cm,

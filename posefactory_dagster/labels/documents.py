@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 LABELS, ACCURACY = "pose_labels", "label_accuracy"
 #: MediaPipe's landmarks, a row for each image and landmark; see ``quality.landmarker.to_frame``.
 LABEL_TABLE = "labels.parquet"
-#: A row for each image: detected, oks, aligned_error_cm, swapped.
+#: A row for each person of each image: detected, oks, aligned_error_cm, swapped.
 ACCURACY_TABLE = "accuracy.parquet"
 CHART = "chart.png"
 #: The folder of images with both skeletons drawn.
@@ -15,13 +15,19 @@ OVERLAYS = "overlays"
 
 
 class LabelFacts(BaseModel):
-    """The numbers of a set of labels: in how many of its images MediaPipe found somebody."""
+    """The numbers of a set of labels: how many people MediaPipe found, and how many there are to find; one in each image but of groups."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     skeleton_format: str = "mediapipe_33"
     images: int
+    people: int = 0
     detected: int
+
+    @property
+    def detection_rate(self) -> float:
+        """Share of the people that were found."""
+        return self.detected / (self.people or self.images)
 
 
 class AgreementFigures(BaseModel):

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
+from posefactory_dagster.groups.documents import PARTITIONS as GROUPS
+from posefactory_dagster.groups.documents import groups_with
 from posefactory_dagster.people import describing, sampling
 from posefactory_dagster.people.documents import (
     ASSET,
@@ -272,6 +274,8 @@ def remove(
                 continue
             if recipe is not None and recipe.skin in keys:
                 raise CommandError(f"{cast} is made from {recipe.skin}; posefactory characters remove {cast} first")  # fmt: skip
+        for group, member in groups_with(sets.store, registered_keys(instance, GROUPS), keys):
+            raise CommandError(f"{member} is in the group {group}; posefactory groups remove {group} first")  # fmt: skip
         uploads = intake.uploads_by_key(sets.store)
         pointed = [layout.parse_current(i.key) for i in sets.store.list(layout.CURRENT)]
         for key in keys:

@@ -7,7 +7,7 @@ import graphlib
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -286,7 +286,8 @@ def run_keys(
         selection = [*assets, *ends] if with_ends else assets
         run = _execute(house, instance, selection, range_tags(group), overrides)
         report.runs.append(run.run_id)
-        report.failed |= failures(instance, run.run_id)
+        for key, reason in failures(instance, run.run_id).items():
+            report.failed.setdefault(key, reason)  # what it is made from tells the cause
         _note_trouble(report, instance, run.run_id)
         reached |= set(materialized_keys(instance, run, chain[-1]))
         ends_done = with_ends and run.is_success
@@ -317,18 +318,15 @@ def _prepare(
     report: Report,
 ) -> None:
     """Make what ``keys`` are made from, as far as it is in other partition sets."""
-    # In the order of the rooms, and in each as it says: what is made from other things comes after them.
-    needed: dict[str, Sequence[str]] = {}
-    for prepare in house.preparations.get(flow.partition_set, ()):
-        for name, more in prepare(sets, keys).items():
-            needed[name] = list(dict.fromkeys([*needed.get(name, ()), *more]))
     known = house.flows
-    for name in (n for n in needed if needed[n]):
+    for name, wanted in _needed(house, sets, flow.partition_set, keys):
         registered = instance.get_dynamic_partitions(name)
-        wanted = [k for k in needed[name] if k in registered]
-        todo = house.stale_keys(sets, known[name], wanted)
+        # Of keys of the same kind, others are made from the first asset: who is in a group is inspected, and no more.
+        chain = known[name].chain if name != flow.partition_set else known[name].chain[:1]
+        first = replace(known[name], chain=chain)
+        todo = house.stale_keys(sets, first, [k for k in wanted if k in registered])
         for group in contiguous(todo, registered):
-            run = _execute(house, instance, list(known[name].chain), range_tags(group), {})
+            run = _execute(house, instance, list(chain), range_tags(group), {})
             report.runs.append(run.run_id)
             # What could not be prepared fails by itself where it is wanted, with its own reason.
             for key, reason in failures(instance, run.run_id).items():
@@ -337,6 +335,32 @@ def _prepare(
                 else:
                     report.trouble.append(reason)
             _note_trouble(report, instance, run.run_id)
+
+
+def _needed(
+    house: House,
+    sets: CommittedSets,
+    partition_set: str,
+    keys: Sequence[str],
+    seen: frozenset[str] = frozenset(),
+) -> list[tuple[str, list[str]]]:
+    """What must be made before keys of a partition set, by partition set, in an order in which it can be made.
+
+    It goes in the order of the rooms, and in each as it says; what is needed for that in turn comes before it.
+    """
+    steps: list[tuple[str, list[str]]] = []
+    for prepare in house.preparations.get(partition_set, ()):
+        for name, more in prepare(sets, keys).items():
+            fresh = [k for k in more if f"{name}/{k}" not in seen]
+            if not fresh:
+                continue
+            # A key that needs itself in the end is told by the asset that makes it.
+            steps += _needed(house, sets, name, fresh, seen | {f"{name}/{k}" for k in fresh})
+            steps.append((name, list(dict.fromkeys(fresh))))
+    merged: dict[str, list[str]] = {}
+    for name, more in steps:
+        merged[name] = list(dict.fromkeys([*merged.get(name, []), *more]))
+    return list(merged.items())
 
 
 def _note_trouble(report: Report, instance: dg.DagsterInstance, run_id: str) -> None:

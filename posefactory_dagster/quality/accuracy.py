@@ -6,6 +6,7 @@ not rewarded. OKS is COCO's, over its 17 keypoints, with its sigmas and the area
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ LIMB_PAIRS = [
     (INDEX[f"left_{j}"], INDEX[f"right_{j}"])
     for j in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 ]
+#: Less OKS than this is somebody else.
+LEAST_SIMILARITY = 0.05
 #: Landmarks that a person is aligned by, at least.
 FEWEST_ALIGNED = 8
 #: A swap: with left and right exchanged the limbs' mean error is under this part of what it was …
@@ -87,6 +90,31 @@ def keypoint_similarity(
     similarity = np.exp(-(away**2).sum(axis=-1) / variances / areas / 2)
     mean = np.where(counted, similarity, 0.0).sum(axis=1) / counted.sum(axis=1)
     return np.where(np.isfinite(found[:, 0, 0]), mean, 0.0)
+
+
+def matched(
+    truth: np.ndarray, measured: np.ndarray, boxes: np.ndarray, areas: np.ndarray, found: Sequence[np.ndarray]
+) -> list[int | None]:  # fmt: skip
+    """Who of those that were found in an image each of its people is: a place in ``found``, or None.
+
+    Pairs are chosen so that the sum of their OKS is greatest; one that agrees in nothing is none.
+
+    Args:
+        truth: (P, 33, 2) pixels; measured, boxes and areas as in ``keypoint_similarity``, of these people. found: each (33, 2) pixels.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    result: list[int | None] = [None] * len(truth)
+    if not found:
+        return result
+    scores = np.stack(
+        [keypoint_similarity(truth, measured, boxes, areas, np.repeat(f[None], len(truth), axis=0)) for f in found], axis=1
+    )  # fmt: skip
+    scores = np.where(np.asarray(areas)[:, None] > 0, scores, 0.0)  # who is not seen is not found
+    for person, other in zip(*linear_sum_assignment(-scores), strict=True):
+        if scores[person, other] >= LEAST_SIMILARITY:
+            result[int(person)] = int(other)
+    return result
 
 
 @dataclass(frozen=True)

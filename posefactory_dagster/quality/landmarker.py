@@ -112,30 +112,37 @@ class Landmarkers:
 
 
 def detect(
-    model: Path, images: Sequence[Path], min_confidence: float
-) -> Iterator[tuple[Path, np.ndarray | None]]:
-    """Each image with its person's values (33, 8), or None where nobody is found; in the order given."""
+    model: Path, images: Sequence[Path], min_confidence: float, people: int = 1
+) -> Iterator[tuple[Path, list[np.ndarray]]]:
+    """Each image with the values (33, 8) of whoever is found in it, the surest first; in the order given.
 
-    def look(path: Path) -> np.ndarray | None:
+    Args:
+        people: how many are looked for at most.
+    """
+
+    def look(path: Path) -> list[np.ndarray]:
         with Image.open(path) as image:
-            people = landmarkers.look(np.asarray(image.convert("RGB")))
-        return people[0].values if people else None
+            return [p.values for p in landmarkers.look(np.asarray(image.convert("RGB")))]
 
     with (
-        Landmarkers(model, min_confidence) as landmarkers,
+        Landmarkers(model, min_confidence, people) as landmarkers,
         ThreadPoolExecutor(landmarkers.count) as pool,
     ):
         yield from zip(images, pool.map(look, images), strict=True)
 
 
 def to_frame(detections: Iterable[tuple[dict[str, Any], np.ndarray | None]]) -> pd.DataFrame:
-    """One row per image and landmark; one row with landmark -1 where no person was found.
+    """One row per image, person and landmark; one row with landmark -1 where a person was not found.
 
-    Columns: file, frame, view, detected, landmark (index), name, and ``VALUES`` (NaN if undetected).
+    Columns: file, frame, view, person (its place among those of the image), detected, landmark (index), name, and ``VALUES``
+    (NaN if undetected).
+
+    Args:
+        detections: of each person of each image, a record with these columns up to person, and its values (33, 8).
     """
     parts = []
     for record, values in detections:
-        head = {"file": record["file"], "frame": record["frame"], "view": record["view"]}
+        head = {name: record[name] for name in ("file", "frame", "view", "person")}
         if values is None:
             blank = dict.fromkeys(VALUES, np.nan)
             row = {**head, "detected": False, "landmark": -1, "name": "", **blank}
@@ -151,36 +158,35 @@ def to_frame(detections: Iterable[tuple[dict[str, Any], np.ndarray | None]]) -> 
     return pd.concat(parts, ignore_index=True)
 
 
-def to_array(frame: pd.DataFrame, files: list[str]) -> np.ndarray:
-    """(images, 33, 8) in the order of ``files``, NaN where no person was found."""
+def to_array(frame: pd.DataFrame, files: list[str], persons: int = 1) -> np.ndarray:
+    """(images x persons, 33, 8) in the order of ``files``, the people of an image one after the other; NaN where one was not found."""
     found = frame[frame["detected"]]
-    result = np.full((len(files), len(LANDMARKS), len(VALUES)), np.nan)
+    result = np.full((len(files) * persons, len(LANDMARKS), len(VALUES)), np.nan)
     place = {name: i for i, name in enumerate(files)}
-    rows = found["file"].map(place).to_numpy(int)
+    rows = found["file"].map(place).to_numpy(int) * persons
+    if "person" in found:  # not in tables of the version before
+        rows += found["person"].to_numpy(int)
     result[rows, found["landmark"].to_numpy(int)] = found[list(VALUES)].to_numpy()
     return result
 
 
-def draw_overlay(image: Path, truth: np.ndarray, found: np.ndarray | None, target: Path) -> None:
-    """The image with the true skeleton (green) and MediaPipe's (magenta) on it.
+def draw_overlay(image: Path, truth: np.ndarray, found: Sequence[np.ndarray], target: Path) -> None:
+    """The image with the true skeletons (green) and MediaPipe's (magenta) on it.
 
     Args:
-        truth: (33, 2) pixels.
-        found: (33, 2) pixels, or None.
+        truth: (P, 33, 2) pixels.
+        found: of each person that was found, (33, 2) pixels.
     """
     index = {name: i for i, name in enumerate(LANDMARKS)}
     with Image.open(image) as opened:
         picture = opened.convert("RGB")
     draw = ImageDraw.Draw(picture)
-    for points, colour in ((truth, (20, 150, 60)), (found, (220, 0, 160))):
-        if points is None:
-            continue
+    skeletons = [(t, (20, 150, 60)) for t in truth] + [(f, (220, 0, 160)) for f in found]
+    for points, colour in skeletons:
         for a, b in SKELETON:
             draw.line([tuple(points[index[a]]), tuple(points[index[b]])], fill=colour, width=2)
         for x, y in points:
             draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour)
     draw.text((4, 3), "truth", fill=(20, 150, 60))
-    draw.text(
-        (40, 3), "MediaPipe" if found is not None else "MediaPipe: no person", fill=(220, 0, 160)
-    )
+    draw.text((40, 3), "MediaPipe" if len(found) else "MediaPipe: no person", fill=(220, 0, 160))
     picture.save(target, quality=85)

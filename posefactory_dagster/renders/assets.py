@@ -27,6 +27,7 @@ from posefactory_dagster.pipeline.partitions import (
     partition_set,
     viewer_link,
 )
+from posefactory_dagster.pipeline.plans import NotPlanned
 from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.renders import looks, render_sets
 from posefactory_dagster.renders.documents import ASSET, CAST_WARNING, STRIP, RenderFacts
@@ -124,7 +125,11 @@ def multi_angle_renders(
     todo = {}
     for key, ref in planned.items():
         mine = looks.wanted_by(known_looks, settings, key)
-        work = _work(ref, character[key], mine)
+        try:
+            work = _work(sets, ref, character[key], mine)
+        except NotPlanned as error:
+            ledger.bad(key, str(error))
+            continue
         try:
             for warning in _fewer(work, settings):
                 context.log.warning(f"{key}: {warning}")
@@ -163,9 +168,16 @@ def multi_angle_renders(
         return ledger.close()
 
 
-def _work(ref: SetRef, source: CommittedSet, mine: dict[str, Any]) -> Work:
+def _work(sets: CommittedSets, ref: SetRef, source: CommittedSet, mine: dict[str, Any]) -> Work:
     facts = facts_of(source)
-    return Work(ref, source, facts.frame_range, facts.has_motion, mine)
+    members = []
+    for person in facts.persons:
+        found = sets.find(SetRef(CHARACTER, person.key, person.character))
+        if found is None:
+            raise NotPlanned(f"{ref.partition}: its member {person.key} is not as it was arranged; run it again")  # fmt: skip
+        members.append(found)
+    places = tuple(p.place() for p in facts.persons)
+    return Work(ref, source, facts.frame_range, facts.has_motion, mine, tuple(members), places)
 
 
 def _commit(
@@ -181,7 +193,13 @@ def _commit(
     if attempt is None or uploaded is None:
         paths = {name: folder / name for name in wanted}
         document = check_renders(
-            paths, work.ref.partition, frames, settings, work.looks, decode=False
+            paths,
+            work.ref.partition,
+            frames,
+            settings,
+            work.looks,
+            persons=work.persons,
+            decode=False,
         )
         _strip(paths, document).save(folder / STRIP)
         made = _made_from(work, settings, document, outcome)
@@ -193,7 +211,7 @@ def _commit(
     keys = {name: work.key(attempt, name) for name in wanted}
     found = sets.store.local_paths({keys[n]: uploaded[n]["sha256"] for n in wanted})
     paths = {name: found[key] for name, key in keys.items()}
-    document = check_renders(paths, work.ref.partition, frames, settings, work.looks, decode=True)
+    document = check_renders(paths, work.ref.partition, frames, settings, work.looks, persons=work.persons, decode=True)  # fmt: skip
     folder.mkdir()
     strip = folder / STRIP
     _strip(paths, document).save(strip)
@@ -216,8 +234,11 @@ def _made_from(
     """What a render set's manifest says of its making."""
     return {
         "inputs": {
-            "sets": [dataclasses.astuple(work.source.ref)],
-            "skin_sha256": work.source.inputs["skin"]["sha256"],
+            "sets": [dataclasses.astuple(s.ref) for s in (work.source, *work.members)],
+            "skins": [
+                [m.ref.partition, m.inputs["skin"]["sha256"]]
+                for m in work.members or (work.source,)
+            ],
             **({"looks": {n: dict(d) for n, d in work.looks.items()}} if work.looks else {}),
         },
         "settings": dataclasses.asdict(settings),
@@ -231,6 +252,7 @@ def _made_from(
             landmarks_by_proportion=document.origin.count("proportion"),
             warnings=[*document.warnings, *_fewer(work, settings), *_missed(work)],
             licences=facts_of(work.source).licences,
+            persons=work.persons,
             seconds=dict(outcome.seconds),
             peak_mb=outcome.peak_mb,
         ).model_dump(),

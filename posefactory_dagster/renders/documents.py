@@ -36,7 +36,7 @@ class RenderFacts(BaseModel):
     """The numbers of a render set. ``frames``: those that were rendered; ``seconds`` by stage; ``peak_mb``: memory of the process.
 
     ``cropped_images`` show a part of the person, ``empty_images`` nothing; ``landmarks_by_proportion``: how many of the 33; ``licences``: of what
-    others made of a person's clothes and hair, by the name of the piece.
+    others made of a person's clothes and hair, by the name of the piece; ``persons``: how many people its images show.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -50,6 +50,7 @@ class RenderFacts(BaseModel):
     landmarks_by_proportion: int = 0
     warnings: list[str] = []
     licences: dict[str, str] = {}
+    persons: int = 1
     seconds: dict[str, float] = {}
     peak_mb: float | None = None
 
@@ -82,11 +83,21 @@ class ImageRecord(BaseModel):
     area: int
 
 
+class PersonRecord(BaseModel):
+    """One of the people in a set's images: the key of its character, its height in the rest pose in metres, and what it plays."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    key: str
+    height_m: float
+    take: str | None = None
+
+
 class TruthDocument(BaseModel):
     """What of a set's truth is best read as text; `truth.json`.
 
     ``parts``: names of the bones that ``first_hit_part`` counts; ``frames``: those that were rendered, ``frame_range`` first
-    and last of the animation; ``height_m``: metres in the rest pose.
+    and last of the animation; ``persons``: one of each in the images, in the order of the arrays' axis; none in sets before version 8.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -97,6 +108,7 @@ class TruthDocument(BaseModel):
     frames: list[int]
     images: list[ImageRecord]
     markers: list[str] = []
+    persons: list[PersonRecord] = []
 
     @property
     def size(self) -> tuple[int, int]:
@@ -106,13 +118,17 @@ class TruthDocument(BaseModel):
 
 @dataclass(frozen=True)
 class Truth:
-    """A render set's truth. N images of one person, 33 landmarks; see ``arrays`` for what there is.
+    """A render set's truth: a row for each person of each image, R = images x persons; 33 landmarks.
 
-    ``arrays``, those of the one person in each image: pixels (N, 33, 2) px, origin at the top-left corner; depth (N, 33) m; camera and world
-    (N, 33, 3) m; visibility (N, 33) 0, 1, 2; in_frame, visible and visible_part (N, 33) bool; occluder_gap_m (N, 33) m;
-    facing (N, 33) cosine, NaN for joints; first_hit_part (N, 33) index into the document's ``parts``; intrinsics and
-    rotation (N, 3, 3), translation (N, 3) in OpenCV's convention; bbox (N, 4) x, y, width, height px; area (N,) px; origin
-    (33,). Added here: measured (N, 33) bool, see ``measured``.
+    The rows of an image follow each other, person by person; see ``rows_of``.
+
+    ``arrays``: pixels (R, 33, 2) px, origin at the top-left corner; depth (R, 33) m; camera and world
+    (R, 33, 3) m; visibility (R, 33) 0, 1, 2; in_frame, visible and visible_part (R, 33) bool; occluder_gap_m (R, 33) m;
+    facing (R, 33) cosine, NaN for joints; first_hit_part (R, 33) index into the document's ``parts``; occluded_by (R, 33) index into
+    ``contract.OCCLUDERS``, occluded_by_person (R, 33) index of a person of the image or -1; intrinsics and
+    rotation (R, 3, 3), translation (R, 3) in OpenCV's convention; bbox and amodal_bbox (R, 4) x, y, width, height px, of what is seen and of
+    all of the person; area (R,) px; foot_height_m and foot_contact (R, 4), see ``contract.FOOT_PLACES``; marker_pixels (R, M, 2),
+    marker_world (R, M, 3), marker_visibility (R, M); origin (R, 33). Added here: measured (R, 33) bool, see ``measured``.
     """
 
     document: TruthDocument
@@ -120,8 +136,17 @@ class Truth:
 
     @property
     def images(self) -> list[ImageRecord]:
-        """One record per image, in the order of the arrays."""
+        """One record per image."""
         return self.document.images
+
+    @property
+    def persons(self) -> int:
+        """How many people are in each image."""
+        return max(1, len(self.document.persons))
+
+    def rows_of(self, image: int) -> range:
+        """The rows of an image, one for each person."""
+        return range(image * self.persons, (image + 1) * self.persons)
 
 
 def read_truth(renders: CommittedSet) -> Truth:
@@ -131,27 +156,37 @@ def read_truth(renders: CommittedSet) -> Truth:
     files = renders.paths([TRUTH_DOCUMENT, TRUTH_ARRAYS])
     document = TruthDocument.model_validate_json(files[TRUTH_DOCUMENT].read_bytes())
     with np.load(files[TRUTH_ARRAYS], allow_pickle=False) as stored:
-        arrays = first_person({name: stored[name] for name in stored.files})
+        arrays = person_rows({name: stored[name] for name in stored.files})
     return Truth(document, {**arrays, "measured": measured(arrays)})
 
 
 def occluder_names(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Why each landmark is not visible, (N, 33) words of ``OCCLUDERS``; None for sets that do not say it."""
+    """Why each landmark is not visible, (R, 33) words of ``OCCLUDERS``; None for sets that do not say it."""
     import numpy as np
 
     return np.array(OCCLUDERS)[arrays["occluded_by"]] if "occluded_by" in arrays else None
 
 
-def first_person(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A set's arrays without their axis of persons, for the first of these.
+def person_rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A set's arrays with one axis for images and persons together, as ``Truth`` has them.
 
-    Sets of truth versions before 6 have no such axis and stay as they are.
+    Sets of truth versions before 6 have no axis for persons.
     """
+    import numpy as np
+
+    images = len(arrays["pixels"])
     if arrays["origin"].ndim == 1:
-        return dict(arrays)
-    # Sets of version 6 do not say why a landmark is hidden, nor have they markers.
-    mine = {name: arrays[name][:, 0] for name in PERSON_ARRAYS if name in arrays}
-    return {**arrays, **mine, "origin": arrays["origin"][0]}
+        return {**arrays, "origin": np.tile(arrays["origin"], (images, 1))}
+    persons = len(arrays["origin"])
+    rows = {}
+    for name, values in arrays.items():
+        if name == "origin":
+            rows[name] = np.tile(values, (images, 1))
+        elif name in PERSON_ARRAYS:
+            rows[name] = values.reshape(images * persons, *values.shape[2:])
+        else:
+            rows[name] = np.repeat(values, persons, axis=0)
+    return rows
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -161,6 +196,15 @@ def read_mask(path: Path) -> np.ndarray:
 
     with Image.open(path) as opened:
         return np.asarray(opened.convert("L")) > MASK_LEVEL
+
+
+def read_instances(path: Path) -> np.ndarray:
+    """An image of instances of a render set: (H, W) uint8, 1 + the place of the person among those of the set; 0 where nobody is."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        return np.asarray(opened.convert("L"))
 
 
 def read_depth(path: Path) -> np.ndarray:
@@ -173,7 +217,7 @@ def read_depth(path: Path) -> np.ndarray:
 
 
 def measured(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Which landmarks others can be measured by, (N, 33) bool: in the frame, and not placed by proportion."""
+    """Which landmarks others can be measured by, (R, 33) bool: in the frame, and not placed by proportion."""
     return (arrays["visibility"] > 0) & (arrays["origin"] != "proportion")
 
 

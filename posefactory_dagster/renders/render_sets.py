@@ -43,6 +43,10 @@ def _values(settings: RenderSettings) -> dict[str, Any]:
         del values["frames"]
     for name in ("looks", "looks_per_character"):
         del values[name]
+    if settings.extra_folders:
+        values["extra_truth"] = sorted(settings.extra_folders)
+    else:
+        del values["extra_truth"]
     return values
 
 

@@ -19,8 +19,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from blender_scripts.contract import (
-    IMAGE_FOLDERS,
+    BODY_PARTS,
     LANDMARKS,
+    NO_PERSON,
     OCCLUDERS,
     PERSON_ARRAYS,
     TRUTH_ARRAYS,
@@ -28,9 +29,16 @@ from blender_scripts.contract import (
     TRUTH_VERSION,
     RenderSettings,
     SettingsError,
+    image_folders,
     pictures,
 )
-from posefactory_dagster.renders.documents import ASSET, ImageRecord, RenderFacts, TruthDocument
+from posefactory_dagster.renders.documents import (
+    ASSET,
+    ImageRecord,
+    PersonRecord,
+    RenderFacts,
+    TruthDocument,
+)
 from posefactory_dagster.storage.sets import CommittedSet
 
 MAX_DOCUMENT_BYTES = 64 * 2**20
@@ -57,11 +65,10 @@ STRICT = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=Fals
 #: What each kind of image is in Pillow's words.
 PICTURE_MODES = {
     "images": ("RGB",), "masks": ("L",), "depth": ("I", "I;16"), "albedo": ("RGBA",), "normals": ("RGB",),
+    "parts": ("L",), "instances": ("L",),
 }  # fmt: skip
 
 K = len(LANDMARKS)
-#: One character is one person, in each image of its set.
-PERSONS = 1
 #: Shape of each array behind its first axes (the images, the persons where it is a person's, the markers where its name begins
 #: so), the kinds its numbers may have, and whether all are finite.
 ARRAYS: dict[str, tuple[tuple[int, ...], str, bool]] = {
@@ -70,6 +77,8 @@ ARRAYS: dict[str, tuple[tuple[int, ...], str, bool]] = {
     "facing": ((K,), "f", False), "first_hit_part": ((K,), "i", True), "visible": ((K,), "b", True),
     "visible_part": ((K,), "b", True), "intrinsics": ((3, 3), "f", True), "rotation": ((3, 3), "f", True),
     "translation": ((3,), "f", True), "bbox": ((4,), "f", True), "area": ((), "iu", True), "occluded_by": ((K,), "u", True),
+    "occluded_by_person": ((K,), "i", True), "amodal_bbox": ((4,), "f", True), "foot_height_m": ((4,), "f", True),
+    "foot_contact": ((4,), "b", True),
     "marker_pixels": ((2,), "f", True), "marker_world": ((3,), "f", True), "marker_visibility": ((), "u", True),
 }  # fmt: skip
 
@@ -100,6 +109,12 @@ class SoundImage(ImageRecord):
     azimuth_degrees: Annotated[float, Field(ge=-360.0, le=360.0)]
 
 
+class SoundPerson(PersonRecord):
+    """What is said of a person, of which nothing is believed."""
+
+    model_config = STRICT
+
+
 class SoundDocument(TruthDocument):
     """A truth document of the present version, whole."""
 
@@ -108,11 +123,11 @@ class SoundDocument(TruthDocument):
     truth_version: int
     landmarks: list[str]
     markers: Texts
-    origin: Annotated[list[Origin], Len(K, K)]
+    origin: Annotated[list[Origin], Len(K, 100 * K)]
     parts: Texts
+    persons: Annotated[list[SoundPerson], Len(1, 100)]  # type: ignore[assignment]
     warnings: Texts
     fps: float
-    height_m: float
     frame_range: tuple[int, int]
     light: Light
     images: list[SoundImage]  # type: ignore[assignment]
@@ -126,12 +141,14 @@ def renders_fault(committed: CommittedSet) -> str | None:
         stored = json.loads(paths[TRUTH_DOCUMENT].read_bytes())
         if stored.get("truth_version") != TRUTH_VERSION:
             return None
+        facts = committed.facts_as(RenderFacts)
         check_renders(
             paths,
             committed.ref.partition,
-            committed.facts_as(RenderFacts).frames,
+            facts.frames,
             settings,
             committed.inputs.get("looks", {}),
+            persons=facts.persons,
             decode=True,
         )
     except (InvalidRenders, SettingsError) as error:
@@ -148,6 +165,7 @@ def check_renders(
     settings: RenderSettings,
     looks: Mapping[str, Mapping[str, Any]],
     *,
+    persons: int = 1,
     decode: bool,
 ) -> SoundDocument:
     """Check all files of a set, and return its document.
@@ -155,16 +173,19 @@ def check_renders(
     Args:
         paths: a local path of each file, by its name in the set.
         frames: those that were asked for. looks: the documents of the looks, by name.
+        persons: how many people were asked for.
         decode: whether pictures are decoded too, beyond their headers.
 
     Raises:
         InvalidRenders: something is missing, of another shape or size, or no finite number.
     """
     document = _document(paths[TRUTH_DOCUMENT], key, frames, settings, looks)
+    _need(len(document.origin) == K * persons, f"{TRUTH_DOCUMENT}: origin is malformed")
+    _need(len(document.persons) == persons, f"{TRUTH_DOCUMENT}: other people than asked for")
     files = [i.file for i in document.images]
     for name in files:
-        for folder in IMAGE_FOLDERS:
-            _check_picture(paths[f"{folder}/{name}"], f"{folder}/{name}", settings, decode)
+        for folder in image_folders(settings, persons):
+            _check_picture(paths[f"{folder}/{name}"], f"{folder}/{name}", settings, persons, decode)
     _check_arrays(paths[TRUTH_ARRAYS], len(files), document, settings)
     return document
 
@@ -213,7 +234,9 @@ def _document(
     return document
 
 
-def _check_picture(path: Path, name: str, settings: RenderSettings, decode: bool) -> None:
+def _check_picture(
+    path: Path, name: str, settings: RenderSettings, persons: int, decode: bool
+) -> None:
     try:
         with Image.open(path, formats=["PNG"]) as opened:
             size, mode = opened.size, opened.mode
@@ -225,6 +248,9 @@ def _check_picture(path: Path, name: str, settings: RenderSettings, decode: bool
             _need(mode in modes, f"{name}: an image of another kind ({mode})")
             if decode:
                 opened.load()
+                most = {"parts": len(BODY_PARTS), "instances": persons}.get(name.partition("/")[0])
+                highest = int(np.asarray(opened).max()) if most is not None else 0
+                _need(highest <= (most or 0), f"{name}: names what is not there ({highest})")
     except InvalidRenders:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -236,7 +262,7 @@ def _check_picture(path: Path, name: str, settings: RenderSettings, decode: bool
 def _check_arrays(
     path: Path, count: int, document: SoundDocument, settings: RenderSettings
 ) -> None:
-    parts, marked = len(document.parts), len(document.markers)
+    parts, marked, persons = len(document.parts), len(document.markers), len(document.persons)
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -245,11 +271,11 @@ def _check_arrays(
                 set(archive.namelist()) == names, f"{TRUTH_ARRAYS}: other arrays than there must be"
             )
             for name, (shape, kinds, _) in ARRAYS.items():
-                axes = (count, PERSONS) if name in PERSON_ARRAYS else (count,)
+                axes = (count, persons) if name in PERSON_ARRAYS else (count,)
                 if name.startswith("marker_"):
                     axes = (*axes, marked)
                 arrays[name] = _read_array(archive, name, (*axes, *shape), kinds)
-            arrays["origin"] = _read_array(archive, "origin", (PERSONS, K), "U")
+            arrays["origin"] = _read_array(archive, "origin", (persons, K), "U")
     # zipfile raises NotImplementedError for a compression that it does not know, RuntimeError for an encrypted member.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError) as error:  # fmt: skip
         raise InvalidRenders(f"{TRUTH_ARRAYS}: cannot be read ({type(error).__name__})") from None
@@ -260,7 +286,7 @@ def _check_arrays(
                 np.isfinite(values).all() or not finite,
                 f"{TRUTH_ARRAYS}: {name} has values that are not finite",
             )
-            if name not in ("pixels", "marker_pixels", "intrinsics"):
+            if name not in ("pixels", "marker_pixels", "amodal_bbox", "intrinsics"):
                 _need(
                     not (np.abs(values) > MAX_METRES).any(),
                     f"{TRUTH_ARRAYS}: {name} has values out of any range",
@@ -269,6 +295,8 @@ def _check_arrays(
     _need(set(arrays["origin"].ravel().tolist()) <= ORIGINS, f"{TRUTH_ARRAYS}: origin is malformed")
     _need((arrays["marker_visibility"] <= 2).all(), f"{TRUTH_ARRAYS}: marker_visibility is not 0, 1 or 2")  # fmt: skip
     _need((arrays["occluded_by"] < len(OCCLUDERS)).all(), f"{TRUTH_ARRAYS}: occluded_by names no cause")  # fmt: skip
+    others = arrays["occluded_by_person"]
+    _need((others >= NO_PERSON).all() and (others < persons).all(), f"{TRUTH_ARRAYS}: occluded_by_person names nobody")  # fmt: skip
     hit = arrays["first_hit_part"]
     _need(
         (hit >= -2).all() and (hit < parts).all(), f"{TRUTH_ARRAYS}: first_hit_part names no part"

@@ -9,6 +9,7 @@ jobs/<job>/order-<attempt>.json, messages-<attempt>/…   while a machine elsewh
 jobs/<job>/requests-<attempt>/…, answers-<attempt>/…    while a pod makes images on request
 casts/<cast>.json                                       which skin does which motion
 people/<person>.json                                    the description of a person
+groups/<group>.json                                     which characters are a group, and how they stand
 wardrobe/<piece>/<file>                                 a piece of the wardrobe that the user added
 motions/<motion>.json                                   which animation of which upload a motion is, and its tags
 variants/<character>/<variant>/<file>                   images made from renders, and the record of paid calls
@@ -31,6 +32,7 @@ UPLOADS = "uploads/"
 CASTS = "casts/"
 MOTIONS = "motions/"
 PEOPLE = "people/"
+GROUPS = "groups/"
 WARDROBE = "wardrobe/"
 VARIANTS = "variants/"
 LOCKS = "locks/"
@@ -183,6 +185,11 @@ def motion_record(motion: str) -> str:
 def person_record(person: str) -> str:
     """The description of a person."""
     return f"{PEOPLE}{_part(person)}.json"
+
+
+def group_record(group: str) -> str:
+    """The recipe of a group."""
+    return f"{GROUPS}{_part(group)}.json"
 
 
 def wardrobe_piece(piece: str) -> str:

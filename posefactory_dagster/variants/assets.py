@@ -30,6 +30,7 @@ from posefactory_dagster.pipeline.resources import ProjectResource
 from posefactory_dagster.quality import model
 from posefactory_dagster.quality.gate import Gate, open_landmarkers
 from posefactory_dagster.renders.documents import ASSET as RENDERS
+from posefactory_dagster.renders.documents import RenderFacts
 from posefactory_dagster.review.approval import ApprovalError
 from posefactory_dagster.settings import (
     GateSettings,
@@ -119,6 +120,8 @@ def enhanced_variants(
                     ledger.bad(key, f"{key}: {error}")
                     continue
                 facts = committed.facts_as(VariantFacts)
+                if renders.facts_as(RenderFacts).persons > 1 and makers.styles:
+                    context.log.info(f"{key}: a group has no variants, as the gate does not judge several people")  # fmt: skip
                 context.log.info(f"{key}: {facts.states}, ${facts.cost_usd:.4f}")
                 ledger.good(key, ref, shown(committed))
         return ledger.close()

@@ -51,8 +51,13 @@ def plan(
     styles: Sequence[Style],
     enhancers: Mapping[str, Enhancer],
 ) -> list[Item]:
-    """All variants of a character. The name of one is a digest of its render, its style's content and its enhancer."""
-    items = []
+    """All variants of a character. The name of one is a digest of its render, its style's content and its enhancer.
+
+    Groups have none: the gate's limits were measured on one person in an image, and it does not judge several.
+    """
+    items: list[Item] = []
+    if render_views.truth.persons > 1:
+        return items
     for style in styles:
         for index, source in enumerate(render_views.sources()):
             for copy in range(style.count):

@@ -51,7 +51,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Look:
-    """One render with what is known of it."""
+    """One render with what is known of it; ``truth`` holds 33 landmarks of each person, ``found`` 33 of each that was found, and
+    ``away`` for each of the first, how many pixels the second is off, None where nobody was found."""
 
     file: str
     frame: int
@@ -60,11 +61,13 @@ class Look:
     height: int
     truth: Sequence[Point]
     found: Sequence[Point]
+    away: Sequence[float | None]
     oks: float | None
 
     def lines(self, points: Sequence[Point]) -> list[tuple[Point, Point]]:
         """The limbs between some landmarks."""
-        return [(points[a], points[b]) for a, b in LIMBS] if points else []
+        people = range(0, len(points), len(LANDMARKS))
+        return [(points[first + a], points[first + b]) for first in people for a, b in LIMBS]
 
 
 @dataclass(frozen=True)
@@ -153,15 +156,19 @@ def looks(one: Person) -> list[Look]:
     found: np.ndarray | None = None
     if one.labels is not None and one.labels.made_from(one.renders):
         frame = pd.read_parquet(one.labels.path(LABEL_TABLE))
-        found = to_array(frame, files)[..., :2] * np.array(size)
+        found = to_array(frame, files, truth.persons)[..., :2] * np.array(size)
     scores: dict[str, float] = {}
     if one.accuracy is not None and one.labels is not None and one.accuracy.made_from(one.labels):
         table = pd.read_parquet(one.accuracy.path(ACCURACY_TABLE))
-        scores = dict(zip(table["file"], table["oks"], strict=True))
+        scores = {str(f): float(v) for f, v in table.groupby("file")["oks"].mean().items()}
     result = []
     for index, record in enumerate(truth.images):
-        pixels, seen = truth.arrays["pixels"][index], truth.arrays["visibility"][index]
-        guessed = [] if found is None or np.isnan(found[index]).any() else found[index].tolist()
+        rows = list(truth.rows_of(index))
+        pixels = truth.arrays["pixels"][rows].reshape(-1, 2)
+        seen = truth.arrays["visibility"][rows].ravel()
+        guesses = np.full_like(pixels, np.nan) if found is None else found[rows].reshape(-1, 2)
+        off = np.linalg.norm(guesses - pixels, axis=1)
+        names = LANDMARKS * len(rows)
         result.append(
             Look(
                 file=record.file,
@@ -171,9 +178,14 @@ def looks(one: Person) -> list[Look]:
                 height=size[1],
                 truth=[
                     Point(n, x, y, int(v))
-                    for n, (x, y), v in zip(LANDMARKS, pixels.tolist(), seen, strict=True)
+                    for n, (x, y), v in zip(names, pixels.tolist(), seen, strict=True)
                 ],
-                found=[Point(n, x, y, 2) for n, (x, y) in zip(LANDMARKS, guessed, strict=False)],
+                found=[
+                    Point(n, x, y, 2)
+                    for n, (x, y) in zip(names, guesses.tolist(), strict=True)
+                    if not np.isnan(x)
+                ],
+                away=[None if np.isnan(v) else float(v) for v in off],
                 oks=scores.get(record.file),
             )
         )

@@ -173,7 +173,7 @@ def compare_sight(character, anchors, points, vertices, cameras, folder: Path) -
         picture = film.shoot(folder, None)
         part = np.rint(to_linear(picture.rgba[..., 0]) * 255).astype(int) - 1
         part[picture.rgba[..., 3] < 0.5] = NOTHING_HIT
-        sight = truth.look(character, anchors, points, vertices, pinhole, picture.mask, opacity)
+        sight = truth.look(character, anchors, points, vertices, pinhole, picture.mask, opacity, {})
         rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
         focal, centre = pinhole.intrinsics[0, 0], pinhole.intrinsics[:2, 2]
         slant = np.hypot(1.0, np.hypot((columns - centre[0]) / focal, (rows - centre[1]) / focal))

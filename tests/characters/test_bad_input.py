@@ -17,7 +17,7 @@ from blender_scripts.supervise import Outcome
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import run_job
 from posefactory_dagster.intake.uploads import UploadError, check_file
-from posefactory_dagster.renders.documents import first_person
+from posefactory_dagster.renders.documents import person_rows
 from tests.blender import fbx_bytes
 from tests.conftest import SAMPLES, SMALL, Factory
 
@@ -143,7 +143,7 @@ def truth_of(outcomes: Any, name: str) -> tuple[dict[str, Any], dict[str, np.nda
     assert result[name].error is None, result[name].error
     with np.load(folder / f"out_{name}" / "truth.npz") as arrays:
         document = json.loads((folder / f"out_{name}" / "truth.json").read_text())
-        return document, first_person(arrays)
+        return document, person_rows(arrays)
 
 
 def test_a_mesh_on_a_bone_follows_it_and_a_loose_one_is_left_out(outcomes: Any) -> None:

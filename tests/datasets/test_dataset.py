@@ -17,7 +17,7 @@ FRACTIONS = st.sampled_from([(0.15, 0.15), (0.1, 0.2), (0.3, 0.3), (0.25, 0.0), 
 
 
 def assign(digests: dict[str, str], settings: DatasetSettings, frames: int = 4) -> splits.Splits:
-    skins = {key: (key.partition("__")[0], digest) for key, digest in digests.items()}
+    skins = {key: [(key.partition("__")[0], digest)] for key, digest in digests.items()}
     return splits.assign(skins, {k: range(1, frames + 1) for k in digests}, settings)
 
 
@@ -83,6 +83,20 @@ def test_all_motions_of_a_skin_share_its_split() -> None:
     assert set(got.values()) == set(splits.SPLITS)
 
 
+def test_all_who_are_in_one_group_share_a_split() -> None:
+    alone = {f"p{i}": [(f"p{i}", f"sha{i}")] for i in range(30)}
+    groups = {
+        "g1": [("p3", "sha3"), ("p9", "sha9")],
+        "g2": [("p9", "sha9"), ("p20", "sha20"), ("p21", "sha21")],
+        "g3": [("p1", "sha1"), ("p2", "sha2")],
+    }
+    frames = {k: range(4) for k in (*alone, *groups)}
+    got = splits.assign({**alone, **groups}, frames, DatasetSettings()).by_key
+    assert len({got[k] for k in ("g1", "g2", "p3", "p9", "p20", "p21")}) == 1
+    assert len({got[k] for k in ("g3", "p1", "p2")}) == 1
+    assert set(got.values()) == set(splits.SPLITS)
+
+
 def test_one_file_under_two_names_is_not_split() -> None:
     digests = {f"a{i}": f"sha{i}" for i in range(30)} | {f"b{i}": f"sha{i}" for i in range(30)}
     got = assign(digests, DatasetSettings()).by_key
@@ -102,7 +116,7 @@ def test_annotation_orders_keypoints_and_blanks_what_is_out_of_frame() -> None:
     mask = np.zeros((80, 80), bool)
     mask[10:20, 5:25] = True
     points = coco.keypoints_of(COCO_KEYPOINTS, pixels, visibility)
-    got = coco.annotation(1, points, np.array([5, 10, 20, 10.0]), mask)
+    got = coco.annotation(1, 1, points, np.array([5, 10, 20, 10.0]), mask)
     points = np.array(got["keypoints"]).reshape(17, 3)
     assert points[0].tolist() == [0.5, 1.5, 2]
     assert points[1].tolist() == [*pixels[LANDMARKS.index("left_eye")], 1]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from blender_scripts.contract import LANDMARKS, VIEW_NAMES_8, ring
-from posefactory_dagster.renders.documents import first_person
+from posefactory_dagster.renders.documents import person_rows
 from tests.conftest import SAMPLES, run_blender_script
 
 INDEX = {name: i for i, name in enumerate(LANDMARKS)}
@@ -20,7 +20,7 @@ INDEX = {name: i for i, name in enumerate(LANDMARKS)}
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     with np.load(folder / "truth.npz") as arrays:
-        return json.loads((folder / "truth.json").read_text()), first_person(arrays)
+        return json.loads((folder / "truth.json").read_text()), person_rows(arrays)
 
 
 def check(answer: dict[str, Any]) -> None:

@@ -101,11 +101,11 @@ class Order:
         tasks = []
         for key, work in self.work.items():
             names = {}
-            for role, name in work.inputs.items():
-                digest = str(work.source.files[name]["sha256"])
+            for role, (held, name) in work.inputs.items():
+                digest = str(held.files[name]["sha256"])
                 names[role] = f"{digest}{PurePosixPath(name).suffix}"
-                inputs[names[role]] = {"url": get(work.source.key(name)), "sha256": digest}
-            tasks.append(work.task(names["skin"], names.get("motion"), key, self.job.settings))
+                inputs[names[role]] = {"url": get(held.key(name)), "sha256": digest}
+            tasks.append(work.task(names, key, self.job.settings))
         document: dict[str, Any] = {
             "job": dataclasses.replace(self.job, tasks=tuple(tasks)).to_dict(),
             "inputs": inputs,

@@ -1,0 +1,1 @@
+"""Groups: several characters in one image."""
