@@ -191,11 +191,11 @@ class Shooting:
             with watch.stage("place"):
                 variants = int(self._document.get("variants", DEFAULT_VARIANTS))
                 variant = int(looks.chance_of(settings, task.key, look).integers(variants))
-                room = stances.half_width if len(people) > 1 else 0.0
-                self._scenery = Scenery(self._document, look, settings, variant, room)
+                self._scenery = Scenery(self._document, look, settings, variant, stances.half_width, len(people) > 1)  # fmt: skip
             records.lights[look] = {**self._scenery.shines, "drawn": self._scenery.drawn}
         self._frame: int | None = None
         self._shots: dict[str, tuple[camera.Pinhole, looks.Shot]] = {}
+        self._backdrops: dict[str, str] = {}
 
     def prepare(self, wanted: list[Picture]) -> None:
         """Choose the cameras of a look's pictures, and film its place from each: all at once, as a change of scene costs time."""
@@ -215,7 +215,9 @@ class Shooting:
             with self._watch.stage("plate"):
                 self._stand(picture.frame)
                 self._point(pinhole, shot)
-                plate, depth = self._scenery.film(self._output)
+                chance = looks.chance_of(self._job.settings, self._task.key, self._look, picture.frame, self._number(picture), SHOTS_TRIED + 1)  # fmt: skip
+                self._backdrops[picture.file] = self._scenery.backdrop(chance)
+                plate, depth = self._scenery.film(self._output, self._backdrops[picture.file])
                 plate = self._scenery.shadowed(plate, depth, pinhole, shadows[picture.frame])
                 np.save(self._output / f"{picture.file}.npy", plate.astype(np.float16))
 
@@ -255,7 +257,8 @@ class Shooting:
             taken, image = self._take_in_place(pinhole, shot, picture, number)
             said = {
                 "azimuth_degrees": round(shot.azimuth_degrees % 360, 3), "close_up": shot.framing != "full",
-                "drawn": {k: v for k, v in dataclasses.asdict(shot).items() if k not in ("placed", "azimuth_degrees")},
+                "drawn": {k: v for k, v in dataclasses.asdict(shot).items() if k not in ("placed", "azimuth_degrees")}
+                | ({"image": Path(self._backdrops[picture.file]).name} if self._backdrops[picture.file] else {}),
             }  # fmt: skip
         bbox, area = truth.mask_box(taken.mask)
         with self._watch.stage("truth"):

@@ -15,6 +15,7 @@ import bpy
 import numpy as np
 
 from blender_scripts.contract import DEPTH_UNITS_PER_METRE, RenderSettings
+from blender_scripts.errors import InputError
 from blender_scripts.stage.importing import image_library
 from blender_scripts.stage.light import PLAIN_COLOUR
 
@@ -362,6 +363,31 @@ def _span(low: float, high: float, size: int) -> tuple[int, int]:
     """Whole pixels around (low, high) with the border, inside the frame; never none at all."""
     start = int(np.clip(np.floor(low) - BORDER_PIXELS, 0, size - 1))
     return start, int(np.clip(np.ceil(high) + BORDER_PIXELS, start + 1, size))
+
+
+def flat_image(path: Path, width: int, height: int) -> np.ndarray:
+    """A picture that fills a frame, cut where it is wider or higher: (height, width, 3) float32, linear light.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    oiio = image_library()
+    picture = oiio.ImageBuf(str(path))
+    if not picture.read(0, 0, True, "float") or not picture.spec().width:
+        raise InputError(
+            f"look: {path.name} is no picture that can be read; take it out of the folder"
+        )
+    spec = picture.spec()
+    scale = max(width / spec.width, height / spec.height)
+    across, down = max(width, round(spec.width * scale)), max(height, round(spec.height * scale))
+    resized = oiio.ImageBufAlgo.resize(
+        picture, roi=oiio.ROI(0, across, 0, down, 0, 1, 0, spec.nchannels)
+    )
+    pixels = np.clip(resized.get_pixels("float"), 0.0, 1.0)
+    pixels = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
+    left, top = (across - width) // 2, (down - height) // 2
+    cut = pixels[top : top + height, left : left + width]
+    return np.where(cut <= 0.04045, cut / 12.92, ((cut + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def shoot_backdrop(scratch: Path, hidden: list[bpy.types.Object]) -> np.ndarray:

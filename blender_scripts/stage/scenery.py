@@ -23,9 +23,9 @@ import numpy as np
 
 from blender_scripts.contract import HDRIS, RenderSettings
 from blender_scripts.errors import InputError
-from blender_scripts.stage import looks, sets
+from blender_scripts.stage import looks, scripts, sets
 from blender_scripts.stage.camera import Pinhole
-from blender_scripts.stage.film import read_exr
+from blender_scripts.stage.film import flat_image, read_exr
 from blender_scripts.stage.looks import drawn
 
 #: Half the side of the grid on which a person's shadow is known, metres, its points along a side, and how broad its border fades.
@@ -60,21 +60,29 @@ class Scenery:
         reach: how far from the person a camera may stand, metres.
     """
 
-    def __init__(self, look: Mapping[str, Any], name: str, settings: RenderSettings, variant: int, room: float = 0.0) -> None:  # fmt: skip
+    def __init__(self, look: Mapping[str, Any], name: str, settings: RenderSettings, variant: int, around: float = 0.0, group: bool = False) -> None:  # fmt: skip
         """Build the surroundings.
 
         Args:
             look: its document. name: its name. variant: which of the look's variants; the same one is the same for everybody.
-            room: of a group, how far around the middle nothing may stand in its way, metres.
+            around: how far from the middle anybody comes, metres. group: whether furniture must make room for so much.
+
+        Raises:
+            InputError: an image of it is none, or its script fails.
         """
-        self._room = math.ceil(room / ROOM_STEP_M) * ROOM_STEP_M
-        self._shadow_half = max(SHADOW_HALF_M, self._room + SHADOW_AROUND_M if room else 0.0)
+        self._around = math.ceil(around / ROOM_STEP_M) * ROOM_STEP_M
+        self._room = self._around if group else 0.0
+        self._shadow_half = max(SHADOW_HALF_M, self._room + SHADOW_AROUND_M if group else 0.0)
+        self._look, self._name = look, name
+        # Without props, where people go changes nothing of a place.
+        beside = self._around if look.get("props") else self._room
         chance = looks.chance_of(settings, "", name, variant)
         self._key = (
             name,
             settings.seed,
             variant,
             self._room,
+            beside,
             json.dumps(look, sort_keys=True, default=list),
         )
         self._settings = settings
@@ -87,7 +95,10 @@ class Scenery:
         environment = look.get("environment", {})
         self._plate = bpy.data.scenes.new("plate")
         self._world(environment, look.get("light", {}), chance)
-        if "set" in environment:
+        self._backdrops = [Path(i["path"]) for i in environment.get("images", [])]
+        if self._backdrops:
+            self.shines["ambient"] = 0.35
+        elif "set" in environment:
             self._build_set(environment["set"], int(chance.integers(2**31)), chance)
         else:
             self._open_floor(look.get("floor", {}), chance)
@@ -192,8 +203,10 @@ class Scenery:
     # -- places -----------------------------------------------------------------------------------------------------------------
 
     def _build_set(self, name: str, seed: int, chance: np.random.Generator) -> None:
-        place, obj = sets.build(name, seed, self._room)
+        place = sets.build(name, seed, self._room)
         self.reach = place.reach
+        self._add_to(place, chance)
+        obj = sets.finish(place)
         # Outdoors the sun's place in the sky is drawn, and the street lies as it was built.
         turn = 0.0 if place.outdoor else float(chance.uniform(0, 2 * math.pi))
         obj.rotation_euler = (0.0, 0.0, turn)
@@ -211,13 +224,36 @@ class Scenery:
         place = sets.Place("floor", np.random.default_rng(int(chance.integers(2**31))), self.reach, True)  # fmt: skip
         self.drawn["floor"] = kind
         if self._projection is not None and kind == "projected":
-            place.floor(60.0, place.material(_projected(*self._projection)))
-            self._take_in(sets.finish(place))
+            ground = sets.Place("ground", place.chance, self.reach, True)
+            ground.floor(60.0, ground.material(_projected(*self._projection)))
+            self._take_in(sets.finish(ground))
+        else:
+            place.floor(40.0, place.material(FLOORS[kind](place.chance)))
+        self._add_to(place, chance)
+        if not place.mesh.verts:
+            place.mesh.free()
             return
-        place.floor(40.0, place.material(FLOORS[kind](place.chance)))
         obj = sets.finish(place)
+        for lamp in place.lamps:
+            self._lamp(lamp)
         self._bake(obj)
         self._take_in(obj)
+
+    def _add_to(self, place: sets.Place, chance: np.random.Generator) -> None:
+        """Put what a look adds about people into a place that is built but not finished: its props, then what its script builds."""
+        props = self._look.get("props")
+        if props:
+            names = props.get("kinds") or list(sets.PROPS)
+            standing = []
+            for _ in range(round(drawn(props.get("count"), chance, 2.0))):
+                name = names[int(chance.integers(len(names)))]
+                away = self._around + drawn(props.get("distance_m"), chance, float(chance.uniform(0.3, 1.2)))  # fmt: skip
+                angle, turn = chance.uniform(0, 2 * math.pi), float(chance.uniform(0, 360))
+                sets.PROPS[name](place, (away * math.cos(angle), away * math.sin(angle)), turn)
+                standing.append(name)
+            self.drawn["props"] = standing
+        if "script" in self._look:
+            scripts.run(self._look["script"], self._name, place)
 
     def _bake(self, obj: bpy.types.Object) -> None:
         """Compute the light of a place, or take what was computed for the same place before."""
@@ -372,12 +408,24 @@ class Scenery:
         for obj, start in self._moved:
             obj.location = start + mathutils.Vector((float(point[0]), float(point[1]), 0.0))
 
-    def film(self, scratch: Path) -> tuple[np.ndarray, np.ndarray]:
+    def backdrop(self, chance: np.random.Generator) -> str:
+        """Draw which of the look's images is behind people; empty where it has none."""
+        return str(self._backdrops[int(chance.integers(len(self._backdrops)))]) if self._backdrops else ""  # fmt: skip
+
+    def film(self, scratch: Path, backdrop: str = "") -> tuple[np.ndarray, np.ndarray]:
         """The place as the camera sees it without people: (H, W, 3) float32, linear, and (H, W) metres along the camera's axis.
+
+        Args:
+            backdrop: the image to show instead, see ``backdrop``.
 
         Raises:
             OSError: the picture could not be written.
+            InputError: the image cannot be read.
         """
+        if backdrop:
+            render = self._scene.render
+            size = render.resolution_x, render.resolution_y
+            return flat_image(Path(backdrop), *size), np.full(size[::-1], np.inf, np.float32)
         path = scratch / "plate.exr"
         self._plate.render.filepath = str(path)
         bpy.ops.render.render(write_still=True, scene=self._plate.name)

@@ -631,8 +631,8 @@ PLACES: dict[str, tuple[Callable[[Place], None], float, bool]] = {
 }  # fmt: skip
 
 
-def build(name: str, seed: int, room: float = 0.0) -> tuple[Place, bpy.types.Object]:
-    """A place as one object in the scene, its edges short enough for its light.
+def build(name: str, seed: int, room: float = 0.0) -> Place:
+    """A place that is built, and may be added to; see ``finish``.
 
     Args:
         room: how far around the middle no furniture may stand, metres.
@@ -642,7 +642,53 @@ def build(name: str, seed: int, room: float = 0.0) -> tuple[Place, bpy.types.Obj
     make(place)
     if room:
         _clear(place.mesh, room)
-    return place, finish(place)
+    return place
+
+
+def _prop_chair(place: Place, at: tuple[float, float], turn: float) -> None:
+    seat = place.material(paint("seat", _pick(place, CLOTHS), contrast=0.25))
+    _chair(place, at, turn, seat, place.material(paint("legs", _pick(place, WOODS), None, "stripes", 2, 0.3)))  # fmt: skip
+
+
+def _prop_table(place: Place, at: tuple[float, float], turn: float) -> None:
+    wood = place.material(paint("wood", _pick(place, WOODS), None, "stripes", 2.0, 0.35))
+    size = place.chance.uniform((0.5, 0.5, 0.45), (0.9, 0.7, 0.8))
+    _table(place, at, (float(size[0]), float(size[1]), float(size[2])), wood, turn)
+
+
+def _prop_plant(place: Place, at: tuple[float, float], turn: float) -> None:
+    leaf = place.material(paint("leaf", (0.07, 0.17, 0.05), (0.15, 0.30, 0.08), contrast=0.9))
+    _plant(place, at, leaf, place.material(paint("pot", _pick(place, WALLS), contrast=0.2)))
+
+
+def _prop_crate(place: Place, at: tuple[float, float], turn: float) -> None:
+    wood = place.material(paint("crate", _pick(place, WOODS + CLOTHS), None, "planks", 3.0, 0.5))
+    size = place.chance.uniform(0.3, 0.6, 3)
+    place.box((float(size[0]), float(size[1]), float(size[2])), (*at, 0.0), wood, turn, 0.01)
+
+
+def _prop_ball(place: Place, at: tuple[float, float], turn: float) -> None:
+    radius = float(place.chance.uniform(0.11, 0.35))
+    skin = place.material(paint("ball", _pick(place, CLOTHS), _pick(place, WALLS), "stripes", 3.0, 0.8))  # fmt: skip
+    place.blob(radius, (*at, radius), skin, 0.0)
+
+
+def _prop_post(place: Place, at: tuple[float, float], turn: float) -> None:
+    metal = place.material(paint("post", _pick(place, CLOTHS), contrast=0.15))
+    place.cylinder(0.16, 0.03, (*at, 0.0), metal)
+    place.cylinder(0.025, float(place.chance.uniform(1.2, 2.0)), (*at, 0.0), metal)
+
+
+def _prop_screen(place: Place, at: tuple[float, float], turn: float) -> None:
+    cloth = place.material(paint("screen", _pick(place, CLOTHS + WALLS), contrast=0.3, scale=6))
+    place.box((1.0, 0.04, float(place.chance.uniform(0.8, 1.3))), (*at, 0.0), cloth, turn, 0.01)
+
+
+#: Things that may stand about people, by name: how each is put at (x, y) on the floor, turned by degrees.
+PROPS: dict[str, Callable[[Place, tuple[float, float], float], None]] = {
+    "chair": _prop_chair, "table": _prop_table, "plant": _prop_plant, "crate": _prop_crate, "ball": _prop_ball, "post": _prop_post,
+    "screen": _prop_screen,
+}  # fmt: skip
 
 
 def _clear(mesh: bmesh.types.BMesh, room: float) -> None:

@@ -102,7 +102,9 @@ def read_group(store: Store, key: str) -> Group | None:
         raise GroupError(f"{key}: its recipe cannot be read ({error.error_count()} faults); posefactory groups remove {key}, and add it again") from error  # fmt: skip
 
 
-def groups_with(store: Store, groups: Iterable[str], members: Collection[str]) -> Iterator[tuple[str, str]]:
+def groups_with(
+    store: Store, groups: Iterable[str], members: Collection[str]
+) -> Iterator[tuple[str, str]]:
     """Of some groups those that have one of ``members``, each with who that is; a recipe that cannot be read has nobody."""
     for key in groups:
         try:

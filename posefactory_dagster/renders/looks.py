@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import functools
 from collections.abc import Mapping
@@ -13,10 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from blender_scripts.contract import HDRIS, PLAIN_LOOK, RenderSettings, SettingsError
 from posefactory_dagster.settings import ASSETS_DATA, environment
+from posefactory_dagster.storage.sets import file_sha256
 
 #: The built places, as ``blender_scripts/stage/sets.py`` has them (a test compares).
 SETS = ("living_room", "kitchen", "office", "gym", "studio", "street", "park")
 FLOORS = ("concrete", "wood", "tiles", "grass", "sand", "asphalt", "projected", "none")
+#: Things that may stand about people, as ``PROPS`` there has them (a test compares).
+PROPS = ("chair", "table", "plant", "crate", "ball", "post", "screen")
+#: Endings of the pictures in a look's folder of images, and how large a script is at most, bytes.
+IMAGE_ENDINGS, MAX_SCRIPT_BYTES = (".png", ".jpg", ".jpeg"), 200_000
 FRAMINGS = ("full", "upper_body", "close_up", "legs")
 _MODEL = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -36,7 +42,8 @@ def _bounded(low: float, high: float) -> Any:
 
 
 class Environment(BaseModel):
-    """What is around: a built ``set``, an environment map ``hdri`` (its name, or a file), a ``sky``, or nothing but ``ambient`` light.
+    """What is around: a built ``set``, an environment map ``hdri`` (its name, or a file), a folder of ``images`` beside the look of which one is
+    drawn for each picture, a ``sky``, or nothing but ``ambient`` light.
 
     ``rotation_degrees`` about the upright; ``exposure_stops`` of the map or the sky; ``ambient``: radiance from everywhere.
     """
@@ -45,6 +52,7 @@ class Environment(BaseModel):
 
     set: Literal[SETS] | None = None  # type: ignore[valid-type]
     hdri: str | None = None
+    images: str | None = None
     sky: bool = False
     rotation_degrees: _bounded(-360, 360) | None = None  # type: ignore[valid-type]
     exposure_stops: _bounded(-6, 6) | None = None  # type: ignore[valid-type]
@@ -52,8 +60,11 @@ class Environment(BaseModel):
 
     @model_validator(mode="after")
     def _one(self) -> Environment:
-        if sum((self.set is not None, self.hdri is not None, self.sky)) > 1:
-            raise ValueError("name one of set, hdri and sky")
+        if (
+            sum((self.set is not None, self.hdri is not None, self.images is not None, self.sky))
+            > 1
+        ):
+            raise ValueError("name one of set, hdri, images and sky")
         return self
 
 
@@ -63,6 +74,16 @@ class Floor(BaseModel):
     model_config = _MODEL
 
     kind: Literal[FLOORS] = "concrete"  # type: ignore[valid-type]
+
+
+class Props(BaseModel):
+    """Things on the floor beside and before people: ``count`` of them, of some ``kinds``, each ``distance_m`` beyond where people go."""
+
+    model_config = _MODEL
+
+    count: _bounded(0, 30) = 2  # type: ignore[valid-type]
+    kinds: tuple[Literal[PROPS], ...] = ()  # type: ignore[valid-type]
+    distance_m: _bounded(0, 10) | None = None  # type: ignore[valid-type]
 
 
 class Sun(BaseModel):
@@ -152,7 +173,8 @@ class Effects(BaseModel):
 
 
 class Look(BaseModel):
-    """A look. ``variants``: of how many draws of place and light each person gets one."""
+    """A look. ``variants``: of how many draws of place and light each person gets one. ``script``: a Python file beside the look whose function
+    ``build(place, sets)`` adds to the place, within ``script_seconds``."""
 
     model_config = _MODEL
 
@@ -160,6 +182,9 @@ class Look(BaseModel):
     variants: Annotated[int, Field(ge=1, le=10_000)] = 3
     environment: Environment = Environment()
     floor: Floor | None = None
+    props: Props | None = None
+    script: str | None = None
+    script_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
     light: Light = Light()
     cameras: Cameras = Cameras()
     effects: Effects = Effects()
@@ -170,6 +195,8 @@ class Look(BaseModel):
             raise ValueError("a set has a floor of its own; leave floor out")
         if self.floor is not None and self.floor.kind == "projected" and self.environment.hdri is None:  # fmt: skip
             raise ValueError("a projected floor shows the ground of an hdri; name one")
+        if self.environment.images is not None and (self.floor or self.props or self.script):
+            raise ValueError("images are flat: floor, props and script need a place")
         return self
 
 
@@ -206,21 +233,55 @@ def _read(path: Path, modified_ns: int) -> Look:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(p) for p in first["loc"] if not str(p).startswith(("function", "tuple", "constrained", "float"))) or "the look"  # fmt: skip
         raise SettingsError(f"{path.name}: {place}: {str(first['msg']).removeprefix('Value error, ')}; mend the file") from None  # fmt: skip
-    hdri = look.environment.hdri
+    hdri, images = look.environment.hdri, look.environment.images
+    if look.script is not None:
+        _script(path, look)
+    if images is not None:
+        _pictures(path, images)
     if hdri is not None and hdri not in HDRIS:
-        found = _inside(path, hdri)
+        found = _inside(path, hdri, "environment.hdri")
+        if not found.is_file():
+            raise SettingsError(f"{path.name}: environment.hdri: no file {hdri} beside the look, and no map that ships ({', '.join(HDRIS)})")  # fmt: skip
         look = look.model_copy(update={"environment": look.environment.model_copy(update={"hdri": str(found)})})  # fmt: skip
     return look
 
 
-def _inside(path: Path, name: str) -> Path:
-    """A file that a look names, which must lie in the look's own folder."""
+def _inside(path: Path, name: str, field: str) -> Path:
+    """The path of what a look names, which must lie in the look's own folder."""
     found = (path.parent / name).resolve()
     if not found.is_relative_to(path.parent.resolve()):
-        raise SettingsError(f"{path.name}: environment.hdri leads out of {path.parent}; put the file beside the look")  # fmt: skip
-    if not found.is_file():
-        raise SettingsError(f"{path.name}: environment.hdri: no file {name} beside the look, and no map that ships ({', '.join(HDRIS)})")  # fmt: skip
+        raise SettingsError(f"{path.name}: {field} leads out of {path.parent}; put the file beside the look")  # fmt: skip
     return found
+
+
+def _script(path: Path, look: Look) -> dict[str, Any]:
+    """The script of a look, as the renderer takes it."""
+    name = str(look.script)
+    found = _inside(path, name, "script")
+    if found.suffix != ".py" or not found.is_file():
+        raise SettingsError(f"{path.name}: script: no Python file {name} beside the look")
+    if found.stat().st_size > MAX_SCRIPT_BYTES:
+        raise SettingsError(f"{path.name}: script: {name} is larger than {MAX_SCRIPT_BYTES} bytes")
+    try:
+        text = found.read_text("utf-8")
+        tree = ast.parse(text, name)
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise SettingsError(f"{path.name}: script: {name}{line}: no Python ({error}); mend it") from None  # fmt: skip
+    if not any(isinstance(n, ast.FunctionDef) and n.name == "build" for n in tree.body):
+        raise SettingsError(f"{path.name}: script: {name} defines no function build(place, sets)")
+    return {"name": found.name, "text": text, "seconds": look.script_seconds}
+
+
+def _pictures(path: Path, name: str) -> list[dict[str, str]]:
+    """The pictures in a look's folder, by path and digest, so that another picture is another look."""
+    folder = _inside(path, name, "environment.images")
+    if not folder.is_dir():
+        raise SettingsError(f"{path.name}: environment.images: no folder {name} beside the look")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_ENDINGS)
+    if not files:
+        raise SettingsError(f"{path.name}: environment.images: no {', '.join(IMAGE_ENDINGS)} in {name}")  # fmt: skip
+    return [{"path": str(p), "sha256": file_sha256(p)} for p in files]
 
 
 def documents(settings: RenderSettings) -> dict[str, dict[str, Any]]:
@@ -238,7 +299,13 @@ def documents(settings: RenderSettings) -> dict[str, dict[str, Any]]:
             near = difflib.get_close_matches(name, [PLAIN_LOOK, *files], 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise SettingsError(f"no look {name!r}{hint} (posefactory looks list shows all)")
-        found[name] = read(files[name]).model_dump(mode="json", exclude_none=True, exclude={"about"})  # fmt: skip
+        look = read(files[name])
+        document = look.model_dump(mode="json", exclude_none=True, exclude={"about", "script", "script_seconds"})  # fmt: skip
+        if look.script is not None:
+            document["script"] = _script(files[name], look)
+        if look.environment.images is not None:
+            document["environment"]["images"] = _pictures(files[name], look.environment.images)
+        found[name] = document
     return found
 
 

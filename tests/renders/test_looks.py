@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from blender_scripts.contract import OCCLUDERS, RenderSettings, SettingsError, pictures, views_of
 from posefactory_dagster.compute.job import new_job
@@ -47,6 +48,7 @@ def test_the_sets_and_floors_that_looks_may_name_are_those_that_are_built() -> N
         raise AssertionError(name)
 
     assert keys("sets.py", "PLACES") == set(looks.SETS)
+    assert keys("sets.py", "PROPS") == set(looks.PROPS)
     assert keys("scenery.py", "FLOORS") | {"projected", "none"} == set(looks.FLOORS)
     assert keys("looks.py", "FRAMINGS") == set(looks.FRAMINGS)
 
@@ -68,12 +70,25 @@ def test_the_sets_and_floors_that_looks_may_name_are_those_that_are_built() -> N
         ("environment: {hdri: gone.exr}", "no file gone.exr"),
         ("environment: {hdri: ../../secret.exr}", "leads out of"),
         ("hook: rm -rf /", "hook"),
+        ("script: ../build.py", "script leads out of"),
+        ("script: gone.py", "no Python file gone.py"),
+        ("script: broken.py", "broken.py, line 2: no Python"),
+        ("script: empty.py", "defines no function build"),
+        ("environment: {images: photos}", "no folder photos"),
+        ("environment: {images: ../../etc}", "environment.images leads out of"),
+        ("environment: {images: bare}", "no .png, .jpg, .jpeg in bare"),
+        ("environment: {images: bare}\nprops: {count: 2}", "images are flat"),
+        ("props: {kinds: [elephant]}", "props.kinds"),
+        ("props: {count: [5, 1]}", "ends before it begins"),
         ("- 1", "no look"),
         ("environment: [", "cannot be read as YAML"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_look_is_told_with_its_file(tmp_path: Path, text: str, said: str) -> None:  # fmt: skip
     (tmp_path / "mine.yaml").write_text(text)
+    (tmp_path / "broken.py").write_text("import math\ndef build(place, sets:\n")
+    (tmp_path / "empty.py").write_text("BUILD = 1\n")
+    (tmp_path / "bare").mkdir()
     with pytest.raises(SettingsError) as raised:
         looks.read(tmp_path / "mine.yaml")
     assert said in str(raised.value) and "mine.yaml" in str(raised.value)
@@ -206,3 +221,74 @@ def test_the_same_look_and_seed_give_the_same_pictures(tmp_path: Path) -> None:
         assert outcome.error is None
         made.append({p.name: p.read_bytes() for p in sorted((folder / "images").iterdir())})
     assert made[0] == made[1]
+
+
+def _scripted(text: str, seconds: float = 20.0) -> dict[str, Any]:
+    return {"environment": {"sky": True}, "floor": {"kind": "sand"}, "script": {"name": "mine.py", "text": text, "seconds": seconds}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def build(place, sets):\n    return 1 / 0\n", "mine.py, line 2: ZeroDivisionError"),
+        ("def build(place, sets):\n    while True:\n        try:\n            pass\n        except Exception:\n            pass\n", "did not end within 0.5 s"),
+        ("def build(place, sets):\n    raise SystemExit(3)\n", "line 2: SystemExit"),
+        ("import no_such_module\ndef build(place, sets): ...\n", "line 1: ModuleNotFoundError"),
+    ],
+    ids=["raises", "never ends", "leaves", "imports what is not there"],
+)  # fmt: skip
+def test_a_script_that_fails_fails_its_own_key(tmp_path: Path, text: str, said: str) -> None:
+    outcome = _render(tmp_path, "mine", {"mine": _scripted(text, 0.5)}, size=32)[0]
+    assert outcome.error is not None and "look mine: " in outcome.error and said in outcome.error
+
+
+def test_what_a_script_builds_hides_people_and_the_truth_says_so(tmp_path: Path) -> None:
+    """A wall of the script's between camera and person: only what is above it is in the mask."""
+    text = (
+        "def build(place, sets):\n"
+        "    wall = place.material(sets.paint('wall', (0.5, 0.1, 0.1)))\n"
+        "    for turn in range(0, 360, 30):\n"
+        "        import math\n"
+        "        at = (1.6 * math.cos(math.radians(turn)), 1.6 * math.sin(math.radians(turn)), 0.0)\n"
+        "        place.box((1.0, 0.05, 0.8), at, wall, turn + 90)\n"
+    )
+    document = _scripted(text) | {"cameras": {"kind": "ring", "elevation_degrees": 2, "lens_mm": 40}}  # fmt: skip
+    outcome, folder = _render(tmp_path, "mine", {"mine": document}, num_angles=2)
+    assert outcome.error is None, outcome.error
+    with np.load(folder / "truth.npz") as truth:
+        low = truth["world"][:, 0, :, 2] < 0.4
+        assert (truth["occluded_by"][:, 0][low] == OCCLUDERS.index("object")).all()
+        assert (truth["bbox"][:, 0, 3] < 0.75 * truth["amodal_bbox"][:, 0, 3]).all()
+
+
+def test_images_of_a_folder_are_behind_people(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    colours = {"red.png": (200, 20, 20), "blue.jpg": (20, 20, 200)}
+    for name, colour in colours.items():
+        Image.new("RGB", (90, 40), colour).save(folder / name)
+    listed = [{"path": str(folder / n), "sha256": ""} for n in sorted(colours)]
+    outcome, out = _render(tmp_path, "mine", {"mine": {"environment": {"images": listed}}}, num_angles=6)  # fmt: skip
+    assert outcome.error is None, outcome.error
+    seen = set()
+    for record in json.loads((out / "truth.json").read_text())["images"]:
+        image = np.asarray(Image.open(out / "images" / record["file"]).convert("RGB"))
+        name = record["drawn"]["image"]
+        assert np.abs(image[2, 2].astype(int) - colours[name]).max() < 8
+        seen.add(name)
+    assert seen == set(colours)
+    (folder / "red.png").write_bytes(b"no picture")
+    (tmp_path / "again").mkdir()
+    only = {"mine": {"environment": {"images": listed[1:]}}}
+    broken = _render(tmp_path / "again", "mine", only, size=32)[0]
+    assert broken.error is not None and "red.png is no picture" in broken.error
+
+
+def test_props_stand_about_a_person_and_not_in_it(tmp_path: Path) -> None:
+    document = {"environment": {"ambient": 0.5}, "props": {"count": 8, "kinds": ["crate", "screen"], "distance_m": [0.0, 0.3]}}  # fmt: skip
+    outcome, folder = _render(tmp_path, "mine", {"mine": document}, num_angles=6)
+    assert outcome.error is None, outcome.error
+    drawn = json.loads((folder / "truth.json").read_text())["looks"]["mine"]["drawn"]["props"]
+    assert len(drawn) == 8 and set(drawn) <= {"crate", "screen"}
+    with np.load(folder / "truth.npz") as truth:
+        assert (truth["occluded_by"] == OCCLUDERS.index("object")).any()
