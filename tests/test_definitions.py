@@ -70,6 +70,8 @@ def test_the_graph() -> None:
         "person",
         "motion",
         "cast",
+        "group",
+        "variety",
         "multi_angle_renders",
         "pose_labels",
         "label_accuracy",
@@ -80,7 +82,9 @@ def test_the_graph() -> None:
     }
     for name, node in specs.items():
         assert node.description and node.group_name != "default" and node.kinds
-        assert (node.partitions_def is None) == (name in ("pose_dataset", "gpu_prices", "spending"))
+        assert (node.partitions_def is None) == (
+            name in ("pose_dataset", "variety", "gpu_prices", "spending")
+        )
     upstream = {n: {k.to_user_string() for k in node.parent_keys} for n, node in specs.items()}
     assert upstream["multi_angle_renders"] == {"character"}
     assert upstream["character"] == set() and upstream["cast"] == {"motion"}

@@ -9,9 +9,15 @@ import dagster as dg
 from posefactory_dagster import progress
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.datasets import splits
+from posefactory_dagster.datasets import variety as measuring
 from posefactory_dagster.datasets.admission import admitted
 from posefactory_dagster.datasets.documents import ASSET as DATASET
-from posefactory_dagster.datasets.documents import CONTACT_SHEET
+from posefactory_dagster.datasets.documents import (
+    CONTACT_SHEET,
+    VARIETY,
+    VARIETY_CHART,
+    VARIETY_TABLE,
+)
 from posefactory_dagster.datasets.export import export
 from posefactory_dagster.datasets.members import MALFORMED, Member, UnusableMember
 from posefactory_dagster.motions.documents import RecipeError, read_recipe
@@ -28,7 +34,9 @@ from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 from posefactory_dagster.storage.store import DamagedObject
 
 DATASET_VERSION = 5
+VARIETY_VERSION = 1
 COMPLETE = "dataset_is_complete"
+NO_HOLES = "nothing_is_missing"
 
 
 def _all() -> dg.AssetIn:
@@ -233,3 +241,56 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
         "folder": committed.address(),
         "version": committed.ref.identity,
     }
+
+
+@dg.asset(
+    name=VARIETY,
+    # It reads the dataset that readers get, and by it the renders that are in it.
+    deps=[pose_dataset],
+    group_name="reports",
+    dagster_type=REFERENCES,
+    kinds={"pandas", "matplotlib"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            NO_HOLES,
+            asset=VARIETY,
+            description=f"Warns when fewer than {measuring.LEAST_SHARE:.0%} of the people have a pose, view, size, body or occlusion; says what would add them.",
+        )
+    ],
+    description="How poses, views, bodies, skin tones, clothes, places, sizes and occlusion are spread in the dataset, and what is missing.",
+)
+def variety(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
+    """Measure the present dataset."""
+    sets = store.sets()
+    dataset = sets.readable(DATASET, layout.UNPARTITIONED)
+    if dataset is None:
+        raise dg.Failure(description=f"no dataset is made yet; materialize `{DATASET}` first", allow_retries=False)  # fmt: skip
+    inputs, settings = {"sets": [dataclasses.astuple(dataset.ref)]}, {"version": VARIETY_VERSION}
+    ref = SetRef(VARIETY, layout.UNPARTITIONED, identity_of(VARIETY, inputs, settings))
+    committed = sets.find(ref)
+    if committed is None:
+        try:
+            table = measuring.people_in(sets, dataset)
+        except DamagedObject as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        found = measuring.shares(table)
+        with sets.scratch() as scratch:
+            table.to_parquet(scratch / VARIETY_TABLE, index=False)
+            measuring.draw(found, len(table), scratch / VARIETY_CHART)
+            facts = {"people": len(table), "shares": found}
+            committed = sets.commit(ref, scratch, inputs=inputs, settings=settings, facts=facts)
+    missing = measuring.holes(committed.facts["shares"])
+    lines = "\n".join(f"| {h.axis} | {h.value} | {h.share:.1%} | {h.fill} |" for h in missing)
+    metadata = {
+        "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(VARIETY_CHART), 900)),
+        "people": committed.facts["people"],
+        "holes": dg.MetadataValue.md(f"| of | missing | share | filled by |\n|---|---|---|---|\n{lines}" if missing else "none"),
+        "chart": committed.address(VARIETY_CHART),
+    }  # fmt: skip
+    check = dg.AssetCheckResult(
+        check_name=NO_HOLES,
+        passed=not missing,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"missing": len(missing)},
+    )
+    return published(sets, committed.ref, metadata, [check])

@@ -106,6 +106,33 @@ def _find(sets: CommittedSets, version: str | None) -> CommittedSet:
     return committed
 
 
+@verbs.command("variety")
+def show_variety(version: VersionArgument = None, as_json: JsonOption = False) -> None:
+    """How varied the people in a dataset are, and what would fill the holes; the asset `variety` draws it."""
+    from posefactory_dagster.datasets import variety
+
+    sets = open_sets()
+    dataset = _find(sets, version)
+    try:
+        table = variety.people_in(sets, dataset)
+    except DamagedObject as error:
+        raise CommandError(str(error)) from error
+    found = variety.shares(table)
+    missing = variety.holes(found)
+    document = {"people": len(table), "shares": found, "holes": [vars(h) for h in missing]}
+
+    def print_it() -> None:
+        for axis in variety.AXES:
+            spread = ", ".join(f"{v} {s:.0%}" for v, s in found[axis.column].items())
+            out.print(f"{axis.title}: {spread}", soft_wrap=True)
+        rows = Table("missing", "of", "filled by")
+        for hole in missing:
+            rows.add_row(hole.value, hole.axis, hole.fill)
+        print_table(rows, "nothing is missing")
+
+    show(as_json, document, print_it)
+
+
 @verbs.command("list")
 def list_datasets(as_json: JsonOption = False) -> None:
     """All versions, the newest first."""

@@ -247,5 +247,9 @@ def test_a_group_goes_all_the_way_to_a_dataset(factory: Factory) -> None:
         assert {a["person"] for a in mine} == {"ada", "bruno"} and not any(a["iscrowd"] for a in mine)  # fmt: skip
         one, other = (coco.annToMask(a) for a in mine)
         assert not (one & other).any() and one.sum() == mine[0]["area"]
+    varied = json.loads(factory.cli("datasets", "variety", "--json"))
+    assert varied["people"] == 4 and varied["shares"]["people"]["2"] == 1.0
+    assert all(abs(sum(s.values()) - 1) < 1e-9 for s in varied["shares"].values())
+    assert {"lying", "3 or more"} <= {h["value"] for h in varied["holes"]}
     lines = [p.read_text().splitlines() for p in folder.glob("labels/*/*.txt")]
     assert [len(x) for x in lines] == [2, 2]
