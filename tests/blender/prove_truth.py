@@ -1,8 +1,9 @@
 """Prove a render set's truth by pixels that do not come from its code.
 
-Usage: prove_truth.py SKIN MOTION|- FRAME. Prints the landmarks' errors against small bright spheres
+Usage: prove_truth.py SKIN MOTION|- FRAME [CAMERAS]. Prints the landmarks' errors against small bright spheres
 that Blender itself parents to bones and vertices, and how what rays say of sight compares with an image of part
-numbers and an image of depth, rasterized by Cycles and read by code of this file.
+numbers and an image of depth, rasterized by Cycles and read by code of this file. The cameras are the eight of the plain look, or those
+that looks drew, as a JSON file of the looks' documents has it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from blender_scripts.contract import (
     ring,
     sideless,
 )
-from blender_scripts.stage import camera, film, importing, truth
+from blender_scripts.stage import camera, film, importing, looks, truth
 from blender_scripts.stage.character import load_character
 from blender_scripts.stage.motion import cast, load_clip, play
 from blender_scripts.stage.opacity import Opacity
@@ -53,6 +54,8 @@ def main() -> None:
     box = np.stack([vertices.min(axis=0), vertices.max(axis=0)])
     front = character.facing()
     cameras = [camera.place(settings, box, front, v.azimuth_degrees) for v in ring(8)]
+    if len(sys.argv) > 4:
+        cameras = drawn_cameras(json.loads(Path(sys.argv[4]).read_text()), settings, box, front)
     with tempfile.TemporaryDirectory() as folder:
         answer = {
             "sight": compare_sight(character, anchors, points, vertices, cameras, Path(folder)),
@@ -60,6 +63,17 @@ def main() -> None:
         }
     print("ANSWER " + json.dumps(answer), flush=True)
     os._exit(0)
+
+
+def drawn_cameras(documents, settings, box, front) -> list[camera.Pinhole]:
+    """Two cameras of each look, drawn with its ranges of lens, height, roll and aim."""
+    cameras = []
+    for number, (name, document) in enumerate(sorted(documents.items())):
+        for view in range(2):
+            chance = looks.chance_of(settings, "hero", name, 1, view)
+            shot = looks.draw_shot(document, 90.0 * (2 * number + view), view, chance)
+            cameras.append(looks.place(shot, settings, box, front, 9.0))
+    return cameras
 
 
 def emission(name: str, value: float) -> bpy.types.Material:
@@ -113,6 +127,8 @@ def compare_markers(character, anchors, points, cameras, folder: Path) -> dict[s
         for pinhole in cameras:
             camera.film(pinhole)
             x, y = pinhole.project(point[None])[0]
+            if not (50 < x < SIZE - 50 and 50 < y < SIZE - 50) or pinhole.to_camera(point[None])[0, 2] < 0.5:  # fmt: skip
+                continue  # cut by the frame, or so near that a sphere is no point
             picture = film.shoot(folder, (x - 40, y - 40, x + 40, y + 40))
             weight = np.zeros((picture.height, picture.width))
             h, w = picture.rgba.shape[:2]
@@ -182,6 +198,8 @@ def compare_sight(character, anchors, points, vertices, cameras, folder: Path) -
         )  # metres from the camera, where depth is along its axis
         for i, (name, anchor, point) in enumerate(zip(LANDMARKS, anchors, points, strict=True)):
             x, y = np.floor(pinhole.project(point[None])[0]).astype(int)
+            if not sight.in_frame[i] or not (8 < x < SIZE - 8 and 8 < y < SIZE - 8):
+                continue
             window = slice(y - 1, y + 2), slice(x - 1, x + 2)
             around, near = part[window].ravel(), along_ray[window]
             flat = np.isfinite(near).all() and np.ptp(near) < 0.01
