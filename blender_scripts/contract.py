@@ -135,7 +135,10 @@ def sigma_of(landmark: str) -> float:
 
 PRESETS = ("fit", "fixed")
 FOLLOWS = ("frame", "clip")
-ENGINES = ("auto", "cycles", "eevee")
+ENGINES = ("auto", "cycles", "cycles_gpu", "eevee")
+#: Those that ``auto`` chooses from by a timed render, and what that writes.
+TIMED_ENGINES = ENGINES[1:]
+TIMING = "timing.json"
 #: The environment maps that ship inside Blender (``studiolights/world``).
 HDRIS = ("city", "courtyard", "forest", "interior", "night", "studio", "sunrise", "sunset")
 BACKGROUNDS = ("plain", *HDRIS)
@@ -303,12 +306,16 @@ class RenderSettings:
         chosen = sorted(names, key=rank)[: self.looks_per_character]
         return tuple(n for n in names if n in chosen)
 
-    def resolved(self, gpu: bool) -> RenderSettings:
-        """The same settings with engine and samples decided: Cycles on a CPU, EEVEE on a GPU."""
-        engine = self.engine if self.engine != "auto" else ("eevee" if gpu else "cycles")
+    def resolved(self, auto: str = "cycles") -> RenderSettings:
+        """The same settings with engine and samples decided.
+
+        Args:
+            auto: the engine that ``auto`` means where it is rendered.
+        """
+        engine = self.engine if self.engine != "auto" else auto
         samples = self.samples
         if samples is None:
-            samples = 8 if engine == "cycles" else 64
+            samples = 64 if engine == "eevee" else 8
         return dataclasses.replace(self, engine=engine, samples=samples)
 
     @classmethod
@@ -332,7 +339,7 @@ RENDER_HELP = {
     "height": f"Height of an image in pixels: 16 to {MAX_IMAGE_SIZE}.",
     "preset": f"Where the camera stands: {', '.join(PRESETS)}.",
     "follow": f"What the camera turns and frames by: {', '.join(FOLLOWS)}.",
-    "engine": f"Renderer: {', '.join(ENGINES)}; auto takes EEVEE where there is a GPU.",
+    "engine": f"Renderer: {', '.join(ENGINES)}; auto takes what a tiny timed render shows to be fastest; EEVEE on rented GPUs.",
     "samples": "Samples for each pixel: 1 to 65536; empty means 8 with Cycles and 64 with EEVEE.",
     "sun_energy": "Strength of the sun in W/m²: 0 to 1000.",
     "background": f"What is behind the character: {', '.join(BACKGROUNDS)}.",
@@ -518,7 +525,7 @@ class Job:
     """The job document: the original system's manifest fields, the tasks, and what holds for all of them.
 
     ``job_type`` is ``render`` (views x frames), ``character`` (inspect and thumbnail), ``compare`` (a motion beside its cast),
-    ``rig`` (the skeleton of a file), ``group`` (where the people of a group stand), or ``enhance``, which has no tasks and asks for its images one by one.
+    ``rig`` (the skeleton of a file), ``group`` (where the people of a group stand), ``engine`` (how fast a renderer is here), or ``enhance``, which has no tasks and asks for its images one by one.
     ``rig_map`` is the content of ``assets_data/rigs/*.json``, so that a remote renderer needs
     no second file; ``views`` are the cameras of each frame; ``looks`` the documents of the looks that are rendered, by name.
     """

@@ -35,6 +35,7 @@ SCRIPTS = {
     "compare": "compare_motion.py",
     "rig": "describe_rig.py",
     "group": "arrange_group.py",
+    "engine": "time_engines.py",
 }
 POLL_S = 0.03
 GRACE_S = 5.0

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blender_scripts.contract import RenderSettings, character_task
+from blender_scripts.contract import TIMED_ENGINES, RenderSettings, character_task
 from blender_scripts.supervise import BlenderError
 from posefactory_dagster.budget.estimates import OverBudget, check_budget, estimate_render
+from posefactory_dagster.compute import engines
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.compute.process import gpu_at_hand, run_job
 from posefactory_dagster.compute.runpod import provisioning
@@ -56,16 +57,11 @@ def examine(scratch: Path) -> Iterator[Finding]:
         sys.version.split()[0] + " (3.11 is needed)",
     )
     sample = next(iter(sample_characters()), None)
-    gpu = gpu_at_hand()
-    for engine in ("cycles", "eevee"):
-        needed = engine == ("eevee" if gpu else "cycles")
-        yield _try_engine(engine, needed, sample, scratch)
-    says = (
-        "found: EEVEE is the default engine"
-        if gpu
-        else "none: Cycles on the CPU is the default engine"
-    )
-    yield Finding("GPU", gpu, False, says)
+    gpu, choice = gpu_at_hand(), engines.choose()
+    for engine in TIMED_ENGINES:
+        if engine != "cycles_gpu" or gpu:
+            yield _try_engine(engine, engine == choice.engine, sample, scratch)
+    yield Finding("GPU", gpu, False, f"engine auto is {choice.engine}: {choice.why}")
     try:
         yield _try_store(open_store())
     except Exception as error:
@@ -92,7 +88,7 @@ def _try_engine(engine: str, needed: bool, sample: Path | None, scratch: Path) -
         return Finding(what, False, needed, "no sample character to render")
     folder = scratch / engine
     folder.mkdir()
-    settings = dataclasses.replace(TINY, engine=engine).resolved(False)
+    settings = dataclasses.replace(TINY, engine=engine).resolved()
     task = character_task(sample.stem, str(sample), str(folder / "out"))
     try:
         outcome = run_job(new_job("render", [task], settings), folder)[sample.stem]

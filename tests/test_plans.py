@@ -15,7 +15,7 @@ from posefactory_dagster.settings import LabelSettings
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
 
-SETTINGS = RenderSettings(num_angles=2).resolved(False)
+SETTINGS = RenderSettings(num_angles=2).resolved()
 
 
 #: What inspection says of a file, as far as others need it.

@@ -16,6 +16,7 @@ import numpy as np
 
 from blender_scripts.contract import DEPTH_UNITS_PER_METRE, RenderSettings
 from blender_scripts.errors import InputError
+from blender_scripts.stage import engines
 from blender_scripts.stage.importing import image_library
 from blender_scripts.stage.light import PLAIN_COLOUR
 
@@ -47,9 +48,11 @@ def set_up(
     """
     scene = bpy.context.scene
     assert settings.samples is not None, "settings are resolved when a job is planned"
-    if settings.engine == "cycles":
+    if settings.engine in ("cycles", "cycles_gpu"):
         scene.render.engine = "CYCLES"
         scene.cycles.device = "CPU"
+        if settings.engine == "cycles_gpu":
+            engines.use_gpu(scene)
         scene.cycles.samples = settings.samples
         scene.cycles.seed = settings.seed
         scene.cycles.use_denoising = False
@@ -72,7 +75,7 @@ def set_up(
     layer.pass_cryptomatte_depth = 6
     if in_place:
         scene.view_settings.view_transform = "Raw"
-        if settings.engine == "cycles":
+        if settings.engine in ("cycles", "cycles_gpu"):
             scene.cycles.samples = max(1, round(settings.samples * PLACE_SAMPLES_SHARE))
             scene.cycles.max_bounces = 2
             scene.cycles.use_denoising = True

@@ -14,8 +14,8 @@ from blender_scripts.supervise import Outcome
 from posefactory_dagster.characters.documents import ASSET as CHARACTER
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.characters.documents import facts_of
+from posefactory_dagster.compute import engines
 from posefactory_dagster.compute.pipes import BlenderResource
-from posefactory_dagster.compute.process import gpu_at_hand
 from posefactory_dagster.compute.resources import RentedPods
 from posefactory_dagster.compute.work import RESULT, Work
 from posefactory_dagster.pictures import contact_strip, thumbnail_markdown
@@ -69,10 +69,12 @@ def wanted_settings(
     Raises:
         SettingsError: an unknown or impossible setting.
     """
-    rented = (place or environment().render_on) != "local"  # all rented machines have a GPU
-    return RenderSettings.from_dict({**dataclasses.asdict(base), **overrides}).resolved(
-        rented or gpu_at_hand()
-    )
+    settings = RenderSettings.from_dict({**dataclasses.asdict(base), **overrides})
+    if settings.engine != "auto":
+        return settings.resolved()
+    # All rented machines have a GPU, and which is not known before one is rented.
+    rented = (place or environment().render_on) != "local"
+    return settings.resolved("eevee" if rented else engines.choose().engine)
 
 
 @dg.asset(
@@ -121,6 +123,8 @@ def multi_angle_renders(
         ledger.check(SOUND, committed.ref.partition, fault, images=facts.images)
         return _metadata(committed)
 
+    if blender.place == "local" and settings.engine != project.settings().render.engine:
+        context.log.info(f"engine {settings.engine}: {engines.choose().why}")
     planned = ledger.plan(planner, {CHARACTER: character}, shown)
     todo = {}
     for key, ref in planned.items():

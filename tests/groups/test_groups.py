@@ -99,7 +99,7 @@ def test_too_little_room_is_told(tmp_path: Path) -> None:
 def test_every_person_has_complete_truth(rendered: Path) -> None:
     names = [str(p.relative_to(rendered)) for p in rendered.rglob("*") if p.is_file()]
     document = json.loads((rendered / "truth.json").read_text())
-    settings = dataclasses.replace(SETTINGS, extra_truth="parts").resolved(False)
+    settings = dataclasses.replace(SETTINGS, extra_truth="parts").resolved()
     paths = {n: rendered / n for n in names}
     check_renders(paths, "group", document["frames"], settings, {}, persons=3, decode=True)
     assert [p["key"] for p in document["persons"]] == ["ada_walk", "bruno_squat", "chen_jack"]
