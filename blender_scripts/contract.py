@@ -525,7 +525,7 @@ class Job:
     """The job document: the original system's manifest fields, the tasks, and what holds for all of them.
 
     ``job_type`` is ``render`` (views x frames), ``character`` (inspect and thumbnail), ``compare`` (a motion beside its cast),
-    ``rig`` (the skeleton of a file), ``group`` (where the people of a group stand), ``engine`` (how fast a renderer is here), or ``enhance``, which has no tasks and asks for its images one by one.
+    ``rig`` (the skeleton of a file), ``arrange`` (where the people of a group stand), ``engine`` (how fast a renderer is here), or ``enhance``, which has no tasks and asks for its images one by one.
     ``rig_map`` is the content of ``assets_data/rigs/*.json``, so that a remote renderer needs
     no second file; ``views`` are the cameras of each frame; ``looks`` the documents of the looks that are rendered, by name.
     """

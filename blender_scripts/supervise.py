@@ -34,7 +34,7 @@ SCRIPTS = {
     "character": "inspect_character.py",
     "compare": "compare_motion.py",
     "rig": "describe_rig.py",
-    "group": "arrange_group.py",
+    "arrange": "arrange_group.py",
     "engine": "time_engines.py",
 }
 POLL_S = 0.03

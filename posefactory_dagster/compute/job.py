@@ -73,7 +73,7 @@ def _shipped_namings() -> list[dict[str, Any]]:
 
 
 def new_job(
-    job_type: Literal["render", "character", "compare", "rig", "group", "engine", "enhance"],
+    job_type: Literal["render", "character", "compare", "rig", "arrange", "engine", "enhance"],
     tasks: list[Task],
     settings: RenderSettings | None = None,
     looks: Mapping[str, Mapping[str, Any]] | None = None,

@@ -67,7 +67,7 @@ def group(
                 ledger.good(key, committed.ref, _metadata(committed))
 
         if tasks:
-            blender.run_here(context, new_job("group", tasks), scratch, on_outcome)
+            blender.run_here(context, new_job("arrange", tasks), scratch, on_outcome)
     return ledger.close()
 
 

@@ -45,7 +45,7 @@ def _task(folder: Path, files: list[Path], places: tuple[Place, ...] = (), **mor
 def _arrange(folder: Path, how: str, **more: Any) -> tuple[str | None, Path]:
     folder.mkdir()
     task = _task(folder / "out", FILES, arrangement=how, seed=5, **more)
-    outcome = run_job(new_job("group", [task]), folder)["group"]
+    outcome = run_job(new_job("arrange", [task]), folder)["group"]
     return outcome.error, folder / "out" / ARRANGEMENT
 
 
