@@ -61,7 +61,7 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
         "gate": "",
         "frame": repeated("frame"),
         "view": repeated("view"),
-        "person": np.repeat(np.tile(np.arange(persons), len(truth.images)), width),
+        "person_index": np.repeat(np.tile(np.arange(persons), len(truth.images)), width),
         "landmark": np.tile(np.arange(width), count),
         "name": np.tile(LANDMARKS, count),
         "origin": arrays["origin"].ravel(),
@@ -88,9 +88,11 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
     labels = labels[labels["detected"]].drop(columns=["frame", "view", "name", "detected"])
     labels = labels.rename(
         columns={
-            c: f"mediapipe_{c}" for c in labels.columns if c not in ("file", "person", "landmark")
+            c: f"mediapipe_{c}"
+            for c in labels.columns
+            if c not in ("file", "person_index", "landmark")
         }
     )
-    merged = table.merge(labels, on=["file", "person", "landmark"], how="left")
+    merged = table.merge(labels, on=["file", "person_index", "landmark"], how="left")
     size = width * persons
     return [merged.iloc[i * size : (i + 1) * size] for i in range(len(truth.images))]

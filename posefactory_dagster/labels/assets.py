@@ -174,7 +174,7 @@ def _label(
             for person, other in enumerate(who):
                 record = records[path.name].model_dump(include={"file", "frame", "view"})
                 values = None if other is None else found[other]
-                results.append(({**record, "person": person}, values))
+                results.append(({**record, "person_index": person}, values))
             if settings.save_debug_images:
                 landmarker.draw_overlay(
                     path,
@@ -281,7 +281,7 @@ def _measure(
             "file": by_row(files),
             "frame": by_row([i.frame for i in truth.images]),
             "view": view_names,
-            "person": np.tile(np.arange(truth.persons), len(files)),
+            "person_index": np.tile(np.arange(truth.persons), len(files)),
             "detected": agreement.detected,
             "oks": agreement.oks,
             "aligned_error_cm": agreement.aligned_cm,

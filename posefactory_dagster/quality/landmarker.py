@@ -134,15 +134,15 @@ def detect(
 def to_frame(detections: Iterable[tuple[dict[str, Any], np.ndarray | None]]) -> pd.DataFrame:
     """One row per image, person and landmark; one row with landmark -1 where a person was not found.
 
-    Columns: file, frame, view, person (its place among those of the image), detected, landmark (index), name, and ``VALUES``
+    Columns: file, frame, view, person_index (its place among those of the image), detected, landmark (index), name, and ``VALUES``
     (NaN if undetected).
 
     Args:
-        detections: of each person of each image, a record with these columns up to person, and its values (33, 8).
+        detections: of each person of each image, a record with these columns up to person_index, and its values (33, 8).
     """
     parts = []
     for record, values in detections:
-        head = {name: record[name] for name in ("file", "frame", "view", "person")}
+        head = {name: record[name] for name in ("file", "frame", "view", "person_index")}
         if values is None:
             blank = dict.fromkeys(VALUES, np.nan)
             row = {**head, "detected": False, "landmark": -1, "name": "", **blank}
@@ -164,8 +164,8 @@ def to_array(frame: pd.DataFrame, files: list[str], persons: int = 1) -> np.ndar
     result = np.full((len(files) * persons, len(LANDMARKS), len(VALUES)), np.nan)
     place = {name: i for i, name in enumerate(files)}
     rows = found["file"].map(place).to_numpy(int) * persons
-    if "person" in found:  # not in tables of the version before
-        rows += found["person"].to_numpy(int)
+    if "person_index" in found:  # not in tables of the version before
+        rows += found["person_index"].to_numpy(int)
     result[rows, found["landmark"].to_numpy(int)] = found[list(VALUES)].to_numpy()
     return result
 
