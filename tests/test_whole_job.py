@@ -88,7 +88,11 @@ def check_hugging_face(
         rows = [row for split in loaded.values() for row in split]
         assert len(rows) == images
         for row in rows:
-            assert row["image"].size == (256, 256) and np.array(row["keypoints"]).shape == (17, 3)
+            assert row["image"].size == (256, 256) and np.array(row["keypoints"]).shape == (
+                1,
+                17,
+                3,
+            )
             assert (folder / row["depth"]).is_file()
 
 

@@ -159,7 +159,7 @@ def _parts(sets: CommittedSets, key: str, *, motion: bool = False) -> list[str]:
     """
     try:
         recipe = None if motion else read_recipe(sets.store, key)
-        if not motion and sets.store.get_bytes(layout.group_record(key)) is not None:
+        if not motion and layout.is_part(key) and sets.store.get_bytes(layout.group_record(key)):
             return []
         if motion or recipe is not None:
             upload = read_motion_record(sets.store, recipe.motion if recipe else key).upload

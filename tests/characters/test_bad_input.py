@@ -150,7 +150,9 @@ def test_a_mesh_on_a_bone_follows_it_and_a_loose_one_is_left_out(outcomes: Any) 
     document, a = truth_of(outcomes, "prop")
     assert [w for w in document["warnings"] if "Stone" in w] == document["warnings"]
     plain = truth_of(outcomes, "zz_good")[0]
-    assert document["height_m"] == pytest.approx(plain["height_m"], abs=1e-3)
+    assert document["persons"][0]["height_m"] == pytest.approx(
+        plain["persons"][0]["height_m"], abs=1e-3
+    )
     wrist = LANDMARKS.index("right_wrist")
     parts = [document["parts"][p] for p in a["first_hit_part"][:, wrist]]
     assert set(parts) == {"mixamorig:RightHand"} and not a["visible"][:, wrist].all()
@@ -160,7 +162,7 @@ def test_the_longest_take_that_moves_is_used_and_another_by_name(
     outcomes: Any, render: Callable[..., Any]
 ) -> None:
     document, _ = truth_of(outcomes, "takes")
-    assert document["take"] == "Walk" and document["frame_range"][1] > 50
+    assert document["persons"][0]["take"] == "Walk" and document["frame_range"][1] > 50
     file = outcomes[1] / "takes.fbx"
     outcome, folder = render(file, kind="character")
     facts = json.loads((folder / "facts.json").read_text())
@@ -168,7 +170,10 @@ def test_the_longest_take_that_moves_is_used_and_another_by_name(
     task = character_task("hero", str(file), str(folder.parent / "still"), take="A_Still")
     still = run_job(new_job("render", [task], SMALL), folder.parent)["hero"]
     assert still.error is None
-    assert json.loads((folder.parent / "still" / "truth.json").read_text())["take"] == "A_Still"
+    assert (
+        json.loads((folder.parent / "still" / "truth.json").read_text())["persons"][0]["take"]
+        == "A_Still"
+    )
     task = character_task("hero", str(file), str(folder.parent / "none"), take="Run")
     error = run_job(new_job("render", [task], SMALL), folder.parent)["hero"].error
     assert error is not None and "no take 'Run'" in error and "A_Still, Walk" in error
@@ -220,7 +225,7 @@ def test_meshes_that_the_file_hides_neither_show_nor_occlude(outcomes: Any) -> N
 
 def test_odd_sizes_and_mirrors_are_mended_and_told(outcomes: Any) -> None:
     warnings = {n: truth_of(outcomes, n)[0]["warnings"] for n in ("giant35", "inches", "centimetres", "mirrored", "second_armature")}  # fmt: skip
-    heights = {n: truth_of(outcomes, n)[0]["height_m"] for n in warnings}
+    heights = {n: truth_of(outcomes, n)[0]["persons"][0]["height_m"] for n in warnings}
     assert heights["giant35"] == pytest.approx(3.36, rel=0.01) and heights[
         "inches"
     ] == pytest.approx(0.68, rel=0.01)

@@ -107,11 +107,19 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         edit(lambda d: d["light"].update(ambient=float("inf"))),
         "light.ambient is malformed",
     ),
-    "text for a number": (edit(lambda d: d.update(height_m="1.8")), "height_m is malformed"),
+    "text for a number": (
+        edit(lambda d: d["persons"][0].update(height_m="1.8")),
+        "height_m is malformed",
+    ),
     "no such origin": (
         edit(lambda d: d["origin"].__setitem__(0, "guess")),
         "origin.0 is malformed",
     ),
+    "more people": (
+        edit(lambda d: d["persons"].append(d["persons"][0])),
+        "other people|origin is malformed",
+    ),
+    "nobody hides": (arrays(occluded_by_person=put(3)), "occluded_by_person names nobody"),
     "a part without end": (edit(lambda d: d["parts"].append("x" * 10_001)), "parts.* is malformed"),
     "nested": (lambda f: (f / "truth.json").write_text("[" * 100_000), "all of it is malformed"),
     "a list": (lambda f: (f / "truth.json").write_text("[]"), "all of it is malformed"),
