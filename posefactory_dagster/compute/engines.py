@@ -85,10 +85,9 @@ def time_all(names: tuple[str, ...]) -> EngineChoice:
 
 
 def _cache_file() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     tool = shutil.which("nvidia-smi")
     gpus = b""
     if tool is not None:
         gpus = subprocess.run([tool, "--list-gpus"], capture_output=True, timeout=30, check=False).stdout  # fmt: skip
     machine = f"{TIMING_VERSION} {platform.node()} {platform.machine()} {environment().blender_path} {os.cpu_count()}".encode()
-    return folder / "posefactory" / f"engine-{hashlib.sha256(machine + gpus).hexdigest()[:16]}.json"
+    return environment().cache / f"engine-{hashlib.sha256(machine + gpus).hexdigest()[:16]}.json"

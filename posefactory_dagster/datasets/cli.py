@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import Progress
 from rich.table import Table
 from rich.tree import Tree
 
 from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.datasets.documents import CONTACT_SHEET
+from posefactory_dagster.datasets.selecting import HELP as SELECT_HELP
 from posefactory_dagster.review.approval import ApprovalError, locks_of, read_decisions, state_of
 from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
@@ -19,6 +24,7 @@ from posefactory_dagster.terminal import (
     CommandError,
     JsonOption,
     Summary,
+    err,
     open_sets,
     out,
     print_table,
@@ -129,6 +135,62 @@ def show_variety(version: VersionArgument = None, as_json: JsonOption = False) -
         for hole in missing:
             rows.add_row(hole.value, hole.axis, hole.fill)
         print_table(rows, "nothing is missing")
+
+    show(as_json, document, print_it)
+
+
+@verbs.command("export")
+def export_dataset(
+    to: Annotated[Path, typer.Option("--to", help="Folder to write; new, empty, or half-written by the same export.")],
+    format: Annotated[str, typer.Option("--format", help="coco, yolo, huggingface, webdataset, cvat, mediapipe, h36m or parquet.")] = "coco",
+    selection: Annotated[str, typer.Option("--select", help=SELECT_HELP)] = "",
+    images: Annotated[int | None, typer.Option("--images", min=1, help="So many pictures, as varied as they can be.")] = None,
+    version: Annotated[str | None, typer.Option("--version", help="A version or its beginning; the current one by default.")] = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Write a dataset in the form that a tool reads; images are linked, not copied, where the disk allows."""
+    from posefactory_dagster.datasets import formats, selecting
+
+    if format not in formats.FORMATS:
+        near = difflib.get_close_matches(format, formats.FORMATS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise CommandError(f"{format!r} is no format{hint} There are {', '.join(formats.FORMATS)}")
+    sets = open_sets()
+    dataset = _find(sets, version)
+    about = {"format": format, "version": dataset.ref.identity, "select": selection, "images": images}  # fmt: skip
+    try:
+        documents = [
+            json.loads(dataset.path(f"annotations/person_keypoints_{kind}all.json").read_text("utf-8"))
+            for kind in ("", "33_")
+        ]  # fmt: skip
+        if any("split" not in i for i in documents[0]["images"]):
+            raise CommandError(f"{dataset.ref.identity}: a dataset of an earlier version; make it anew with posefactory run --all")  # fmt: skip
+        items = selecting.select(selecting.items_of(*documents), selection)
+        if images is not None:
+            items = selecting.varied(items, images)
+        wanted = {f"images/{i.name}" for i in items} | {str(i.image["mask"]) for i in items}
+        paths = dataset.paths(sorted(wanted))
+
+        def table() -> Any:
+            import pandas as pd
+
+            rows = pd.read_parquet(dataset.path("landmarks.parquet"))
+            return rows[rows["file"].isin({f"images/{i.name}" for i in items})].reset_index(drop=True)  # fmt: skip
+
+        with Progress(console=err, disable=as_json or not err.is_terminal) as bar:
+            shown = bar.add_task(f"export {format}", total=len(items))
+            target = formats.Target(to, items, documents[0]["categories"][0], lambda name: paths[name], table, lambda done: bar.update(shown, completed=done))  # fmt: skip
+            formats.export(target, format, about)
+    except (selecting.SelectionError, formats.ExportError, DamagedObject) as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{to}: cannot be written ({error.strerror or error}); free disk space and run the same command again, it goes on where it was") from error  # fmt: skip
+    splits = {s: sum(i.split == s for i in items) for s in dict.fromkeys(i.split for i in items)}
+    document = {**about, "to": str(to), "pictures": len(items), "splits": splits}
+
+    def print_it() -> None:
+        counts = ", ".join(f"{s} {n}" for s, n in splits.items())
+        out.print(f"{len(items)} pictures ({counts}) of dataset {dataset.ref.identity} as {format} in {to}", soft_wrap=True)  # fmt: skip
 
     show(as_json, document, print_it)
 

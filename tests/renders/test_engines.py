@@ -18,7 +18,7 @@ from tests.conftest import SAMPLES
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """An empty cache folder, and nothing remembered."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("POSEFACTORY_CACHE", str(tmp_path))
     engines.choose.cache_clear()
     yield tmp_path
     engines.choose.cache_clear()
@@ -47,7 +47,7 @@ def test_the_choice_is_kept_per_machine(fresh: Path, monkeypatch: pytest.MonkeyP
     assert engines.choose().engine == "cycles_gpu"
     engines.choose.cache_clear()
     assert engines.choose().engine == "cycles_gpu" and len(timed) == 1
-    (kept,) = (fresh / "posefactory").glob("engine-*.json")
+    (kept,) = fresh.glob("engine-*.json")
     assert json.loads(kept.read_text())["seconds"] == {"cycles_gpu": 0.1}
     kept.write_text("{")
     engines.choose.cache_clear()

@@ -1,0 +1,261 @@
+"""Datasets in other forms: each is read by what its field reads it with, and all hold the same pictures, splits and people."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from pycocotools.coco import COCO
+
+from posefactory_dagster.datasets import selecting
+from posefactory_dagster.datasets.formats import FORMATS, H36M_JOINTS, MARK
+from tests.conftest import SAMPLES, Factory
+
+
+@pytest.fixture(scope="module")
+def factory_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Factory]:
+    """Three characters and a pair of two of them, all the way to a dataset."""
+    factory = Factory(tmp_path_factory.mktemp("formats"))
+    settings = factory.root / "posefactory.toml"
+    settings.write_text(settings.read_text() + "styles = []\n")
+    for name in ("ada_walk", "bruno_squat", "chen_jack"):
+        factory.cli("characters", "add", str(SAMPLES / f"{name}.fbx"), "--name", name)
+    factory.cli("groups", "add", "pair", "ada_walk", "bruno_squat")
+    said = json.loads(factory.cli("run", "--all", "--json"))
+    assert not said["failed"], said
+    yield factory
+
+
+@pytest.fixture(scope="module")
+def exported(factory_once: Factory) -> dict[str, Path]:
+    """The dataset in every form, and where it lies itself."""
+    found = {"dataset": Path(factory_once.cli("datasets", "path").strip())}
+    for kind in FORMATS:
+        found[kind] = factory_once.root / "out" / kind
+        factory_once.cli("datasets", "export", "--format", kind, "--to", str(found[kind]))
+        assert json.loads((found[kind] / MARK).read_text())["complete"]
+    return found
+
+
+def _coco(folder: Path, kind: str = "") -> COCO:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(folder / "annotations" / f"person_keypoints_{kind}all.json"))
+
+
+@pytest.fixture(scope="module")
+def pictures(exported: dict[str, Path]) -> dict[str, list[np.ndarray]]:
+    """By file name below images/, the 17 keypoints of each person, read by pycocotools from the COCO form."""
+    read = _coco(exported["coco"])
+    return {
+        image["file_name"]: [np.array(a["keypoints"]).reshape(17, 3) for a in read.loadAnns(read.getAnnIds(imgIds=number))]
+        for number, image in read.imgs.items()
+    }  # fmt: skip
+
+
+def test_images_are_linked_and_not_copied(exported: dict[str, Path], pictures: dict[str, list[np.ndarray]]) -> None:  # fmt: skip
+    assert len(pictures) == 8 and sum(map(len, pictures.values())) == 10
+    for name in pictures:
+        source = (exported["dataset"] / "images" / name).stat()
+        for kind, folder in (("coco", "images/"), ("yolo", "images/"), ("huggingface", ""), ("cvat", "images/")):  # fmt: skip
+            assert (exported[kind] / f"{folder}{name}").stat().st_ino == source.st_ino
+
+
+def test_coco_has_both_sets_of_keypoints_and_masks(exported: dict[str, Path]) -> None:
+    for kind, count in (("", 17), ("33_", 33)):
+        read = _coco(exported["coco"], kind)
+        for annotation in read.anns.values():
+            assert len(annotation["keypoints"]) == 3 * count
+            assert read.annToMask(annotation).sum() == annotation["area"] > 0
+            shown = sum(v > 0 for v in annotation["keypoints"][2::3])
+            assert annotation["num_keypoints"] == shown
+
+
+def test_yolo_by_an_independent_reader(exported: dict[str, Path], pictures: dict[str, list[np.ndarray]]) -> None:  # fmt: skip
+    """As Ultralytics documents its pose format: class, box, and kpt_shape values of each keypoint, in parts of the image."""
+    folder = exported["yolo"]
+    about = yaml.safe_load((folder / "data.yaml").read_text())
+    assert about["kpt_shape"] == [17, 3] and sorted(about["flip_idx"]) == list(range(17))
+    assert len(about["kpt_names"][0]) == 17
+    seen = {}
+    for split in ("train", "val", "test"):
+        if split not in about:
+            continue
+        for path in sorted((folder / about[split]).iterdir()):
+            label = folder / "labels" / split / f"{path.stem}.txt"
+            width, height = Image.open(path).size
+            people = []
+            for line in label.read_text().splitlines():
+                values = np.array(line.split(), float)
+                assert len(values) == 5 + 51 and values[0] == 0 and (values[1:5] <= 1).all()
+                people.append(values[5:].reshape(17, 3) * (width, height, 1))
+            seen[f"{split}/{path.name}"] = people
+    assert set(seen) == set(pictures)
+    for name, people in seen.items():
+        for mine, theirs in zip(people, pictures[name], strict=True):
+            assert np.abs(mine - theirs).max() < 0.01
+
+
+def test_hugging_face_reads_it(
+    exported: dict[str, Path], pictures: dict[str, list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(exported["huggingface"]), cache_dir=str(tmp_path))  # fmt: skip
+    names = {"train": "train", "validation": "val", "test": "test"}
+    rows = [(names[s], row) for s, part in loaded.items() for row in part]
+    assert len(rows) == len(pictures)
+    for split, row in rows:
+        assert split == row["split"]
+        mine = [np.array(p) for p in row["keypoints"]]
+        assert any(
+            n.startswith(f"{split}/") and len(p) == len(mine) and all(np.allclose(a, b) for a, b in zip(p, mine, strict=True))
+            for n, p in pictures.items()
+        )  # fmt: skip
+
+
+def test_webdataset_reads_it(exported: dict[str, Path], pictures: dict[str, list[np.ndarray]]) -> None:  # fmt: skip
+    import webdataset
+
+    seen = 0
+    for shard in sorted(exported["webdataset"].glob("*.tar")):
+        split = shard.name.partition("-")[0]
+        for sample in webdataset.WebDataset(str(shard), shardshuffle=False).decode("rgb8"):
+            name = sample["json"]["image"]["file_name"]
+            assert name.startswith(f"{split}/") and sample["png"].shape == (96, 96, 3)
+            assert sample["mask.png"].shape[:2] == (96, 96)
+            assert len(sample["json"]["people"]) == len(pictures[name])
+            seen += 1
+    assert seen == len(pictures)
+
+
+def test_cvat_has_a_skeleton_for_each_person(exported: dict[str, Path], pictures: dict[str, list[np.ndarray]]) -> None:  # fmt: skip
+    root = ET.parse(exported["cvat"] / "annotations.xml").getroot()
+    assert root.findtext("version") == "1.1"
+    parts = [x.findtext("name") for x in root.iter("label") if x.findtext("parent") == "person"]
+    assert len(parts) == 17
+    images = {i.get("name"): i for i in root.iter("image")}
+    assert set(images) == set(pictures)
+    for name, people in pictures.items():
+        skeletons = images[name].findall("skeleton")
+        assert len(skeletons) == len(people)
+        for skeleton, points in zip(skeletons, people, strict=True):
+            for point, (x, y, v) in zip(skeleton.findall("points"), points, strict=True):
+                assert [float(n) for n in point.get("points").split(",")] == pytest.approx([x, y], abs=0.01)  # fmt: skip
+                assert (point.get("outside"), point.get("occluded")) == (str(int(v == 0)), str(int(v == 1)))  # fmt: skip
+
+
+def test_mediapipe_and_h36m_hold_the_same_poses_in_space(exported: dict[str, Path], pictures: dict[str, list[np.ndarray]]) -> None:  # fmt: skip
+    with np.load(exported["h36m"] / "poses_3d.npz") as stored:
+        poses = {n: stored[n] for n in stored.files}
+    assert poses["positions_3d"].shape == (10, 17, 3) and list(poses["joints"]) == list(H36M_JOINTS)
+    # By the pinhole: joints in the camera's frame fall on their pixels; the camera's pose links both frames.
+    seen = np.einsum("nij,nkj->nki", poses["intrinsics"], poses["positions_3d"])
+    left = list(H36M_JOINTS).index("left_wrist")
+    assert np.abs(seen[:, left, :2] / seen[:, left, 2:] - poses["positions_2d"][:, left]).max() < 0.01  # fmt: skip
+    world = np.einsum("nij,nkj->nki", poses["rotation"], poses["positions_3d_world"]) + poses["translation"][:, None]  # fmt: skip
+    assert np.abs(world - poses["positions_3d"]).max() < 1e-4
+    found: dict[str, dict] = {}
+    for path in exported["mediapipe"].glob("pose_landmarks_*.json"):
+        found |= json.loads(path.read_text())
+    assert set(found) == set(pictures)
+    for number, name in enumerate(poses["file_name"]):
+        person = int(poses["person"][number])
+        landmarks = found[name]["pose_landmarks"][person]
+        spread = found[name]["pose_world_landmarks"][person]
+        assert len(landmarks) == len(spread) == 33
+        # Landmark 15 is the left wrist (MediaPipe Pose).
+        joint = poses["positions_3d"][number, left] - poses["positions_3d"][number, 0]
+        assert [spread[15][a] for a in "xyz"] == pytest.approx(joint.tolist(), abs=1e-4)
+        assert landmarks[15]["x"] * 96 == pytest.approx(poses["positions_2d"][number, left, 0], abs=0.01)  # fmt: skip
+
+
+def test_parquet_has_a_row_for_each_person(exported: dict[str, Path], pictures: dict[str, list[np.ndarray]]) -> None:  # fmt: skip
+    table = pd.read_parquet(exported["parquet"] / "people.parquet")
+    assert len(table) == 10 and set(table["file_name"]) == set(pictures)
+    assert {"ada_walk", "bruno_squat"} == set(table[table["character"] == "pair"]["person"])
+    rows = pd.read_parquet(exported["parquet"] / "landmarks.parquet")
+    assert len(rows) == 10 * 33
+
+
+def test_selections_and_numbers_of_pictures(factory_once: Factory, exported: dict[str, Path], tmp_path: Path) -> None:  # fmt: skip
+    def export(*options: str, expect: int = 0) -> str:
+        return factory_once.cli("datasets", "export", "--to", str(tmp_path / "out"), *options, expect=expect)  # fmt: skip
+
+    assert "no format; did you mean yolo?" in export("--format", "yolov8", expect=2)
+    assert "no condition" in export("--select", "pretty", expect=2)
+    assert "no such field" in export("--select", "mood=happy", expect=2)
+    assert "there are bruno_squat" not in export("--select", "character=nobody", expect=2)
+    assert "is no number" in export("--select", "size>=tall", expect=2)
+    assert "no picture is left" in export("--select", "people>=5", expect=2)
+    assert not (tmp_path / "out").exists()
+    said = json.loads(export("--select", "people=2", "--json"))
+    assert said["pictures"] == 2
+    read = _coco(tmp_path / "out")
+    assert {i["character"] for i in read.imgs.values()} == {"pair"}
+    # The same again finds it done; another export into it is refused, and what is there stays.
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    export("--select", "people=2")
+    assert "holds another export" in export("--select", "people=1", expect=2)
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.is_file()}  # fmt: skip
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("do not lose")
+    said_no = factory_once.cli("datasets", "export", "--to", str(tmp_path / "mine"), expect=2)
+    assert "not empty" in said_no and (tmp_path / "mine" / "thesis.txt").read_text() == "do not lose"  # fmt: skip
+
+
+def test_an_export_that_was_cut_off_goes_on(factory_once: Factory, tmp_path: Path) -> None:
+    to = tmp_path / "out"
+    factory_once.cli("datasets", "export", "--format", "yolo", "--to", str(to))
+    mark = json.loads((to / MARK).read_text())
+    (to / MARK).write_text(json.dumps({k: v for k, v in mark.items() if k != "complete"}))
+    lost = next((to / "images").rglob("*.png"))
+    half = next(p for p in (to / "images").rglob("*.png") if p != lost)
+    lost.unlink()
+    half.unlink()
+    half.write_bytes(b"half a pict")
+    factory_once.cli("datasets", "export", "--format", "yolo", "--to", str(to))
+    assert json.loads((to / MARK).read_text())["complete"] and lost.is_file()
+    Image.open(half).load()
+
+
+def test_a_disk_without_links_gets_copies(exported: dict[str, Path], factory_once: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    from posefactory_dagster.datasets import formats
+
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    source = next((exported["dataset"] / "images").rglob("*.png"))
+    target = formats.Target(tmp_path, [], {}, lambda name: source, pd.DataFrame)
+    target.link("images/x.png", "a/x.png")
+    assert (tmp_path / "a" / "x.png").read_bytes() == source.read_bytes()
+    assert (tmp_path / "a" / "x.png").stat().st_ino != source.stat().st_ino
+
+
+def test_varied_pictures_keep_shares_and_differ_more_than_chance() -> None:
+    chance = np.random.default_rng(2)
+    items = []
+    for number in range(300):
+        # Nine of ten are nearly the same; the others are spread widely.
+        spread = 2.0 if number % 10 else 60.0
+        points = 100 + spread * chance.normal(size=(17, 2))
+        keypoints = np.column_stack([points, np.full(17, 2)]).ravel().tolist()
+        person = {"keypoints": keypoints, "bbox": [0, 0, 200, 200]}
+        image = {"split": "train" if number < 200 else "val", "width": 400, "height": 400, "file_name": str(number)}  # fmt: skip
+        items.append(selecting.Item(image, [person], [person]))
+    chosen = selecting.varied(items, 30)
+    assert len(chosen) == 30 and [c.split for c in chosen].count("train") == 20
+    assert sum(int(c.image["file_name"]) % 10 == 0 for c in chosen) > 20
+    assert [c.name for c in chosen] == [c.name for c in selecting.varied(items, 30)]
+    assert selecting.varied(items, 500) == items
