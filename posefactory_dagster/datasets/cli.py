@@ -21,12 +21,14 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets
 from posefactory_dagster.storage.store import DamagedObject
 from posefactory_dagster.terminal import (
+    WORK_FAILED,
     CommandError,
     JsonOption,
     Summary,
     err,
     open_sets,
     out,
+    print_error,
     print_table,
     show,
 )
@@ -237,6 +239,82 @@ def path(version: VersionArgument = None, as_json: JsonOption = False) -> None:
     """The folder or address of a dataset, alone on a line."""
     address = _find(open_sets(), version).address()
     show(as_json, {"path": address}, lambda: print(address))
+
+
+@verbs.command("verify")
+def verify_dataset(version: VersionArgument = None, as_json: JsonOption = False) -> None:
+    """Check every file of a dataset against its sha256."""
+    sets = open_sets()
+    dataset = _find(sets, version)
+    with Progress(console=err, disable=as_json or not err.is_terminal) as bar:
+        shown = bar.add_task("verify", total=len(dataset.files))
+        found = list(sets.damages(dataset, lambda done, total: bar.update(shown, completed=done)))
+    rows = [{"file": d.file, "fault": d.fault} for d in found]
+    document = {"version": dataset.ref.identity, "files": len(dataset.files), "damaged": rows}
+
+    def print_it() -> None:
+        for row in rows:
+            print_error(f"{row['file']}: {row['fault']}")
+        out.print(f"{len(dataset.files) - len(rows)} of {len(dataset.files)} files of {dataset.ref.identity} are as they were written")  # fmt: skip
+
+    show(as_json, document, print_it)
+    if rows:
+        raise typer.Exit(WORK_FAILED)
+
+
+@verbs.command("diff")
+def diff_datasets(
+    before: Annotated[str, typer.Argument(help="A version or its beginning.")],
+    after: Annotated[str | None, typer.Argument(help="Another; the current one by default.")] = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """What one version has and the other has not: characters, pictures, labels, splits and settings."""
+    sets = open_sets()
+    one, other = _find(sets, before), _find(sets, after)
+    document = differences(one, other)
+
+    def print_it() -> None:
+        out.print(f"{document['before']} ({one.created_at}) to {document['after']} ({other.created_at})", soft_wrap=True)  # fmt: skip
+        for name in ("characters", "images"):
+            came, went = document[f"{name}_added"], document[f"{name}_removed"]
+            out.print(f"{name}: {len(came)} came, {len(went)} went{_some(came, '+')}{_some(went, '-')}", soft_wrap=True)  # fmt: skip
+        out.print(f"other pixels: {len(document['images_changed'])}, other labels: {len(document['labels_changed'])}, other split: {len(document['split_changed'])}", soft_wrap=True)  # fmt: skip
+        for name, values in document["settings_changed"].items():
+            out.print(f"{name}: {values[0]!r} to {values[1]!r}", soft_wrap=True)
+
+    show(as_json, document, print_it)
+
+
+def _some(names: list[str], sign: str) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return "".join(f"\n  {sign} {n}" for n in names[:5]) + (f"\n  {sign}{more}" if more else "")
+
+
+def differences(one: CommittedSet, other: CommittedSet) -> dict[str, Any]:
+    """What ``other`` has otherwise than ``one``; pictures are known by their names without the split."""
+
+    def read(dataset: CommittedSet) -> tuple[dict[str, Any], dict[str, str], dict[str, str], set[str]]:  # fmt: skip
+        document = json.loads(dataset.path("annotations/person_keypoints_33_all.json").read_text("utf-8"))  # fmt: skip
+        labels: dict[int, list[Any]] = {}
+        for a in document["annotations"]:
+            labels.setdefault(a["image_id"], []).append([a["bbox"], a["keypoints"]])
+        names = {i["id"]: i["file_name"].partition("/")[2] for i in document["images"]}
+        pixels = {names[i["id"]]: str(dataset.files[f"images/{i['file_name']}"]["sha256"]) for i in document["images"]}  # fmt: skip
+        splits = {names[i["id"]]: str(i["file_name"].partition("/")[0]) for i in document["images"]}
+        return {n: labels.get(k, []) for k, n in names.items()}, pixels, splits, {str(i["character"]) for i in document["images"]}  # fmt: skip
+
+    (labels, pixels, splits, people), (new_labels, new_pixels, new_splits, new_people) = read(one), read(other)  # fmt: skip
+    both = sorted(set(pixels) & set(new_pixels))
+    settings = sorted(set(one.settings) | set(other.settings))
+    return {
+        "before": one.ref.identity, "after": other.ref.identity,
+        "characters_added": sorted(new_people - people), "characters_removed": sorted(people - new_people),
+        "images_added": sorted(set(new_pixels) - set(pixels)), "images_removed": sorted(set(pixels) - set(new_pixels)),
+        "images_changed": [n for n in both if pixels[n] != new_pixels[n]],
+        "labels_changed": [n for n in both if labels[n] != new_labels[n]],
+        "split_changed": [n for n in both if splits[n] != new_splits[n]],
+        "settings_changed": {n: [one.settings.get(n), other.settings.get(n)] for n in settings if one.settings.get(n) != other.settings.get(n)},
+    }  # fmt: skip
 
 
 def trace(

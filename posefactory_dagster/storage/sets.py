@@ -381,6 +381,21 @@ class CommittedSets:
                 found.append(committed)
         return sorted(found, key=lambda s: s.created_at, reverse=True)
 
+    def damages(
+        self, committed: CommittedSet, tell: Callable[[int, int], None] = lambda done, total: None
+    ) -> Iterator[Damage]:
+        """Check a set's files against its manifest, reading them where they lie.
+
+        Args:
+            tell: hears how many files are done, and of how many.
+        """
+        with ThreadPoolExecutor(VERIFY_PARALLEL) as pool:
+            check = functools.partial(self._check, committed)
+            for done, damage in enumerate(pool.map(check, committed.files), start=1):
+                tell(done, len(committed.files))
+                if damage is not None:
+                    yield damage
+
     def verify(
         self, validators: Mapping[str, Validator] | None = None
     ) -> Iterator[tuple[SetRef, list[Damage]]]:
@@ -396,9 +411,7 @@ class CommittedSets:
                 yield ref, [Damage(ref, layout.MANIFEST, "cannot be read")]
                 continue
             if committed is not None:
-                with ThreadPoolExecutor(VERIFY_PARALLEL) as pool:
-                    check = functools.partial(self._check, committed)
-                    found = [d for d in pool.map(check, committed.files) if d is not None]
+                found = list(self.damages(committed))
                 validate = (validators or {}).get(ref.asset)
                 if not found and validate and (fault := validate(committed)):
                     found = [Damage(ref, layout.MANIFEST, fault)]

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from pycocotools.coco import COCO
 
 from posefactory_dagster.datasets import selecting
 from posefactory_dagster.datasets.formats import FORMATS, H36M_JOINTS, MARK
+from posefactory_dagster.settings import PROJECT_ROOT
 from tests.conftest import SAMPLES, Factory
 
 
@@ -259,3 +261,43 @@ def test_varied_pictures_keep_shares_and_differ_more_than_chance() -> None:
     assert sum(int(c.image["file_name"]) % 10 == 0 for c in chosen) > 20
     assert [c.name for c in chosen] == [c.name for c in selecting.varied(items, 30)]
     assert selecting.varied(items, 500) == items
+
+
+def _blocks() -> dict[str, str]:
+    """The loaders in the docs, by the form that each names in its first line."""
+    text = (PROJECT_ROOT / "docs" / "datasets.md").read_text("utf-8")
+    found = re.findall(r"```python\n# (\w+)\n(.*?)```", text, re.DOTALL)
+    return {kind: code for kind, code in found}
+
+
+def test_every_form_is_explained() -> None:
+    assert set(_blocks()) | {"cvat"} == set(FORMATS)
+
+
+@pytest.mark.parametrize("kind", sorted(_blocks()))
+def test_loaders_in_the_docs_run(kind: str, exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # fmt: skip
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    space: dict[str, object] = {"folder": str(exported[kind])}
+    exec(_blocks()[kind], space)  # the page's own lines
+    found = [space.get(n) for n in ("people", "keypoints", "nose", "poses") if n in space]
+    assert found and all(len(f) > 0 for f in found)
+
+
+def test_versions_are_compared_and_verified(factory_once: Factory) -> None:
+    first = json.loads(factory_once.cli("datasets", "show", "--json"))["version"]
+    assert "are as they were written" in factory_once.cli("datasets", "verify")
+    factory_once.cli("groups", "remove", "pair")
+    factory_once.cli("run", "--all")
+    found = json.loads(factory_once.cli("datasets", "diff", first[:8], "--json"))
+    assert found["before"] == first != found["after"]
+    assert found["characters_removed"] == ["pair"] and found["characters_added"] == []
+    assert len(found["images_removed"]) == 2 and not found["images_changed"] and not found["labels_changed"]  # fmt: skip
+    folder = Path(factory_once.cli("datasets", "path").strip())
+    picture = next((folder / "images").rglob("*.png"))
+    picture.chmod(0o644)
+    picture.write_bytes(b"damaged")
+    said = factory_once.cli("datasets", "verify", expect=1)
+    assert picture.name in said
+    # The version before is another folder, and whole.
+    assert "are as they were written" in factory_once.cli("datasets", "verify", first)
