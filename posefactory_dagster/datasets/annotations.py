@@ -88,6 +88,11 @@ class Annotations:
             )  # fmt: skip
         return people
 
+    def pictures_and_people(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The images and annotations of the COCO file with 33 landmarks."""
+        document = self._coco["33_"]["all"]
+        return document["images"], document["annotations"]
+
     def write(self, folder: Path) -> None:
         """All files but the labels of single images, which are there already."""
         for kind, documents in self._coco.items():

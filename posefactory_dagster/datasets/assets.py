@@ -19,6 +19,7 @@ from posefactory_dagster.datasets.documents import (
     VARIETY_TABLE,
 )
 from posefactory_dagster.datasets.export import export
+from posefactory_dagster.datasets.gallery import PAGE
 from posefactory_dagster.datasets.members import MALFORMED, Member, UnusableMember
 from posefactory_dagster.motions.documents import RecipeError, read_recipe
 from posefactory_dagster.pictures import thumbnail_markdown
@@ -33,7 +34,7 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
 from posefactory_dagster.storage.store import DamagedObject
 
-DATASET_VERSION = 5
+DATASET_VERSION = 6
 VARIETY_VERSION = 1
 COMPLETE = "dataset_is_complete"
 NO_HOLES = "nothing_is_missing"
@@ -196,6 +197,7 @@ def _committed(
             sets.store,
             scratch,
             settings,
+            ref.identity,
             lambda done, total: progress.tell("export", done, total),
         )
         return sets.commit(ref, scratch, inputs=inputs, settings=values, facts=figures)
@@ -238,6 +240,7 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
         "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(CONTACT_SHEET), 480)),
         **rounded({k: v for k, v in facts.items() if k != "splits"}),
         "splits": dg.MetadataValue.json(facts["splits"]),
+        "gallery": dg.MetadataValue.path(committed.address(PAGE)),
         "folder": committed.address(),
         "version": committed.ref.identity,
     }

@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.datasets.documents import CONTACT_SHEET
+from posefactory_dagster.datasets.gallery import PAGE
 from posefactory_dagster.datasets.selecting import HELP as SELECT_HELP
 from posefactory_dagster.review.approval import ApprovalError, locks_of, read_decisions, state_of
 from posefactory_dagster.storage import layout
@@ -68,6 +69,7 @@ def dataset_summary(
         "made": dataset.created_at,
         "variants_blocked": blocked,
         "contact_sheet": dataset.address(CONTACT_SHEET),
+        "gallery": dataset.address(PAGE),
         "dataset": dataset.address(),
         "next": f"yolo pose train data={dataset.address('data.yaml')} model=yolo11n-pose.pt",
     }
@@ -91,6 +93,7 @@ def print_dataset(summary: dict[str, Any]) -> None:
         lines.append(("MediaPipe", f"detects {summary['detection_rate']:.0%}, PCK@0.2 {summary['pck_0.2']:.3f}, OKS {summary['oks']:.3f}, {summary['swaps']} left/right swaps"))  # fmt: skip
     lines += [
         ("contact sheet", summary["contact_sheet"]),
+        ("gallery", summary["gallery"]),
         ("dataset folder", summary["dataset"]),
         ("train on it", summary["next"]),
         ("look at it", "posefactory view --open"),

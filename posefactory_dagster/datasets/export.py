@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from blender_scripts.contract import LANDMARKS
+from posefactory_dagster.datasets import gallery
 from posefactory_dagster.datasets.admission import locked_images
 from posefactory_dagster.datasets.annotations import Annotations
 from posefactory_dagster.datasets.card import card
@@ -43,9 +44,13 @@ def export(
     store: Store,
     folder: Path,
     settings: DatasetSettings,
+    version: str,
     tell: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """Write all files of a dataset under ``folder`` and return its numbers; the card names the files.
+
+    Args:
+        version: the identity that it will have.
 
     Raises:
         UnusableMember: a file of a set, or a locked image, is not what it was; ``folder`` is half-written.
@@ -83,6 +88,7 @@ def export(
         if p.variant is not None
     }
     (folder / RECORDS).write_text(json.dumps(records), "utf-8")
+    gallery.write(folder, *labels.pictures_and_people(), table, version)
     contact_sheet(members, pictures, folder, folder / CONTACT_SHEET)
     figures = _figures(members, pictures, splits)
     (folder / CARD).write_text(card(members, pictures, splits, figures), "utf-8")
