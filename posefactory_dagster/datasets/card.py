@@ -92,6 +92,7 @@ Pose Factory (docs/gate.md); where the person's very pixels were taken over (`re
   `gate` is the gate's verdict on a variant. Of styles that cannot move the pose (`relight`) it blocks nothing: a severity of major or
   critical says that MediaPipe sees the person otherwise there than in the render.
 - `gallery.html`: all of it in a browser, opened from the file: filters, landmarks, masks, depth, MediaPipe beside the truth, skeletons in space.
+- `croissant.json`: files and columns in Croissant 1.0, for catalogues and loaders (`mlcroissant`).
 - `variants.json`: for each variant the render, prompts, parameters, seed, model and verdicts that made it what it is.
 - `splits.json`: the split of each character, or of its frames.
 

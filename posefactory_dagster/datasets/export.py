@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from blender_scripts.contract import LANDMARKS
-from posefactory_dagster.datasets import gallery
+from posefactory_dagster.datasets import croissant, gallery
 from posefactory_dagster.datasets.admission import locked_images
 from posefactory_dagster.datasets.annotations import Annotations
 from posefactory_dagster.datasets.card import card
@@ -92,6 +92,9 @@ def export(
     contact_sheet(members, pictures, folder, folder / CONTACT_SHEET)
     figures = _figures(members, pictures, splits)
     (folder / CARD).write_text(card(members, pictures, splits, figures), "utf-8")
+    licences = sorted({f"{n.removeprefix('piece_')}: {said}" for m in members for n, said in m.renders.facts_as(RenderFacts).licences.items()})  # fmt: skip
+    made = max(m.renders.created_at for m in members)
+    croissant.write(folder, figures, version, licences, made[:10])
     return figures
 
 

@@ -263,6 +263,19 @@ def test_varied_pictures_keep_shares_and_differ_more_than_chance() -> None:
     assert selecting.varied(items, 500) == items
 
 
+def test_croissant_is_valid_and_read(exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """By MLCommons' own library, which checks the form, the sha256 of files and the columns."""
+    import mlcroissant
+
+    read = mlcroissant.Dataset(jsonld=str(exported["dataset"] / "croissant.json"))
+    assert not read.metadata.ctx.issues.errors and not read.metadata.ctx.issues.warnings
+    rows = list(read.records(record_set="landmarks"))
+    assert len(rows) == 10 * 33
+    table = pd.read_parquet(exported["dataset"] / "landmarks.parquet")
+    first = {k.partition("/")[2]: v for k, v in rows[0].items()}
+    assert first["name"] == b"nose" and first["x_px"] == pytest.approx(table["x_px"][0])
+
+
 def _blocks() -> dict[str, str]:
     """The loaders in the docs, by the form that each names in its first line."""
     text = (PROJECT_ROOT / "docs" / "datasets.md").read_text("utf-8")
