@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from posefactory_dagster.settings import PROJECT_ROOT
+from posefactory_dagster.storage import layout
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets
 from posefactory_dagster.storage.store import StoreError
@@ -182,6 +183,26 @@ def register(instance: Any, partition_set: str, keys: list[str]) -> None:
     known = registered_keys(instance, partition_set)
     if new := [k for k in keys if k not in known]:
         instance.add_dynamic_partitions(partition_set, new)
+
+
+def forget(
+    instance: Any,
+    sets: CommittedSets,
+    partition_sets: Sequence[str],
+    objects: Mapping[str, Sequence[str]],
+) -> None:
+    """Forget keys: their own objects, what readers are pointed to, and their places in some partition sets.
+
+    Args:
+        objects: of each key, the object keys that are its own.
+    """
+    pointed = [layout.parse_current(i.key) for i in sets.store.list(layout.CURRENT)]
+    for key, own in objects.items():
+        pointers = [layout.current(p[0], key) for p in pointed if p is not None and p[1] == key]
+        sets.store.delete([*own, *pointers])
+        for name in partition_sets:
+            if key in registered_keys(instance, name):
+                instance.delete_dynamic_partition(name, key)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from posefactory_dagster.storage import layout
 from posefactory_dagster.terminal import (
     CommandError,
     JsonOption,
+    forget,
     open_instance,
     open_sets,
     out,
@@ -150,12 +151,6 @@ def remove(
         known = registered_keys(instance, PARTITIONS)
         if unknown := [k for k in keys if k not in known]:
             raise CommandError(unknown_text(unknown, known).replace("characters list", "groups list"))  # fmt: skip
-        pointed = [layout.parse_current(i.key) for i in sets.store.list(layout.CURRENT)]
-        for key in keys:
-            gone = [layout.group_record(key)]
-            gone += [layout.current(p[0], key) for p in pointed if p is not None and p[1] == key]
-            sets.store.delete(gone)
-            for name in (PARTITIONS, CHARACTERS):
-                if key in registered_keys(instance, name):
-                    instance.delete_dynamic_partition(name, key)
+        own = {k: [layout.group_record(k)] for k in keys}
+        forget(instance, sets, (PARTITIONS, CHARACTERS), own)
     show(as_json, {"removed": keys}, lambda: out.print(f"removed {', '.join(keys)}"))

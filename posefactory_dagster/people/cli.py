@@ -41,6 +41,7 @@ from posefactory_dagster.storage.store import Store
 from posefactory_dagster.terminal import (
     CommandError,
     JsonOption,
+    forget,
     open_instance,
     open_sets,
     out,
@@ -277,14 +278,8 @@ def remove(
         for group, member in groups_with(sets.store, registered_keys(instance, GROUPS), keys):
             raise CommandError(f"{member} is in the group {group}; posefactory groups remove {group} first")  # fmt: skip
         uploads = intake.uploads_by_key(sets.store)
-        pointed = [layout.parse_current(i.key) for i in sets.store.list(layout.CURRENT)]
-        for key in keys:
-            gone = [layout.person_record(key), *(u.object_key for u in uploads.get(key, []))]
-            gone += [layout.current(p[0], key) for p in pointed if p is not None and p[1] == key]
-            sets.store.delete(gone)
-            for name in (PARTITIONS, CHARACTERS):
-                if key in registered_keys(instance, name):
-                    instance.delete_dynamic_partition(name, key)
+        own = {k: [layout.person_record(k), *(u.object_key for u in uploads.get(k, []))] for k in keys}  # fmt: skip
+        forget(instance, sets, (PARTITIONS, CHARACTERS), own)
     show(as_json, {"removed": keys}, lambda: out.print(f"removed {', '.join(keys)}"))
 
 
