@@ -108,7 +108,7 @@ def test_a_partition_is_materialized_from_the_page(
     shots.mkdir()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1500, "height": 950})
+        page = browser.new_page(viewport={"width": 1900, "height": 950})
         page.set_default_timeout(60_000)
         page.goto(f"{server}/assets/character?view=lineage&lineageScope=downstream&lineageDepth=5")
         for name in (

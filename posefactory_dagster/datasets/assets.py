@@ -250,7 +250,7 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
     name=VARIETY,
     # It reads the dataset that readers get, and by it the renders that are in it.
     deps=[pose_dataset],
-    group_name="reports",
+    group_name=GROUP,
     dagster_type=REFERENCES,
     kinds={"pandas", "matplotlib"},
     check_specs=[

@@ -239,7 +239,7 @@ def test_a_group_goes_all_the_way_to_a_dataset(factory: Factory) -> None:
     factory.cli("groups", "add", "tight", "ada", "bruno", "--spacing", "0.2")
     said = json.loads(factory.cli("run", "pair", "tight", "--json", expect=1))
     assert said["done"] == ["pair"] and "stand in each other" in said["failed"]["tight"]
-    folder = Path(said["dataset"]["folder"])
+    folder = Path(said["dataset"]["dataset"])
     coco = COCO(str(folder / "annotations" / "person_keypoints_all.json"))
     assert len(coco.imgs) == 2 and len(coco.anns) == len(set(coco.anns)) == 4
     for image in coco.imgs:
