@@ -55,6 +55,10 @@ class CharacterPlanner:
         group = self._sets.readable(GROUP, key)
         if group is None:
             raise NotPlanned(f"{key}: not arranged yet; materialize `{GROUP}` for it first")
+        for _, member, identity in group.inputs["sets"]:
+            present = self._sets.readable(ASSET, member)
+            if present is None or present.ref.identity != identity:
+                raise NotPlanned(f"{key}: its member {member} changed since it was arranged; materialize `{GROUP}` for it first")  # fmt: skip
         self.groups[key] = group
         return SetRef(ASSET, key, identity_of(ASSET, {GROUP: group.ref.identity}, {"version": OF_GROUP_VERSION}))  # fmt: skip
 

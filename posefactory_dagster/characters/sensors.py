@@ -109,4 +109,6 @@ def _made_from(
     """The sha256 of the file that a registered key's present set was made from."""
     asset, role = ROLES[name]
     committed = sets.readable(asset, key) if key in registered[name] else None
-    return str(committed.inputs[role]["sha256"]) if committed else None
+    # A group's character is made from no file of its own.
+    file = committed.inputs.get(role) if committed else None
+    return str(file["sha256"]) if file else None

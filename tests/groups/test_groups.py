@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,6 +232,14 @@ def test_groups_on_the_command_line_and_what_is_refused(factory: Factory) -> Non
     assert json.loads(factory.cli("groups", "list", "--json")) == []
 
 
+def _character_of(factory: Factory, key: str) -> str:
+    """What materializing the character of a key alone says, when its members were inspected anew."""
+    factory.cli("run", "ada", "--until", "character")
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "posefactory_dagster.definitions", "--select", "character", "--partition", key]  # fmt: skip
+    done = subprocess.run(command, env=factory.environment, cwd=factory.root, capture_output=True, text=True, check=False)  # fmt: skip
+    return done.stdout + done.stderr
+
+
 def test_a_group_goes_all_the_way_to_a_dataset(factory: Factory) -> None:
     """One command inspects the members, arranges them, renders, labels, and exports several annotations for each image; a group that
     cannot be placed fails alone, with its reason."""
@@ -251,5 +261,11 @@ def test_a_group_goes_all_the_way_to_a_dataset(factory: Factory) -> None:
     assert varied["people"] == 4 and varied["shares"]["people"]["2"] == 1.0
     assert all(abs(sum(s.values()) - 1) < 1e-9 for s in varied["shares"].values())
     assert {"lying", "3 or more"} <= {h["value"] for h in varied["holes"]}
+    before = factory.sets.readable("multi_angle_renders", "pair")
+    factory.cli("characters", "add", str(FILES[2]), "--name", "ada", "--replace")
+    assert "ada changed since it was arranged" in _character_of(factory, "pair")
+    factory.cli("run", "--stale", "--json", expect=1)  # the tight one still cannot be placed
+    after = factory.sets.readable("multi_angle_renders", "pair")
+    assert before is not None and after is not None and before.ref != after.ref
     lines = [p.read_text().splitlines() for p in folder.glob("labels/*/*.txt")]
     assert [len(x) for x in lines] == [2, 2]
