@@ -56,10 +56,11 @@ def main() -> None:
     cameras = [camera.place(settings, box, front, v.azimuth_degrees) for v in ring(8)]
     if len(sys.argv) > 4:
         cameras = drawn_cameras(json.loads(Path(sys.argv[4]).read_text()), settings, box, front)
+    marked = cameras[:3] if len(sys.argv) < 5 else cameras[::2]  # one of each look
     with tempfile.TemporaryDirectory() as folder:
         answer = {
             "sight": compare_sight(character, anchors, points, vertices, cameras, Path(folder)),
-            "markers": compare_markers(character, anchors, points, cameras[:3], Path(folder)),
+            "markers": compare_markers(character, anchors, points, marked, Path(folder)),
         }
     print("ANSWER " + json.dumps(answer), flush=True)
     os._exit(0)
