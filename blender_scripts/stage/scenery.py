@@ -219,15 +219,13 @@ class Scenery:
     def _open_floor(self, floor: Mapping[str, Any], chance: np.random.Generator) -> None:
         """A floor without walls, that ends in the environment or in a plain colour."""
         kind = floor.get("kind", "concrete" if self._projection is None else "projected")
-        if kind == "none":
-            return
         place = sets.Place("floor", np.random.default_rng(int(chance.integers(2**31))), self.reach, True)  # fmt: skip
         self.drawn["floor"] = kind
         if self._projection is not None and kind == "projected":
             ground = sets.Place("ground", place.chance, self.reach, True)
             ground.floor(60.0, ground.material(_projected(*self._projection)))
             self._take_in(sets.finish(ground))
-        else:
+        elif kind != "none":
             place.floor(40.0, place.material(FLOORS[kind](place.chance)))
         self._add_to(place, chance)
         if not place.mesh.verts:

@@ -284,6 +284,14 @@ def test_images_of_a_folder_are_behind_people(tmp_path: Path) -> None:
     assert broken.error is not None and "red.png is no picture" in broken.error
 
 
+def test_without_a_floor_props_stand_all_the_same(tmp_path: Path) -> None:
+    document = {"environment": {"ambient": 0.5}, "floor": {"kind": "none"}, "props": {"count": 6, "kinds": ["crate"], "distance_m": 0.1}}  # fmt: skip
+    outcome, folder = _render(tmp_path, "mine", {"mine": document}, num_angles=4)
+    assert outcome.error is None, outcome.error
+    with np.load(folder / "truth.npz") as truth:
+        assert (truth["occluded_by"] == OCCLUDERS.index("object")).any()
+
+
 def test_props_stand_about_a_person_and_not_in_it(tmp_path: Path) -> None:
     document = {"environment": {"ambient": 0.5}, "props": {"count": 8, "kinds": ["crate", "screen"], "distance_m": [0.0, 0.3]}}  # fmt: skip
     outcome, folder = _render(tmp_path, "mine", {"mine": document}, num_angles=6)
