@@ -12,9 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from posefactory_dagster.datasets import gallery
 
 
@@ -22,36 +19,18 @@ def main() -> None:
     """Write a gallery of made-up pictures, and open it."""
     from playwright.sync_api import sync_playwright
 
+    from tests.datasets import made_up
     from tests.test_web_ui import CHROMIUM, FLAGS
 
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    chance = np.random.default_rng(0)
-    points = chance.uniform(0, 64, (count, 33, 2)).astype(np.float32)
-    images = [
-        {"id": n, "file_name": f"train/c{n % 50}__f{n:06d}.png", "width": 64, "height": 64, "mask": f"masks/{n}.png", "character": f"c{n % 50}",
-         "split": ("train", "val", "test")[n % 3], "look": f"look{n % 7}", "view": f"v{n % 8}"}
-        for n in range(count)
-    ]  # fmt: skip
-    annotations = [
-        {"image_id": n, "person": f"c{n % 50}", "bbox": [1, 2, 3, 4], "segmentation": {"size": [64, 64]},
-         "keypoints": np.column_stack([points[n], np.full(33, 2)]).ravel().tolist()}
-        for n in range(count)
-    ]  # fmt: skip
-    table = pd.DataFrame(
-        {
-            "file": np.repeat([f"images/{i['file_name']}" for i in images], 33), "x_px": points[..., 0].ravel(), "y_px": points[..., 1].ravel(),
-            "occluded_by": "none", **{f"world_{a}_m": np.float32(0.5) for a in "xyz"}, "mediapipe_x": 0.5, "mediapipe_y": 0.5,
-        }
-    )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        target = made_up.dataset(folder, made_up.items(count))
         start = time.perf_counter()
-        gallery.write(folder, images, annotations, table, "benchmark")
-        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
+        gallery.write(target, "benchmark")
+        size = sum(p.stat().st_size for p in (folder / gallery.FOLDER).iterdir()) / 1e6
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(
-            f"{count} pictures written in {time.perf_counter() - start:.1f} s, {size:.0f} MB, peak memory {peak:.0f} MB (made-up documents included)"
-        )
+        print(f"{count} pictures written in {time.perf_counter() - start:.1f} s, {size:.0f} MB, peak memory {peak:.0f} MB")  # fmt: skip
         with sync_playwright() as playwright:
             page = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page()
             start = time.perf_counter()

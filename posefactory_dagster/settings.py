@@ -171,6 +171,10 @@ class GateSettings:
         return self
 
 
+#: Images of truth that a dataset holds on request.
+EXTRA_FILES = {"normals", "albedo", "parts"}
+
+
 @dataclass(frozen=True, config=_STRICT)
 class DatasetSettings:
     """How characters are split, and what enters a dataset."""
@@ -180,6 +184,21 @@ class DatasetSettings:
         default=0.15, description="share of the test split; the rest is train"
     )
     split_seed: int = Field(default=0, description="of the draw")
+    split_by: Literal["auto", "person", "all"] = Field(
+        default="auto",
+        description="what is never in two splits: person; all (person, motion and look, and pictures that mix them are left out); auto takes all where that costs at most a tenth of the pictures",
+    )
+    near_duplicate: Fraction = Field(
+        default=0.01,
+        description="a picture whose landmarks all lie so near those of another one of the same character, look and view is left out, in lengths of the person's box",
+    )
+    min_size: Fraction = Field(
+        default=0.04,
+        description="least longer side of a person's box, of the image's longer side: smaller people have no keypoints, and pictures of nobody larger are left out",
+    )
+    extra_files: Names = Field(
+        default=(), description="more images of truth that a dataset holds: normals, albedo, parts"
+    )
     negatives: bool = Field(
         default=False, description="pictures that the person has left stay, without an annotation"
     )
@@ -192,6 +211,8 @@ class DatasetSettings:
     def _fits(self) -> DatasetSettings:
         if self.val_fraction + self.test_fraction > 1:
             raise ValueError("val_fraction and test_fraction together are at most 1")
+        if unknown := sorted(set(self.extra_files) - EXTRA_FILES):
+            raise ValueError(f"extra_files: there are no {', '.join(unknown)}; give {', '.join(sorted(EXTRA_FILES))}")  # fmt: skip
         return self
 
 

@@ -1,18 +1,18 @@
-"""The labels of a dataset's pictures, in each form that is written: COCO, YOLO, Hugging Face's metadata."""
+"""The records of a dataset's pictures and of the people in them, from which all forms are written."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from blender_scripts.contract import COCO_KEYPOINTS, FOOT_PLACES, LANDMARKS
-from posefactory_dagster.datasets import coco, yolo
+from posefactory_dagster.datasets import coco
+from posefactory_dagster.datasets.hygiene import too_small
 from posefactory_dagster.datasets.members import Member, Picture
-from posefactory_dagster.datasets.splits import SPLITS
+from posefactory_dagster.datasets.rows import Item, stable_id
 from posefactory_dagster.renders.documents import (
     Truth,
     occluder_names,
@@ -21,106 +21,43 @@ from posefactory_dagster.renders.documents import (
 )
 from posefactory_dagster.settings import DatasetSettings
 
-#: Keypoints and the middle of the file names of the two kinds of COCO files.
-COCO_KINDS = {"": COCO_KEYPOINTS, "33_": LANDMARKS}
+
+def items_of(member: Member, pictures: Sequence[Picture], truth: Truth, folder: Path, settings: DatasetSettings) -> Iterator[Item]:  # fmt: skip
+    """A member's pictures with their people; who is not seen in a picture is not among them.
+
+    Args:
+        folder: the dataset's, with the member's images.
+    """
+    visibility = truth.arrays["visibility"]
+    if not settings.proportion_landmarks:
+        visibility = np.where(truth.arrays["origin"] == "proportion", 0, visibility)
+    # Too small to learn keypoints from: box and mask stay, as in COCO.
+    visibility = np.where(too_small(truth, settings.min_size)[:, None], 0, visibility)
+    why = occluder_names(truth.arrays)
+    for picture in pictures:
+        image = _image_record(member, picture, truth, settings)
+        yield Item(image, list(_people(image["id"], picture, truth, visibility, why, folder)))
 
 
-class Annotations:
-    """The labels of all pictures, in each form that is written."""
-
-    def __init__(self, settings: DatasetSettings) -> None:
-        self._settings = settings
-        self._count = self._people = 0
-        self._coco = {
-            kind: {split: _empty_document(keypoints) for split in ("all", *SPLITS)}
-            for kind, keypoints in COCO_KINDS.items()
-        }
-        self._lines: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-
-    def add(self, member: Member, picture: Picture, truth: Truth, folder: Path) -> None:
-        """A picture and its people; who is not seen in it has no annotation."""
-        self._count += 1
-        image = _image_record(self._count, member, picture, truth)
-        people = self._people_of(picture, truth, folder)
-        for kind, documents in self._coco.items():
-            for split in ("all", picture.split):
-                documents[split]["images"].append(image)
-                for person in people:
-                    annotation = coco.annotation(person.number, self._count, person.keypoints[kind], person.bbox, person.mask)  # fmt: skip
-                    documents[split]["annotations"].append(annotation | person.more)
-        lines = [yolo.label_line(p.keypoints[""], p.bbox, image["width"], image["height"]) + "\n" for p in people]  # fmt: skip
-        (folder / "labels" / picture.name).with_suffix(".txt").write_text("".join(lines), "utf-8")
-        self._lines[picture.split].append(
-            {
-                "file_name": picture.name.partition("/")[2],
-                "character": member.key,
-                **{
-                    k: image.get(k, "") for k in ("view", "frame", "look", "style", "mask", "depth")
-                },
-                "bbox": [[float(v) for v in p.bbox] for p in people],
-                "keypoints": [p.keypoints[""].tolist() for p in people],
-                "keypoints_33": [p.keypoints["33_"].tolist() for p in people],
-                **{k: image[k] for k in ("intrinsics", "rotation", "translation")},
-            }
-        )
-
-    def _people_of(self, picture: Picture, truth: Truth, folder: Path) -> list[_Labelled]:
-        """The people of a picture that are seen in it."""
-        arrays = truth.arrays
-        if truth.persons == 1:
-            instances = read_mask(folder / "masks" / picture.render).astype(np.uint8)
-        else:
-            instances = read_instances(folder / "instances" / picture.render)
-        people = []
-        for person, row in enumerate(truth.rows_of(picture.index)):
-            if not arrays["area"][row]:
-                continue
-            self._people += 1
-            visibility = arrays["visibility"][row]
-            if not self._settings.proportion_landmarks:
-                visibility = np.where(arrays["origin"][row] == "proportion", 0, visibility)
-            keypoints = {
-                kind: coco.keypoints_of(names, arrays["pixels"][row], visibility)
-                for kind, names in COCO_KINDS.items()
-            }
-            people.append(
-                _Labelled(self._people, keypoints, arrays["bbox"][row], instances == 1 + person, _more(truth, row, person))
-            )  # fmt: skip
-        return people
-
-    def pictures_and_people(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The images and annotations of the COCO file with 33 landmarks."""
-        document = self._coco["33_"]["all"]
-        return document["images"], document["annotations"]
-
-    def write(self, folder: Path) -> None:
-        """All files but the labels of single images, which are there already."""
-        for kind, documents in self._coco.items():
-            for split, document in documents.items():
-                name = f"person_keypoints_{kind}{split}.json"
-                (folder / "annotations" / name).write_text(json.dumps(document), "utf-8")
-        (folder / "annotations" / "sigmas_33.json").write_text(
-            json.dumps(coco.sigmas(), indent=1), "utf-8"
-        )
-        filled = [split for split, lines in self._lines.items() if lines]
-        (folder / "data.yaml").write_text(yolo.description(filled), "utf-8")
-        for split in filled:
-            text = "".join(json.dumps(line) + "\n" for line in self._lines[split])
-            (folder / "images" / split / "metadata.jsonl").write_text(text, "utf-8")
+def _people(number: int, picture: Picture, truth: Truth, visibility: np.ndarray, why: np.ndarray | None, folder: Path) -> Iterator[dict[str, Any]]:  # fmt: skip
+    arrays = truth.arrays
+    if truth.persons == 1:
+        instances = read_mask(folder / "masks" / picture.render).astype(np.uint8)
+    else:
+        instances = read_instances(folder / "instances" / picture.render)
+    for person, row in enumerate(truth.rows_of(picture.index)):
+        if not arrays["area"][row]:
+            continue
+        both = [
+            coco.keypoints_of(names, arrays["pixels"][row], visibility[row])
+            for names in (COCO_KEYPOINTS, LANDMARKS)
+        ]
+        mine = coco.annotation(stable_id(f"{picture.stable_name}#{person}"), number, both[0], arrays["bbox"][row], instances == 1 + person)  # fmt: skip
+        wide = {f"{name}_33": value for name, value in coco.flat(both[1]).items()}
+        yield {**mine, **wide, "person_index": person, **_more(truth, row, person, None if why is None else why[row])}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Labelled:
-    """One person in a picture: its number among all, keypoints by kind (K, 3), box (4,), mask (H, W), and what COCO has no words for."""
-
-    number: int
-    keypoints: dict[str, np.ndarray]
-    bbox: np.ndarray
-    mask: np.ndarray
-    more: dict[str, Any]
-
-
-def _more(truth: Truth, row: int, person: int) -> dict[str, Any]:
+def _more(truth: Truth, row: int, person: int, why: np.ndarray | None) -> dict[str, Any]:
     """Beside COCO's own fields: who it is, the box of all of it, why landmarks are hidden, where its feet stand, and the second set of
     keypoints."""
     arrays, document = truth.arrays, truth.document
@@ -131,15 +68,15 @@ def _more(truth: Truth, row: int, person: int) -> dict[str, Any]:
         found["amodal_bbox"] = [round(float(v), 2) for v in arrays["amodal_bbox"][row]]
         contacts = arrays["foot_contact"][row]
         found["foot_contact"] = {n: bool(c) for n, c in zip(FOOT_PLACES, contacts, strict=True)}
-    if (why := occluder_names(arrays)) is not None:
-        found["occluded_by"] = why[row].tolist()
+    if why is not None:
+        found["occluded_by"] = why.tolist()
     if document.markers:
         pixels, seen = arrays["marker_pixels"][row], arrays["marker_visibility"][row]
         found["markers"] = [v for (x, y), s in zip(pixels, seen, strict=True) for v in ((round(float(x), 3), round(float(y), 3), int(s)) if s else (0, 0, 0))]  # fmt: skip
     return found
 
 
-def _image_record(number: int, member: Member, picture: Picture, truth: Truth) -> dict[str, Any]:
+def _image_record(member: Member, picture: Picture, truth: Truth, settings: DatasetSettings) -> dict[str, Any]:  # fmt: skip
     record = truth.images[picture.index]
     origin: dict[str, Any] = {}
     if picture.variant is not None:
@@ -150,8 +87,9 @@ def _image_record(number: int, member: Member, picture: Picture, truth: Truth) -
             "provider": picture.variant.enhancer["provider"],
             "gate": picture.variant.verdict.severity if picture.variant.verdict else "",
         }
+    files = ["mask", "depth", *(["instances"] if truth.persons > 1 else []), *settings.extra_files]
     return {
-        "id": number,
+        "id": stable_id(picture.stable_name),
         "file_name": picture.name,
         "width": truth.document.settings.width,
         "height": truth.document.settings.height,
@@ -160,10 +98,10 @@ def _image_record(number: int, member: Member, picture: Picture, truth: Truth) -
         "frame": record.frame,
         "look": record.look,
         "split": picture.split,
-        "mask": f"masks/{picture.render}",
-        "depth": f"depth/{picture.render}",
-        **({"instances": f"instances/{picture.render}"} if truth.persons > 1 else {}),
+        "motions": list(member.motions),
+        **{name: f"{FOLDERS.get(name, name)}/{picture.render}" for name in files},
         **({"markers": truth.document.markers} if truth.document.markers else {}),
+        **({"drawn": record.drawn} if record.drawn else {}),
         **origin,
         **{
             matrix: truth.arrays[matrix][truth.rows_of(picture.index)[0]].tolist()
@@ -172,11 +110,5 @@ def _image_record(number: int, member: Member, picture: Picture, truth: Truth) -
     }
 
 
-def _empty_document(keypoints: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "info": {"description": "Pose Factory synthetic human poses", "version": "1"},
-        "licenses": [],
-        "images": [],
-        "annotations": [],
-        "categories": [coco.category(keypoints)],
-    }
+#: Folders whose names differ from what records call their files.
+FOLDERS = {"mask": "masks"}

@@ -1,6 +1,7 @@
 """The asset `pose_dataset`: all committed characters, as something to train on."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import dagster as dg
 from posefactory_dagster import progress
 from posefactory_dagster.characters.documents import PARTITIONS as CHARACTERS
 from posefactory_dagster.datasets import splits
-from posefactory_dagster.datasets import variety as measuring
+from posefactory_dagster.datasets import variety as variety_of
 from posefactory_dagster.datasets.admission import admitted
 from posefactory_dagster.datasets.documents import ASSET as DATASET
 from posefactory_dagster.datasets.documents import (
@@ -34,8 +35,8 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
 from posefactory_dagster.storage.store import DamagedObject
 
-DATASET_VERSION = 6
-VARIETY_VERSION = 1
+DATASET_VERSION = 7
+VARIETY_VERSION = 2
 COMPLETE = "dataset_is_complete"
 NO_HOLES = "nothing_is_missing"
 
@@ -176,6 +177,13 @@ def _committed(
         {m.key: m.renders.facts_as(RenderFacts).frames for m in members},
         settings,
     )
+    facts = {m.key: m.renders.facts_as(RenderFacts) for m in members}
+    split = splits.apart(
+        split,
+        {m.key: m.motions for m in members},
+        {k: dict.fromkeys(f.looks, f.images // len(f.looks)) for k, f in facts.items()},
+        settings,
+    )
     inputs = {
         "sets": [
             dataclasses.astuple(s.ref) for m in members for s in (m.renders, m.labels, m.accuracy)
@@ -198,6 +206,7 @@ def _committed(
             scratch,
             settings,
             ref.identity,
+            functools.cache(functools.partial(variety_of.known_of, sets)),
             lambda done, total: progress.tell("export", done, total),
         )
         return sets.commit(ref, scratch, inputs=inputs, settings=values, facts=figures)
@@ -257,7 +266,7 @@ def _metadata(committed: CommittedSet) -> dict[str, Any]:
         dg.AssetCheckSpec(
             NO_HOLES,
             asset=VARIETY,
-            description=f"Warns when fewer than {measuring.LEAST_SHARE:.0%} of the people have a pose, view, size, body or occlusion; says what would add them.",
+            description=f"Warns when fewer than {variety_of.LEAST_SHARE:.0%} of the people have a pose, view, size, body or occlusion; says what would add them.",
         )
     ],
     description="How poses, views, bodies, skin tones, clothes, places, sizes and occlusion are spread in the dataset, and what is missing.",
@@ -273,16 +282,18 @@ def variety(context: dg.AssetExecutionContext, store: StoreResource) -> dg.Mater
     committed = sets.find(ref)
     if committed is None:
         try:
-            table = measuring.people_in(sets, dataset)
+            table = variety_of.read_people(dataset.path(variety_of.PEOPLE_TABLE))
+        except KeyError as error:
+            raise dg.Failure(description=f"the dataset is of an earlier version; materialize `{DATASET}` again", allow_retries=False) from error  # fmt: skip
         except DamagedObject as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
-        found = measuring.shares(table)
+        found = variety_of.shares(table)
         with sets.scratch() as scratch:
             table.to_parquet(scratch / VARIETY_TABLE, index=False)
-            measuring.draw(found, len(table), scratch / VARIETY_CHART)
+            variety_of.draw(found, len(table), scratch / VARIETY_CHART)
             facts = {"people": len(table), "shares": found}
             committed = sets.commit(ref, scratch, inputs=inputs, settings=settings, facts=facts)
-    missing = measuring.holes(committed.facts["shares"])
+    missing = variety_of.holes(committed.facts["shares"])
     lines = "\n".join(f"| {h.axis} | {h.value} | {h.share:.1%} | {h.fill} |" for h in missing)
     metadata = {
         "preview": dg.MetadataValue.md(thumbnail_markdown(committed.path(VARIETY_CHART), 900)),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import yaml
 
-from posefactory_dagster.datasets.documents import CONTACT_SHEET
+from posefactory_dagster.datasets.documents import CONTACT_SHEET, STATISTICS
 from posefactory_dagster.datasets.members import Member, Picture
-from posefactory_dagster.datasets.splits import SPLITS, Splits
+from posefactory_dagster.datasets.splits import SPLITS, STRICT, Splits
+from posefactory_dagster.datasets.statistics import biases
 from posefactory_dagster.labels.documents import AccuracyFacts
 from posefactory_dagster.renders.documents import CAST_WARNING, RenderFacts
 
@@ -22,6 +24,7 @@ def split_text(figures: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{s} {figures['splits'][s]}" for s in SPLITS)
     how = {
         "person": "by person, so that nobody is in two",
+        "person, motion and look": "by person, motion and look, so that none of them is in two",
         "frame": "by frame, as there is one person only: add characters for a split by person",
     }[figures.get("split_by", "person")]  # of datasets before version 4
     empty = [s for s in SPLITS if not figures["splits"][s]]
@@ -34,8 +37,14 @@ def card(
     pictures: Mapping[str, Sequence[Picture]],
     splits: Splits,
     figures: Mapping[str, Any],
+    people: pd.DataFrame,
+    version: str,
 ) -> str:
-    """The text of the dataset's README.md, with the head that Hugging Face reads."""
+    """The text of the dataset's README.md, with the head that Hugging Face reads.
+
+    Args:
+        people: see ``variety.read_people``.
+    """
     agreement = ", ".join(
         f"{name} {figures[name]:.3f}"
         for name in ("detection_rate", "pck_0.2", "pck_0.1", "oks")
@@ -50,8 +59,8 @@ def card(
     return f"""{_head(figures)}# Pose dataset
 
 {figures["characters"]} characters, {figures["images"]} images ({figures["variants"]} of them variants), {figures["labels"]} landmark labels.
-Splits, {split_text(figures)}.
-{_twins(members)}
+Splits, {split_text(figures)}.{_seen(figures)}
+{_left_out(figures)}{_twins(members)}
 ![contact sheet]({CONTACT_SHEET})
 
 ## How it was made
@@ -69,6 +78,20 @@ Pose Factory (docs/gate.md); where the person's very pixels were taken over (`re
 
 {_cast_warnings(members)}Of the renders' landmarks {figures["landmarks_hidden"]} are hidden and {figures["landmarks_out_of_frame"]} out of the frame; {figures["empty_images"]} renders show nobody.
 
+## What is in it, and where MediaPipe fails
+
+![shares and MediaPipe's PCK]({STATISTICS})
+
+Shares of the people in renders, how many of them MediaPipe finds, and its mean PCK@0.2 on them (nobody found counts as 0). What few people show, a
+network will not learn from this set; `posefactory datasets variety` says what would add it. Faces have one expression, hands are open but where the motion
+moves fingers, nobody carries anything that the motion's file does not show, and all bodies are of one model.
+
+| | | people | share | found | MediaPipe PCK@0.2 |
+|---|---|---|---|---|---|
+{_biases(people)}
+
+Each picture has a `weight` (mean 1 in each split): with it, every character, every look and every view counts the same.
+
 ## Files
 
 - `images/train|val|test/`: renders as PNG, one person an image but in groups; and variants of them, named `<render>__<style>_<variant>`, in
@@ -83,6 +106,8 @@ Pose Factory (docs/gate.md); where the person's very pixels were taken over (`re
   the character carries some.
   Each image carries its camera: `intrinsics` (3 x 3, pixels), `rotation` (3 x 3) and `translation` (3, metres), so that
   `x_camera = rotation · x_world + translation`.
+  Ids of images and annotations are digests of their names, so they are the same in every version; `category.flip_pairs` says what changes places in
+  a mirrored picture. A person whose box is under `min_size` of the image keeps box and mask, and has no keypoints.
 - `data.yaml` and `labels/`: the 17 keypoints for Ultralytics: `yolo pose train data=data.yaml model=…`.
 - `images/*/metadata.jsonl`: labels for Hugging Face: `datasets.load_dataset("imagefolder", data_dir="images")`, or `load_dataset` on this folder.
 - `landmarks.parquet`: a row per image, person and landmark: truth (pixels, depth, camera and world coordinates in metres,
@@ -91,10 +116,12 @@ Pose Factory (docs/gate.md); where the person's very pixels were taken over (`re
   `_visibility`, as the gate saw them, and nothing in the other `mediapipe_*` columns.
   `gate` is the gate's verdict on a variant. Of styles that cannot move the pose (`relight`) it blocks nothing: a severity of major or
   critical says that MediaPipe sees the person otherwise there than in the render.
+- `people.parquet`: a row per image and person: pose, view, size, what hides it, body, clothes, look, and whether MediaPipe found it.
+- `pictures.parquet`: a row per image: record and annotations as JSON, what `datasets export --select` asks, the weight.
 - `gallery.html`: all of it in a browser, opened from the file: filters, landmarks, masks, depth, MediaPipe beside the truth, skeletons in space.
 - `croissant.json`: files and columns in Croissant 1.0, for catalogues and loaders (`mlcroissant`).
 - `variants.json`: for each variant the render, prompts, parameters, seed, model and verdicts that made it what it is.
-- `splits.json`: the split of each character, or of its frames.
+- `splits.json`: the split of each character, or of its frames; of each motion and look where these are told apart.
 
 ## Conventions
 
@@ -108,9 +135,63 @@ setting `proportion_landmarks` says otherwise.
 
 ## Licence
 
-Renders carry the terms of the characters that were put in. Mixamo characters are under Adobe's terms. People made by Pose Factory are CC0 1.0, in
+Renders carry the terms of the characters that were put in. People made by Pose Factory are CC0 1.0, in
 places and light of Blender's own maps (CC0), but for pieces of a wardrobe that others made:
-{_licences(members)}"""
+{_licences(members)}{_mixamo(figures)}
+## How to cite
+
+```bibtex
+{citation(version, max(m.renders.created_at for m in members)[:4])}
+```
+
+Name the version: another one has other pictures. MediaPipe's model is BlazePose (V. Bazarevsky et al., CVPR Workshop 2020).
+"""
+
+
+def citation(version: str, year: str) -> str:
+    """A BibTeX entry for a version of the dataset."""
+    return f"@misc{{pose_dataset_{version[:8]}, title = {{Pose dataset {version}}}, howpublished = {{Made with Pose Factory}}, year = {{{year}}}}}"
+
+
+def _seen(figures: Mapping[str, Any]) -> str:
+    """What val and test share with train beside persons."""
+    seen = figures["seen_in_training"]
+    if figures["split_by"] == STRICT or not any(shared for shared, _ in seen.values()):
+        return ""
+    said = " and ".join(f"{shared} of their {of} {what}" for what, (shared, of) in seen.items())
+    return (
+        f"\n\nVal and test show nobody who is in train, but {said} are in train too. `[dataset] split_by = \"all\"` leaves out what mixes them."
+    )  # fmt: skip
+
+
+def _left_out(figures: Mapping[str, Any]) -> str:
+    reasons = {
+        "empty": "show nobody", "small": "show nobody large enough", "near_duplicates": "are nearly the same as another",
+        "split": "show a motion or a look of another split",
+    }  # fmt: skip
+    said = [f"{figures['left_out'][k]} that {words}" for k, words in reasons.items() if figures["left_out"][k]]  # fmt: skip
+    return f"\nRenders that are left out: {', '.join(said)}.\n" if said else ""
+
+
+def _biases(people: pd.DataFrame) -> str:
+    rows, last = [], None
+    for row in biases(people).to_dict("records"):
+        pck = "-" if pd.isna(row["pck"]) else f"{row['pck']:.3f}"
+        axis = row["axis"] if row["axis"] != last else ""
+        rows.append(f"| {axis} | {row['value']} | {row['people']} | {row['share']:.1%} | {row['detected']:.1%} | {pck} |")  # fmt: skip
+        last = row["axis"]
+    return "\n".join(rows)
+
+
+def _mixamo(figures: Mapping[str, Any]) -> str:
+    """What to know of uploaded characters that have Mixamo's rig."""
+    if not figures["mixamo_rigs"]:
+        return ""
+    return f"""
+**Uploaded characters with Mixamo's rig: {", ".join(figures["mixamo_rigs"])}.** If they are Mixamo's, Adobe's terms hold for them and for their motions: their files
+may not be passed on, and Adobe's General Terms of Use restrict what may be done with its content, training of models included. Read these terms
+before you train on this set, sell it or publish it.
+"""
 
 
 def _licences(members: Sequence[Member]) -> str:

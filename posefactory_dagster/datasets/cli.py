@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,7 +127,7 @@ def show_variety(version: VersionArgument = None, as_json: JsonOption = False) -
     sets = open_sets()
     dataset = _find(sets, version)
     try:
-        table = variety.people_in(sets, dataset)
+        table = variety.read_people(_file(dataset, variety.PEOPLE_TABLE))
     except DamagedObject as error:
         raise CommandError(str(error)) from error
     found = variety.shares(table)
@@ -154,7 +156,7 @@ def export_dataset(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Write a dataset in the form that a tool reads; images are linked, not copied, where the disk allows."""
-    from posefactory_dagster.datasets import formats, selecting
+    from posefactory_dagster.datasets import formats, rows, selecting
 
     if format not in formats.FORMATS:
         near = difflib.get_close_matches(format, formats.FORMATS, 1)
@@ -164,40 +166,46 @@ def export_dataset(
     dataset = _find(sets, version)
     about = {"format": format, "version": dataset.ref.identity, "select": selection, "images": images}  # fmt: skip
     try:
-        documents = [
-            json.loads(dataset.path(f"annotations/person_keypoints_{kind}all.json").read_text("utf-8"))
-            for kind in ("", "33_")
-        ]  # fmt: skip
-        if any("split" not in i for i in documents[0]["images"]):
-            raise CommandError(f"{dataset.ref.identity}: a dataset of an earlier version; make it anew with posefactory run --all")  # fmt: skip
-        items = selecting.select(selecting.items_of(*documents), selection)
+        pictures, landmarks = (_file(dataset, n) for n in (rows.PICTURES, rows.LANDMARK_TABLE))
+        index = selecting.select(rows.index_of(pictures), selection)
         if images is not None:
-            items = selecting.varied(items, images)
-        wanted = {f"images/{i.name}" for i in items} | {str(i.image["mask"]) for i in items}
-        paths = dataset.paths(sorted(wanted))
-
-        def table() -> Any:
-            import pandas as pd
-
-            rows = pd.read_parquet(dataset.path("landmarks.parquet"))
-            return rows[rows["file"].isin({f"images/{i.name}" for i in items})].reset_index(drop=True)  # fmt: skip
-
+            index = selecting.varied(index, images)
+        source = _files_of(dataset, pictures, index)
         with Progress(console=err, disable=as_json or not err.is_terminal) as bar:
-            shown = bar.add_task(f"export {format}", total=len(items))
-            target = formats.Target(to, items, documents[0]["categories"][0], lambda name: paths[name], table, lambda done: bar.update(shown, completed=done))  # fmt: skip
+            shown = bar.add_task(f"export {format}", total=len(index))
+            target = formats.Target(to, index, pictures, landmarks, source, lambda done: bar.update(shown, completed=done))  # fmt: skip
             formats.export(target, format, about)
     except (selecting.SelectionError, formats.ExportError, DamagedObject) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{to}: cannot be written ({error.strerror or error}); free disk space and run the same command again, it goes on where it was") from error  # fmt: skip
-    splits = {s: sum(i.split == s for i in items) for s in dict.fromkeys(i.split for i in items)}
-    document = {**about, "to": str(to), "pictures": len(items), "splits": splits}
+    splits = {str(s): int(n) for s, n in index["split"].value_counts(sort=False).items()}
+    document = {**about, "to": str(to), "pictures": len(index), "splits": splits}
 
     def print_it() -> None:
         counts = ", ".join(f"{s} {n}" for s, n in splits.items())
-        out.print(f"{len(items)} pictures ({counts}) of dataset {dataset.ref.identity} as {format} in {to}", soft_wrap=True)  # fmt: skip
+        out.print(f"{len(index)} pictures ({counts}) of dataset {dataset.ref.identity} as {format} in {to}", soft_wrap=True)  # fmt: skip
 
     show(as_json, document, print_it)
+
+
+def _file(dataset: CommittedSet, name: str) -> Path:
+    """A file of a dataset, which those of earlier versions may not have."""
+    try:
+        return dataset.path(name)
+    except KeyError:
+        raise CommandError(f"{dataset.ref.identity}: a dataset of an earlier version; make it anew with posefactory run --all") from None  # fmt: skip
+
+
+def _files_of(dataset: CommittedSet, pictures: Path, index: Any) -> Callable[[str], Path]:
+    """Local paths of a dataset's images and their truth. Those of the wanted pictures are fetched side by side where the store is elsewhere."""
+    from posefactory_dagster.datasets import formats, rows
+
+    names = {f"images/{n}" for n in index["file_name"]}
+    for item in rows.items(pictures, index.index):
+        names.update(formats.truth_files(item))
+    paths = dataset.paths(sorted(names))
+    return lambda name: paths[name]
 
 
 @verbs.command("list")
@@ -295,16 +303,18 @@ def _some(names: list[str], sign: str) -> str:
 
 def differences(one: CommittedSet, other: CommittedSet) -> dict[str, Any]:
     """What ``other`` has otherwise than ``one``; pictures are known by their names without the split."""
+    from posefactory_dagster.datasets import rows
 
-    def read(dataset: CommittedSet) -> tuple[dict[str, Any], dict[str, str], dict[str, str], set[str]]:  # fmt: skip
-        document = json.loads(dataset.path("annotations/person_keypoints_33_all.json").read_text("utf-8"))  # fmt: skip
-        labels: dict[int, list[Any]] = {}
-        for a in document["annotations"]:
-            labels.setdefault(a["image_id"], []).append([a["bbox"], a["keypoints"]])
-        names = {i["id"]: i["file_name"].partition("/")[2] for i in document["images"]}
-        pixels = {names[i["id"]]: str(dataset.files[f"images/{i['file_name']}"]["sha256"]) for i in document["images"]}  # fmt: skip
-        splits = {names[i["id"]]: str(i["file_name"].partition("/")[0]) for i in document["images"]}
-        return {n: labels.get(k, []) for k, n in names.items()}, pixels, splits, {str(i["character"]) for i in document["images"]}  # fmt: skip
+    def read(dataset: CommittedSet) -> tuple[dict[str, str], dict[str, str], dict[str, str], set[str]]:  # fmt: skip
+        path = _file(dataset, rows.PICTURES)
+        index = rows.index_of(path)
+        labels, pixels, splits = {}, {}, {}
+        for item in rows.items(path, index.index):
+            split, _, name = item.name.partition("/")
+            labels[name] = hashlib.sha256(json.dumps([[p["bbox"], p["keypoints_33"]] for p in item.people]).encode()).hexdigest()  # fmt: skip
+            pixels[name] = str(dataset.files[f"images/{item.name}"]["sha256"])
+            splits[name] = split
+        return labels, pixels, splits, set(index["character"])
 
     (labels, pixels, splits, people), (new_labels, new_pixels, new_splits, new_people) = read(one), read(other)  # fmt: skip
     both = sorted(set(pixels) & set(new_pixels))

@@ -27,7 +27,7 @@ def sigmas() -> dict[str, Any]:
 
 
 def category(keypoints: Sequence[str]) -> dict[str, Any]:
-    """The person category for these keypoints."""
+    """The person category for these keypoints; ``flip_pairs``: those (1-based) that change places in a mirrored picture."""
     skeleton = COCO_SKELETON if tuple(keypoints) == COCO_KEYPOINTS else _mediapipe_skeleton()
     return {
         "id": 1,
@@ -35,7 +35,15 @@ def category(keypoints: Sequence[str]) -> dict[str, Any]:
         "supercategory": "person",
         "keypoints": list(keypoints),
         "skeleton": skeleton,
+        "flip_pairs": [[i + 1, j + 1] for i, j in enumerate(flip_order(keypoints)) if i < j],
     }
+
+
+def flip_order(keypoints: Sequence[str]) -> list[int]:
+    """For each keypoint the place of the one that it becomes in a mirrored picture."""
+    other = {"left": "right", "right": "left"}
+    mirrored = ["_".join(other.get(word, word) for word in name.split("_")) for name in keypoints]
+    return [list(keypoints).index(name) for name in mirrored]
 
 
 def _mediapipe_skeleton() -> list[list[int]]:
@@ -84,6 +92,13 @@ def annotation(
         "bbox": [float(v) for v in bbox],
         "area": float(mask.sum()),
         "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")},
+        **flat(keypoints),
+    }
+
+
+def flat(keypoints: np.ndarray) -> dict[str, Any]:
+    """Keypoints (K, 3) as COCO's annotations have them: a list of 3 K values, and how many are labelled."""
+    return {
         "keypoints": [v for x, y, s in keypoints for v in (float(x), float(y), int(s))],
         "num_keypoints": int((keypoints[:, 2] > 0).sum()),
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from posefactory_dagster.datasets.card import citation
 from posefactory_dagster.storage.sets import file_sha256
 
 CROISSANT = "croissant.json"
@@ -55,7 +56,7 @@ def write(folder: Path, figures: Mapping[str, Any], version: str, licences: list
         "url": "README.md",
         "version": f"1.0.0+{version}",
         "datePublished": made,
-        "citeAs": f"@misc{{pose_dataset, title={{Pose dataset {version}}}, howpublished={{Pose Factory}}, year={{{made[:4]}}}}}",
+        "citeAs": citation(version, made[:4]),
         "distribution": files,
         "recordSet": [
             {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ import numpy as np
 import pandas as pd
 
 from blender_scripts.contract import LANDMARKS
-from posefactory_dagster.datasets import croissant, gallery
+from posefactory_dagster.datasets import croissant, formats, gallery, rows, variety
 from posefactory_dagster.datasets.admission import locked_images
-from posefactory_dagster.datasets.annotations import Annotations
+from posefactory_dagster.datasets.annotations import items_of
+from posefactory_dagster.datasets.balance import weights
 from posefactory_dagster.datasets.card import card
-from posefactory_dagster.datasets.documents import CARD, CONTACT_SHEET
+from posefactory_dagster.datasets.documents import CARD, CONTACT_SHEET, STATISTICS
 from posefactory_dagster.datasets.members import (
     MALFORMED,
+    LeftOut,
     Member,
     Picture,
     UnusableMember,
@@ -26,13 +30,13 @@ from posefactory_dagster.datasets.members import (
 )
 from posefactory_dagster.datasets.sheet import contact_sheet
 from posefactory_dagster.datasets.splits import SPLITS, Splits
+from posefactory_dagster.datasets.statistics import draw_statistics
 from posefactory_dagster.datasets.tables import landmark_table
 from posefactory_dagster.labels.documents import AccuracyFacts
 from posefactory_dagster.renders.documents import RenderFacts, Truth, read_truth
-from posefactory_dagster.settings import DatasetSettings
-from posefactory_dagster.storage.sets import REPAIR
+from posefactory_dagster.settings import DatasetSettings, sample_characters
+from posefactory_dagster.storage.sets import REPAIR, file_sha256
 from posefactory_dagster.storage.store import DamagedObject, Store
-from posefactory_dagster.variants.documents import RECORDS
 
 #: What of a render set goes into a dataset.
 EXPORTED = ("images", "masks", "depth")
@@ -45,12 +49,13 @@ def export(
     folder: Path,
     settings: DatasetSettings,
     version: str,
+    people_facts: Callable[[str], dict[str, str]],
     tell: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """Write all files of a dataset under ``folder`` and return its numbers; the card names the files.
 
     Args:
-        version: the identity that it will have.
+        version: the identity that it will have. people_facts: what is said of a person by its key, see ``variety.known_of``.
 
     Raises:
         UnusableMember: a file of a set, or a locked image, is not what it was; ``folder`` is half-written.
@@ -60,16 +65,29 @@ def export(
             (folder / name / split).mkdir(parents=True)
     for name in ("masks", "depth", "annotations"):
         (folder / name).mkdir()
-    labels = Annotations(settings)
-    tables, pictures = [], {}
+    raw = folder / f"{rows.PICTURES}.part"
+    writer = rows.RowWriter(raw)
+    table = rows.TableWriter(folder / rows.LANDMARK_TABLE)
+    people = rows.TableWriter(folder / variety.PEOPLE_TABLE)
+    pictures: dict[str, list[Picture]] = {}
+    counted = _Counted()
     for done, member in enumerate(members):
         try:
             truth = read_truth(member.renders)
-            mine = list(pictures_of(member, truth, splits, negatives=settings.negatives))
-            _copy_files(member, mine, truth, store, folder)
-            for picture in mine:
-                labels.add(member, picture, truth, folder)
-            tables.append(landmark_table(member, truth, mine))
+            mine = list(pictures_of(member, truth, splits, settings, counted.left_out))
+            _copy_files(member, mine, truth, store, folder, settings)
+            landmarks = landmark_table(member, truth, mine)
+            for item, picture in zip(items_of(member, mine, truth, folder, settings), mine, strict=True):  # fmt: skip
+                writer.add(item, _pixels(member, picture))
+                counted.people += len(item.people)
+            table.add(landmarks)
+            people.add(variety.people_of(member, truth, mine, landmarks, people_facts))
+            counted.hidden += int((truth.arrays["visibility"] == 1).sum())
+            if any(p.startswith("mixamorig") for p in truth.document.parts) and _uploaded(
+                member, people_facts
+            ):
+                counted.mixamo_rigs.append(member.key)
+            counted.out_of_frame += int((truth.arrays["visibility"] == 0).sum())
         except DamagedObject as error:
             raise UnusableMember(member.key, f"left out ({error})") from error
         except MALFORMED as error:
@@ -77,34 +95,67 @@ def export(
             raise UnusableMember(member.key, why) from error
         pictures[member.key] = mine
         tell(done + 1, len(members))
-    labels.write(folder)
-    table = pd.concat(tables, ignore_index=True)
-    table.to_parquet(folder / "landmarks.parquet", index=False)
+    for open_file in (writer, table, people):
+        open_file.close()
+    rows.set_weights(raw, weights(rows.index_of(raw)), folder / rows.PICTURES)
+    raw.unlink()
+    target = formats.Target(folder, rows.index_of(folder / rows.PICTURES), folder / rows.PICTURES, folder / rows.LANDMARK_TABLE, folder.joinpath)  # fmt: skip
+    formats.coco_documents(target)
+    formats.yolo_labels(target)
+    formats.metadata_lines(target)
     (folder / "splits.json").write_text(json.dumps(splits.document(), indent=1), "utf-8")
-    records = {
-        f"images/{p.name}": p.variant.model_dump(mode="json")
-        for mine in pictures.values()
-        for p in mine
-        if p.variant is not None
-    }
-    (folder / RECORDS).write_text(json.dumps(records), "utf-8")
-    gallery.write(folder, *labels.pictures_and_people(), table, version)
+    formats.variant_records(target, pictures)
+    gallery.write(target, version)
     contact_sheet(members, pictures, folder, folder / CONTACT_SHEET)
-    figures = _figures(members, pictures, splits)
-    (folder / CARD).write_text(card(members, pictures, splits, figures), "utf-8")
+    shown = variety.read_people(folder / variety.PEOPLE_TABLE)
+    draw_statistics(shown, folder / STATISTICS)
+    figures = _figures(members, pictures, splits, counted, target.index)
+    (folder / CARD).write_text(card(members, pictures, splits, figures, shown, version), "utf-8")
     licences = sorted({f"{n.removeprefix('piece_')}: {said}" for m in members for n, said in m.renders.facts_as(RenderFacts).licences.items()})  # fmt: skip
     made = max(m.renders.created_at for m in members)
     croissant.write(folder, figures, version, licences, made[:10])
     return figures
 
 
+@dataclass
+class _Counted:
+    """What is counted on the way: people in pictures, landmarks of renders, and renders that are left out."""
+
+    people: int = 0
+    hidden: int = 0
+    out_of_frame: int = 0
+    left_out: LeftOut = field(default_factory=LeftOut)
+    mixamo_rigs: list[str] = field(default_factory=list)
+
+
+def _uploaded(member: Member, people_facts: Callable[[str], dict[str, str]]) -> bool:
+    """Whether a body of a member is neither a sample nor made here."""
+    shipped = {file_sha256(path) for path in sample_characters()}
+    return any(digest not in shipped and people_facts(skin)["gender"] == variety.UNKNOWN for skin, digest in member.skins)  # fmt: skip
+
+
+def _pixels(member: Member, picture: Picture) -> str:
+    """Names the pixels of a picture."""
+    if picture.variant is not None and picture.variant.image is not None:
+        return picture.variant.image.sha256
+    return f"{member.renders.ref.identity} {picture.render}"
+
+
 def _copy_files(
-    member: Member, pictures: Sequence[Picture], truth: Truth, store: Store, folder: Path
+    member: Member,
+    pictures: Sequence[Picture],
+    truth: Truth,
+    store: Store,
+    folder: Path,
+    settings: DatasetSettings,
 ) -> None:
-    kinds = (*EXPORTED, *(("instances",) if truth.persons > 1 else ()))
+    kinds = (*EXPORTED, *(("instances",) if truth.persons > 1 else ()), *settings.extra_files)
     for kind in kinds[1:]:
         (folder / kind).mkdir(exist_ok=True)
-    files = member.renders.paths(f"{k}/{i.file}" for i in truth.images for k in kinds)
+    wanted = sorted({truth.images[p.index].file for p in pictures})
+    if missing := [k for k in kinds if wanted and f"{k}/{wanted[0]}" not in member.renders.files]:
+        raise UnusableMember(member.key, f'left out, its renders have no {", ".join(missing)}; render it with [render] extra_truth = "parts", or take them out of [dataset] extra_files')  # fmt: skip
+    files = member.renders.paths(f"{k}/{name}" for name in wanted for k in kinds)
     locked = locked_images(store, list(member.variants))
     for picture in pictures:
         target = folder / "images" / picture.name
@@ -118,33 +169,43 @@ def _copy_files(
 
 
 def _figures(
-    members: Sequence[Member], pictures: dict[str, list[Picture]], splits: Splits
+    members: Sequence[Member],
+    pictures: dict[str, list[Picture]],
+    splits: Splits,
+    counted: _Counted,
+    index: pd.DataFrame,
 ) -> dict[str, Any]:
-    every = [p for mine in pictures.values() for p in mine]
     by_proportion = {
         m.key: m.renders.facts_as(RenderFacts).landmarks_by_proportion for m in members
     }
-    read = {m.key: read_truth(m.renders) for m in members}
-    truths = [t.arrays for t in read.values()]
-    people = sum(
-        int((read[key].arrays["area"][list(read[key].rows_of(p.index))] > 0).sum())
-        for key, mine in pictures.items()
-        for p in mine
-    )
     return {
         "characters": len(members),
-        "images": len(every),
-        "variants": sum(p.variant is not None for p in every),
-        "people": people,
-        "labels": people * len(LANDMARKS),
+        "images": len(index),
+        "variants": int((index["kind"] == "variant").sum()),
+        "people": counted.people,
+        "labels": counted.people * len(LANDMARKS),
         "empty_images": sum(m.renders.facts_as(RenderFacts).empty_images for m in members),
-        "landmarks_out_of_frame": int(sum((a["visibility"] == 0).sum() for a in truths)),
-        "landmarks_hidden": int(sum((a["visibility"] == 1).sum() for a in truths)),
+        "landmarks_out_of_frame": counted.out_of_frame,
+        "landmarks_hidden": counted.hidden,
         "landmarks_by_proportion": sum(by_proportion.values()),
         "split_by": splits.unit,
-        "splits": {s: sum(p.split == s for p in every) for s in SPLITS},
+        "splits": {s: int((index["split"] == s).sum()) for s in SPLITS},
+        "seen_in_training": _seen_in_training(members, pictures),
+        "mixamo_rigs": counted.mixamo_rigs,
+        "left_out": dataclasses.asdict(counted.left_out),
         **_agreement(members),
     }
+
+
+def _seen_in_training(members: Sequence[Member], pictures: dict[str, list[Picture]]) -> dict[str, list[int]]:  # fmt: skip
+    """Of the motions and looks that val and test show, how many train shows too, and how many there are."""
+    found: dict[str, dict[str, set[str]]] = {k: {"train": set(), "held": set()} for k in ("motions", "looks")}  # fmt: skip
+    for member in members:
+        for split in {p.split for p in pictures[member.key]}:
+            side = "train" if split == "train" else "held"
+            found["motions"][side] |= set(member.motions or (f"of {member.key}",))
+            found["looks"][side] |= set(member.renders.facts_as(RenderFacts).looks)
+    return {n: [len(s["train"] & s["held"]), len(s["held"])] for n, s in found.items()}
 
 
 def _agreement(members: Sequence[Member]) -> dict[str, float]:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
+import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
-from posefactory_dagster.datasets import coco, yolo
-from posefactory_dagster.datasets.selecting import Item
+from posefactory_dagster.datasets import coco, rows, yolo
+from posefactory_dagster.datasets.members import Picture
+from posefactory_dagster.datasets.rows import Item
+from posefactory_dagster.settings import EXTRA_FILES
+from posefactory_dagster.variants.documents import RECORDS
 
 #: Says what a folder holds; without ``complete`` it is half-written, and the same export goes on with it.
 MARK = "export.json"
+#: Names all files of an export, a line each; by it, another version's files are removed.
+FILES = "export_files.txt"
+#: Ends the names of files that are not whole yet, and of those that say what a shard holds.
+PARTLY, CONTENT = ".part", ".sha256"
 #: Pictures in a shard of WebDataset.
 SHARD_IMAGES = 1000
 #: Human3.6M's 17 joints, each the mean of some of the 33 landmarks; spine, thorax and head have no landmark of their own.
@@ -41,156 +51,329 @@ class ExportError(ValueError):
 class Target:
     """A folder that an export writes.
 
-    ``table``: the dataset's rows of landmarks (see ``tables``), of the wanted pictures alone. ``source`` gives the local path of a file of the
-    dataset. ``tell`` hears how many pictures are done.
+    ``index``: the rows of the pictures that are wanted, see ``rows.index_of``; ``pictures`` and ``landmarks``: local paths of the dataset's tables.
+    ``source`` gives the local path of a file of the dataset. ``tell`` hears how many pictures are done.
     """
 
     folder: Path
-    items: Sequence[Item]
-    categories: Mapping[str, Any]
+    index: pd.DataFrame
+    pictures: Path
+    landmarks: Path
     source: Callable[[str], Path]
-    table: Callable[[], pd.DataFrame]
     tell: Callable[[int], None] = field(default=lambda done: None)
+    #: What the export before this one, into the same folder, has and this one has not; see ``export``.
+    written: set[str] = field(default_factory=set)
 
     @property
     def splits(self) -> list[str]:
         """The splits that have pictures."""
-        return list(dict.fromkeys(i.split for i in self.items))
+        return list(dict.fromkeys(self.index["split"]))
+
+    def items(self) -> Iterator[Item]:
+        """The pictures, one after another; ``tell`` hears of each."""
+        for done, item in enumerate(rows.items(self.pictures, self.index.index), start=1):
+            yield item
+            self.tell(done)
+
+    def people_rows(self, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """By file, of the pictures with people in the table, the columns of their landmarks: see ``rows.landmark_rows``."""
+        return rows.landmark_rows(self.landmarks, columns, "images/" + self.index["file_name"])
 
     def link(self, name: str, to: str) -> None:
         """Put a file of the dataset at ``to``: as a hard link, as a copy where the disk has none. What is there already stays."""
         target, source = self.folder / to, self.source(name)
-        if target.exists() and target.stat().st_size == source.stat().st_size:
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
+        self.written.add(to)
+        new = source.stat()
+        with contextlib.suppress(FileNotFoundError):
+            old = target.stat()
+            if os.path.samestat(old, new) or (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):  # fmt: skip
+                return
+        _make_way(target)
         try:
             os.link(source, target)
         except OSError:  # another disk, or one without links
-            partly = target.with_name(f"{target.name}.part")
-            shutil.copyfile(source, partly)
+            partly = _partly(target)
+            shutil.copy2(source, partly)  # with its time, by which it is known again
             partly.replace(target)
 
-    def write(self, name: str, text: str) -> None:
-        """Write a text file whole or not at all."""
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[IO[str]]:
+        """A text file that is there when it is whole."""
         target = self.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partly = target.with_name(f"{target.name}.part")
-        partly.write_text(text, "utf-8")
-        partly.replace(target)
+        self.written.add(name)
+        _make_way(target, remove=False)
+        with _partly(target).open("w", encoding="utf-8") as file:
+            yield file
+        _partly(target).replace(target)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file whole or not at all; one that says the same already stays."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if (self.folder / name).read_text("utf-8") == text:
+                self.written.add(name)
+                return
+        with self.open(name) as file:
+            file.write(text)
+
+    @contextlib.contextmanager
+    def table(self, name: str) -> Iterator[rows.TableWriter]:
+        """A Parquet file that is there when it is whole."""
+        target = self.folder / name
+        self.written.add(name)
+        _make_way(target, remove=False)
+        writer = rows.TableWriter(_partly(target))
+        try:
+            yield writer
+        finally:
+            writer.close()
+        if _partly(target).exists():
+            _partly(target).replace(target)
+
+
+def _make_way(target: Path, *, remove: bool = True) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if remove:
+        target.unlink(missing_ok=True)
+
+
+def _partly(target: Path) -> Path:
+    return target.with_name(f"{target.name}{PARTLY}")
 
 
 def export(target: Target, kind: str, about: Mapping[str, Any]) -> None:
-    """Write a dataset's pictures in the form ``kind``, one of ``FORMATS``; an export that was cut off goes on where it was.
+    """Write a dataset's pictures in the form ``kind``, one of ``FORMATS``.
+
+    An export that was cut off goes on where it was. One of another version of the dataset is brought up to date: what both have stays as it
+    is, and what only the other has is removed.
 
     Args:
-        about: what the folder holds; another export into the same folder is refused.
+        about: what the folder holds; another form or selection into the same folder is refused.
 
     Raises:
         ExportError: the folder holds something else.
     """
     mark = target.folder / MARK
+    before: list[str] = []
     if target.folder.exists() and any(target.folder.iterdir()):
         there: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
             there = json.loads(mark.read_text("utf-8"))
         if not there:
             raise ExportError(f"{target.folder}: not empty, and no export of a dataset; name an empty folder")  # fmt: skip
-        if {k: v for k, v in there.items() if k != "complete"} != dict(about):
-            raise ExportError(f"{target.folder}: holds another export ({there.get('format')}, version {there.get('version')}); name an empty folder")  # fmt: skip
-        if there.get("complete"):
+        asked = {k: v for k, v in about.items() if k != "version"}
+        if {k: there.get(k) for k in asked} != asked:
+            raise ExportError(f"{target.folder}: holds another export (--format {there.get('format')}, --select {there.get('select') or '(all)'!r}, --images {there.get('images') or '(all)'}); name an empty folder")  # fmt: skip
+        if there.get("complete") and there.get("version") == about["version"]:
             return
+        with contextlib.suppress(OSError):
+            before = (target.folder / FILES).read_text("utf-8").splitlines()
     target.folder.mkdir(parents=True, exist_ok=True)
-    target.write(MARK, json.dumps(about, indent=1))
+    _put(mark, json.dumps(about, indent=1))
     FORMATS[kind](target)
-    target.write(MARK, json.dumps({**about, "complete": True}, indent=1))
+    for name in sorted(set(before) - target.written):
+        (target.folder / name).unlink(missing_ok=True)
+    _put(target.folder / FILES, "\n".join(sorted(target.written)))
+    _put(mark, json.dumps({**about, "complete": True}, indent=1))
 
 
-def _images(target: Target, folder: str = "images/", *, masks: bool = False) -> None:
-    for done, item in enumerate(target.items, start=1):
-        target.link(f"images/{item.name}", f"{folder}{item.name}")
-        if masks:
-            target.link(str(item.image["mask"]), str(item.image["mask"]))
+def _put(path: Path, text: str) -> None:
+    _partly(path).write_text(text, "utf-8")
+    _partly(path).replace(path)
+
+
+@contextlib.contextmanager
+def _object(target: Target, name: str) -> Iterator[Callable[[str, str], None]]:
+    """A JSON file with one object, whose members are written one after another by name and text."""
+    with target.open(name) as file:
+        file.write("{")
+        comma = ""
+
+        def add(key: str, text: str) -> None:
+            nonlocal comma
+            file.write(f"{comma}{json.dumps(key)}:{text}")
+            comma = ",\n"
+
+        yield add
+        file.write("}")
+
+
+class _CocoFile:
+    """A COCO file that is written picture by picture; annotations wait in a file of their own for the last picture."""
+
+    def __init__(self, images: IO[str], annotations: IO[str]) -> None:
+        self._images, self._annotations, self._commas = images, annotations, ["", ""]
+
+    def add(self, image: str, annotations: Sequence[str]) -> None:
+        """A picture and its people, as JSON."""
+        for place, (file, texts) in enumerate(((self._images, [image]), (self._annotations, annotations))):  # fmt: skip
+            for text in texts:
+                file.write(f"{self._commas[place]}{text}")
+                self._commas[place] = ",\n"
+
+
+@contextlib.contextmanager
+def _coco_file(target: Target, name: str, keypoints: Sequence[str]) -> Iterator[_CocoFile]:
+    with target.open(name) as file, tempfile.TemporaryFile("w+", encoding="utf-8", dir=target.folder) as annotations:  # fmt: skip
+        head = {"info": {"description": "Pose Factory synthetic human poses", "version": "1"}, "licenses": [], "categories": [coco.category(keypoints)]}  # fmt: skip
+        file.write(f'{json.dumps(head)[:-1]}, "images": [')
+        yield _CocoFile(file, annotations)
+        file.write('], "annotations": [')
+        annotations.seek(0)
+        shutil.copyfileobj(annotations, file)
+        file.write("]}")
+
+
+def coco_documents(target: Target) -> None:
+    """`annotations/`: COCO keypoints, 17 and 33, by split and whole, and the sigmas of the 33."""
+    kinds = (("", COCO_KEYPOINTS), ("33_", LANDMARKS))
+    with contextlib.ExitStack() as stack:
+        files = {
+            (kind, split): stack.enter_context(_coco_file(target, f"annotations/person_keypoints_{kind}{split}.json", names))
+            for kind, names in kinds
+            for split in ("all", *target.splits)
+        }  # fmt: skip
+        for item in target.items():
+            image = json.dumps(item.image)
+            for kind, _ in kinds:
+                people = [json.dumps(p) for p in item.annotations(kind)]
+                for split in ("all", item.split):
+                    files[kind, split].add(image, people)
+    target.write("annotations/sigmas_33.json", json.dumps(coco.sigmas(), indent=1))
+
+
+def yolo_labels(target: Target) -> None:
+    """`labels/` and `data.yaml` as Ultralytics reads them for pose."""
+    for item in target.items():
+        width, height = item.image["width"], item.image["height"]
+        lines = [yolo.label_line(rows.triples(p), np.array(p["bbox"]), width, height) + "\n" for p in item.people]  # fmt: skip
+        target.write(f"labels/{Path(item.name).with_suffix('.txt')}", "".join(lines))
+    target.write("data.yaml", yolo.description(target.splits))
+
+
+def _images(target: Target, folder: str = "images/") -> None:
+    for done, name in enumerate(target.index["file_name"], start=1):
+        target.link(f"images/{name}", f"{folder}{name}")
         target.tell(done)
 
 
 def _coco(target: Target) -> None:
-    """`images/`, `masks/` and `annotations/`: 17 and 33 keypoints, by split and whole."""
-    _images(target, masks=True)
-    for kind, names in (("", COCO_KEYPOINTS), ("33_", LANDMARKS)):
-        for split in ("all", *target.splits):
-            items = [i for i in target.items if split in ("all", i.split)]
-            document = {
-                "info": {"description": "Pose Factory synthetic human poses"}, "licenses": [],
-                "images": [i.image for i in items],
-                "annotations": [p for i in items for p in (i.people_33 if kind else i.people)],
-                "categories": [coco.category(names)],
-            }  # fmt: skip
-            target.write(f"annotations/person_keypoints_{kind}{split}.json", json.dumps(document))
-    target.write("annotations/sigmas_33.json", json.dumps(coco.sigmas(), indent=1))
+    """`images/`, `masks/`, other truth that the dataset holds, and `annotations/`: 17 and 33 keypoints, by split and whole."""
+    for item in target.items():
+        target.link(f"images/{item.name}", f"images/{item.name}")
+        for name in truth_files(item):
+            target.link(name, name)
+    coco_documents(target)
+
+
+def truth_files(item: Item) -> list[str]:
+    """The images of truth that go with a picture, by their names in the dataset."""
+    return [str(item.image[n]) for n in ("mask", "depth", "instances", *sorted(EXTRA_FILES)) if n in item.image]  # fmt: skip
 
 
 def _yolo(target: Target) -> None:
     """`images/`, `labels/` and `data.yaml` as Ultralytics reads them for pose."""
     _images(target)
-    for item in target.items:
-        width, height = item.image["width"], item.image["height"]
-        lines = [yolo.label_line(np.array(p["keypoints"]).reshape(-1, 3), np.array(p["bbox"]), width, height) + "\n" for p in item.people]  # fmt: skip
-        target.write(f"labels/{Path(item.name).with_suffix('.txt')}", "".join(lines))
-    target.write("data.yaml", yolo.description(target.splits))
+    yolo_labels(target)
 
 
 def _huggingface(target: Target) -> None:
     """A folder for each split with `metadata.parquet`, for `load_dataset("imagefolder", data_dir=…)`."""
     _images(target, "")
-    for split in target.splits:
-        rows = [
-            {
-                "file_name": item.name.partition("/")[2], **_labels(item),
-                "bbox": [p["bbox"] for p in item.people],
-                "keypoints": [_triples(p) for p in item.people],
-                "keypoints_33": [_triples(p) for p in item.people_33],
-                **{k: item.image[k] for k in ("intrinsics", "rotation", "translation")},
-            }
-            for item in target.items if item.split == split
-        ]  # fmt: skip
-        _to_parquet(pd.DataFrame(rows), target.folder / split / "metadata.parquet")
+    with contextlib.ExitStack() as stack:
+        tables = {s: stack.enter_context(target.table(f"{s}/metadata.parquet")) for s in target.splits}  # fmt: skip
+        for split, some in _batches(target):
+            tables[split].add(pd.DataFrame([metadata_of(item) for item in some]))
+
+
+def metadata_of(item: Item) -> dict[str, Any]:
+    """A picture's row of Hugging Face's metadata; of each person the box, 17 keypoints and 33."""
+    return {
+        "file_name": item.name.partition("/")[2], **_labels(item),
+        "bbox": [[float(v) for v in p["bbox"]] for p in item.people],
+        "keypoints": [rows.triples(p).tolist() for p in item.people],
+        "keypoints_33": [rows.triples(p, "keypoints_33").tolist() for p in item.people],
+        **{k: item.image[k] for k in ("intrinsics", "rotation", "translation")},
+    }  # fmt: skip
+
+
+def metadata_lines(target: Target) -> None:
+    """`images/*/metadata.jsonl`: Hugging Face's metadata of the dataset itself."""
+    with contextlib.ExitStack() as stack:
+        files = {s: stack.enter_context(target.open(f"images/{s}/metadata.jsonl")) for s in target.splits}  # fmt: skip
+        for item in target.items():
+            row = metadata_of(item) | {k: item.image[k] for k in ("mask", "depth")}
+            files[item.split].write(json.dumps(row) + "\n")
+
+
+def variant_records(target: Target, pictures: Mapping[str, Sequence[Picture]]) -> None:
+    """`variants.json`: for each variant the record of what made it."""
+    with _object(target, RECORDS) as add:
+        for picture in (p for mine in pictures.values() for p in mine):
+            if picture.variant is not None:
+                add(f"images/{picture.name}", json.dumps(picture.variant.model_dump(mode="json")))
+
+
+def _batches(target: Target) -> Iterator[tuple[str, list[Item]]]:
+    """The pictures in lists of one split each, none of more than a batch."""
+    waiting: dict[str, list[Item]] = {}
+    for item in target.items():
+        mine = waiting.setdefault(item.split, [])
+        mine.append(item)
+        if len(mine) == rows.BATCH:
+            yield item.split, waiting.pop(item.split)
+    yield from waiting.items()
 
 
 def _webdataset(target: Target) -> None:
     """Tar shards by split, written by the library `webdataset`: the picture, its mask, and a JSON with the people."""
     import webdataset
 
-    done = 0
-    for split in target.splits:
-        items = [i for i in target.items if i.split == split]
-        for number in range(0, len(items), SHARD_IMAGES):
-            path = target.folder / f"{split}-{number // SHARD_IMAGES:06d}.tar"
-            shard = items[number : number + SHARD_IMAGES]
-            done += len(shard)
-            if not path.exists():
-                partly = path.with_suffix(".part")
-                with webdataset.TarWriter(str(partly)) as writer:
-                    for item in shard:
-                        stem, _, ending = item.name.partition("/")[2].rpartition(".")
-                        writer.write(
-                            {
-                                "__key__": stem.replace(".", "_"),
-                                ending: target.source(f"images/{item.name}").read_bytes(),
-                                "mask.png": target.source(str(item.image["mask"])).read_bytes(),
-                                "json": {"image": dict(item.image), "people": list(item.people), "people_33": list(item.people_33)},
-                            }
-                        )  # fmt: skip
-                partly.replace(path)
-            target.tell(done)
+    counts = dict.fromkeys(target.splits, 0)
+    writers: dict[str, webdataset.TarWriter] = {}
+    totals = target.index["split"].value_counts()
+    for item in target.items():
+        split, number = item.split, counts[item.split]
+        name = f"{split}-{number // SHARD_IMAGES:06d}.tar"
+        counts[split] += 1
+        target.written.add(name)
+        if number % SHARD_IMAGES == 0 and not _holds(target, name, number, split):
+            writers[split] = webdataset.TarWriter(str(_partly(target.folder / name)))
+        if split not in writers:
+            continue
+        stem, _, ending = item.name.partition("/")[2].rpartition(".")
+        writers[split].write(
+            {
+                "__key__": stem.replace(".", "_"),
+                ending: target.source(f"images/{item.name}").read_bytes(),
+                "mask.png": target.source(str(item.image["mask"])).read_bytes(),
+                "json": {"image": dict(item.image), "people": item.annotations(""), "people_33": item.annotations("33_")},
+            }
+        )  # fmt: skip
+        if counts[split] % SHARD_IMAGES == 0 or counts[split] == totals[split]:
+            writers.pop(split).close()
+            _partly(target.folder / name).replace(target.folder / name)
+            _put(target.folder / f"{name}{CONTENT}", _content(target, number, split))
+    target.written |= {f"{n}{CONTENT}" for n in target.written if n.endswith(".tar")}
+
+
+def _content(target: Target, number: int, split: str) -> str:
+    """What the shard of the picture of that number in its split holds: of each picture, its name and a digest of its record."""
+    first = number // SHARD_IMAGES * SHARD_IMAGES
+    mine = target.index[target.index["split"] == split].iloc[first : first + SHARD_IMAGES]
+    return hashlib.sha256("\n".join(mine["file_name"] + " " + mine["digest"]).encode()).hexdigest()
+
+
+def _holds(target: Target, name: str, number: int, split: str) -> bool:
+    """Whether a shard is there with the very pictures it should have."""
+    said = target.folder / f"{name}{CONTENT}"
+    return (target.folder / name).exists() and said.exists() and said.read_text("utf-8") == _content(target, number, split)  # fmt: skip
 
 
 def _cvat(target: Target) -> None:
     """`images/` and `annotations.xml` in the form "CVAT for images 1.1" with skeletons, to be looked at and corrected in CVAT."""
     _images(target)
-    root = ET.Element("annotations")
-    ET.SubElement(root, "version").text = "1.1"
-    labels = ET.SubElement(ET.SubElement(ET.SubElement(root, "meta"), "job"), "labels")
+    meta = ET.Element("meta")
+    labels = ET.SubElement(ET.SubElement(meta, "job"), "labels")
     label = ET.SubElement(labels, "label")
     ET.SubElement(label, "name").text = "person"
     ET.SubElement(label, "type").text = "skeleton"
@@ -198,17 +381,28 @@ def _cvat(target: Target) -> None:
         part = ET.SubElement(labels, "label")
         ET.SubElement(part, "name").text, ET.SubElement(part, "type").text = name, "points"
         ET.SubElement(part, "parent").text = "person"
-    for number, item in enumerate(target.items):
-        about = {"id": str(number), "name": item.name, "subset": item.split}
-        about |= {n: str(item.image[n]) for n in ("width", "height")}
-        image = ET.SubElement(root, "image", about)
-        for person in item.people:
-            skeleton = ET.SubElement(image, "skeleton", label="person", source="file", z_order="0")
-            for name, (x, y, v) in zip(COCO_KEYPOINTS, _triples(person), strict=True):
-                said = {"label": name, "points": f"{x:.2f},{y:.2f}", "outside": str(int(v == 0)), "occluded": str(int(v == 1))}  # fmt: skip
-                ET.SubElement(skeleton, "points", said)
-    ET.indent(root)
-    target.write("annotations.xml", ET.tostring(root, encoding="unicode", xml_declaration=True))
+    with target.open("annotations.xml") as file:
+        file.write(
+            '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
+        )
+        file.write(ET.tostring(meta, encoding="unicode"))
+        for number, item in enumerate(target.items()):
+            about = {"id": str(number), "name": item.name, "subset": item.split}
+            about |= {n: str(item.image[n]) for n in ("width", "height")}
+            image = ET.Element("image", about)
+            for person in item.people:
+                skeleton = ET.SubElement(
+                    image, "skeleton", label="person", source="file", z_order="0"
+                )
+                for name, (x, y, v) in zip(COCO_KEYPOINTS, rows.triples(person), strict=True):
+                    said = {"label": name, "points": f"{x:.2f},{y:.2f}", "outside": str(int(v == 0)), "occluded": str(int(v == 1))}  # fmt: skip
+                    ET.SubElement(skeleton, "points", said)
+            file.write("\n" + ET.tostring(image, encoding="unicode"))
+        file.write("\n</annotations>\n")
+
+
+_HIPS = [LANDMARKS.index("left_hip"), LANDMARKS.index("right_hip")]
+_CAMERA = [f"camera_{a}_m" for a in "xyz"]
 
 
 def _mediapipe(target: Target) -> None:
@@ -218,87 +412,85 @@ def _mediapipe(target: Target) -> None:
     where a landmark is seen, presence where it is in the frame. World landmarks are metres from between the hips in the camera's axes.
     """
     _images(target)
-    table = target.table().set_index(["file", "person_index"]).sort_index()
-    for split in target.splits:
-        document = {}
-        for item in (i for i in target.items if i.split == split):
-            rows = table.loc[[f"images/{item.name}"]]
+    spread = target.people_rows([*_CAMERA, "x_px", "y_px", "visibility", "in_frame"])
+    with contextlib.ExitStack() as stack:
+        files = {s: stack.enter_context(_object(target, f"pose_landmarks_{s}.json")) for s in target.splits}  # fmt: skip
+        for item in target.items():
+            file, columns = next(spread)
+            assert file == f"images/{item.name}", "both tables have the pictures in one order"
             found: dict[str, list] = {"pose_landmarks": [], "pose_world_landmarks": []}
-            for _, person in rows.groupby(level="person_index"):
-                camera = person[[f"camera_{a}_m" for a in "xyz"]].to_numpy(float)
-                hips = camera[[LANDMARKS.index("left_hip"), LANDMARKS.index("right_hip")]].mean(axis=0)  # fmt: skip
-                width, height = float(item.image["width"]), float(item.image["height"])
+            width, height = float(item.image["width"]), float(item.image["height"])
+            by_person = {n: v.reshape(-1, len(LANDMARKS)) for n, v in columns.items()}
+            cameras = np.stack([by_person[n] for n in _CAMERA], axis=2).astype(float)
+            for number, camera in enumerate(cameras):
+                hips = camera[_HIPS].mean(axis=0)
                 scale = float(item.image["intrinsics"][0][0]) / max(hips[2], 1e-6) / width
-                seen, inside = person["visibility"].to_numpy() == 2, person["in_frame"].to_numpy()
+                x, y = by_person["x_px"][number] / width, by_person["y_px"][number] / height
+                z = (camera[:, 2] - hips[2]) * scale
+                seen, inside = by_person["visibility"][number] == 2, by_person["in_frame"][number]
                 found["pose_landmarks"].append(
                     [
-                        {"x": x / width, "y": y / height, "z": z * scale, "visibility": float(s), "presence": float(f)}
-                        for x, y, z, s, f in zip(person["x_px"], person["y_px"], camera[:, 2] - hips[2], seen, inside, strict=True)
+                        {"x": float(a), "y": float(b), "z": float(c), "visibility": float(s), "presence": float(f)}
+                        for a, b, c, s, f in zip(x, y, z, seen, inside, strict=True)
                     ]
                 )  # fmt: skip
                 found["pose_world_landmarks"].append([dict(zip("xyz", map(float, p), strict=True)) for p in camera - hips])  # fmt: skip
-            document[item.name] = found
-        target.write(f"pose_landmarks_{split}.json", json.dumps(document))
+            files[item.split](item.name, json.dumps(found))
 
 
 def _h36m(target: Target) -> None:
     """`images/` and `poses_3d.npz`: Human3.6M's 17 joints of each person, in the camera's frame and the world's (metres), and in pixels."""
     _images(target)
-    table = target.table()
-    people = table.groupby(["file", "person_index"], sort=False)
     mixing = np.zeros((len(H36M_JOINTS), len(LANDMARKS)))
     for row, names in enumerate(H36M_JOINTS.values()):
         mixing[row, [LANDMARKS.index(n) for n in names]] = 1 / len(names)
-
-    def joints(columns: Sequence[str]) -> np.ndarray:
-        values = table[list(columns)].to_numpy(float).reshape(len(people), len(LANDMARKS), -1)
-        return np.einsum("jk,nkd->njd", mixing, values).astype(np.float32)
-
-    keys: list[tuple[str, int]] = people.size().index.to_list()
-    image = {f"images/{i.name}": i for i in target.items}
-    np.savez_compressed(
-        target.folder / "poses_3d.npz",
-        joints=np.array(list(H36M_JOINTS)),
-        positions_3d=joints([f"camera_{a}_m" for a in "xyz"]),
-        positions_3d_world=joints([f"world_{a}_m" for a in "xyz"]),
-        positions_2d=joints(["x_px", "y_px"]),
-        intrinsics=np.array([image[f].image["intrinsics"] for f, _ in keys], np.float32),
-        rotation=np.array([image[f].image["rotation"] for f, _ in keys], np.float32),
-        translation=np.array([image[f].image["translation"] for f, _ in keys], np.float32),
-        file_name=np.array([image[f].name for f, _ in keys]),
-        person=np.array([p for _, p in keys]),
-        split=np.array([image[f].split for f, _ in keys]),
-        subject=np.array([image[f].image["character"] for f, _ in keys]),
-    )
+    frames = {
+        "positions_3d": _CAMERA,
+        "positions_3d_world": [f"world_{a}_m" for a in "xyz"],
+        "positions_2d": ["x_px", "y_px"],
+    }
+    columns = [c for mine in frames.values() for c in mine]
+    found: dict[str, list[Any]] = {n: [] for n in (*frames, "intrinsics", "rotation", "translation", "file_name", "person", "split", "subject")}  # fmt: skip
+    for item, (file, values) in zip(target.items(), target.people_rows(columns), strict=True):
+        assert file == f"images/{item.name}", "both tables have the pictures in one order"
+        for name, mine in frames.items():
+            places = np.stack([values[c].reshape(-1, len(LANDMARKS)) for c in mine], axis=2)
+            found[name] += list(np.einsum("jk,nkd->njd", mixing, places).astype(np.float32))
+        persons = len(values["x_px"]) // len(LANDMARKS)
+        for name in ("intrinsics", "rotation", "translation"):
+            found[name] += [np.array(item.image[name], np.float32)] * persons
+        found["person"] += range(persons)
+        for name, word in (("file_name", item.name), ("split", item.split), ("subject", item.image["character"])):  # fmt: skip
+            found[name] += [word] * persons
+    path = target.folder / "poses_3d.npz"
+    with _partly(path).open("wb") as stored:
+        np.savez_compressed(stored, joints=np.array(list(H36M_JOINTS)), **{n: np.array(v) for n, v in found.items()})  # fmt: skip
+    _partly(path).replace(path)
+    target.written.add(path.name)
 
 
 def _parquet(target: Target) -> None:
     """`images/`, `people.parquet` with a row for each person, and `landmarks.parquet` as the dataset has it."""
     _images(target)
-    rows = [
-        {"file_name": item.name, **_labels(item), "person": p.get("person", ""), "bbox": p["bbox"], "area": p["area"], "keypoints": _triples(p),
-         "keypoints_33": _triples(q)}
-        for item in target.items
-        for p, q in zip(item.people, item.people_33, strict=True)
-    ]  # fmt: skip
-    _to_parquet(pd.DataFrame(rows), target.folder / "people.parquet")
-    _to_parquet(target.table(), target.folder / "landmarks.parquet")
+    with target.table("people.parquet") as table:
+        for _, some in _batches(target):
+            people = [
+                {"file_name": item.name, **_labels(item), "person": p.get("person", ""), "bbox": p["bbox"], "area": p["area"], "keypoints": rows.triples(p).tolist(),
+                 "keypoints_33": rows.triples(p, "keypoints_33").tolist()}
+                for item in some
+                for p in item.people
+            ]  # fmt: skip
+            table.add(pd.DataFrame(people))
+    wanted = set("images/" + target.index["file_name"])
+    with target.table("landmarks.parquet") as table, pq.ParquetFile(target.landmarks) as stored:
+        for batch in stored.iter_batches(33 * rows.BATCH):
+            some = batch.to_pandas()
+            table.add(some[some["file"].isin(wanted)])
 
 
 def _labels(item: Item) -> dict[str, Any]:
     names = ("character", "split", "look", "view", "frame", "style")
-    return {n: item.image.get(n, "") for n in names}
-
-
-def _triples(person: Mapping[str, Any]) -> list[list[float]]:
-    return np.array(person["keypoints"], float).reshape(-1, 3).tolist()
-
-
-def _to_parquet(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partly = path.with_suffix(".part")
-    table.to_parquet(partly, index=False)
-    partly.replace(path)
+    return {**{n: item.image.get(n, "") for n in names}, "weight": float(item.image.get("weight", 1.0))}  # fmt: skip
 
 
 FORMATS: dict[str, Callable[[Target], None]] = {

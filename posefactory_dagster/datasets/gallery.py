@@ -6,14 +6,14 @@ A page that was opened from a file may not fetch anything, but it may load scrip
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from blender_scripts.contract import LANDMARKS, OCCLUDERS
+from posefactory_dagster.datasets.formats import Target
 from posefactory_dagster.quality.landmarker import SKELETON
 
 #: The page, and the folder of its pieces.
@@ -29,44 +29,40 @@ BANDS: dict[str, list[tuple[str, float, float]]] = {
 }  # fmt: skip
 
 
-def write(folder: Path, images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], table: pd.DataFrame, version: str) -> None:  # fmt: skip
+def write(target: Target, version: str) -> None:
     """Write the page and its pieces into a dataset's folder.
 
     Args:
-        images, annotations: of the dataset's COCO file with 33 landmarks. table: the dataset's landmarks, see ``tables``.
-        version: what the page calls the dataset.
+        target: the dataset's own folder with its tables. version: what the page calls the dataset.
     """
+    folder, index = target.folder, target.index
     (folder / FOLDER).mkdir()
-    by_image: dict[int, list[Mapping[str, Any]]] = {}
-    for annotation in annotations:
-        by_image.setdefault(annotation["image_id"], []).append(annotation)
-    values = {w: sorted({str(i.get(w, "")) for i in images}) for w in WORDS}
+    values = {w: sorted(index[w].unique()) for w in WORDS}
     place = {w: {v: k for k, v in enumerate(known)} for w, known in values.items()}
     about = {
-        "count": len(images), "people": len(annotations), "version": version, "people_chunk": PEOPLE_CHUNK,
+        "count": len(index), "people": int(index["people"].sum()), "version": version, "people_chunk": PEOPLE_CHUNK,
         "words": [{"name": w, "values": values[w]} for w in WORDS],
         "numbers": [{"name": n, "bands": b} for n, b in BANDS.items()],
         "landmarks": LANDMARKS, "occluders": OCCLUDERS,
         "limbs": [[LANDMARKS.index(a), LANDMARKS.index(b)] for a, b in SKELETON],
     }  # fmt: skip
     _script(folder / FOLDER / "begin.js", "begin", about)
-    spread = _space(table)
     pieces: dict[str, list[Any]] = {"rows": [], "people": []}
-    for number, image in enumerate(images):
-        people = by_image.get(image["id"], [])
-        rows = spread.get(f"images/{image['file_name']}", [])
-        # Who is not seen has no annotation; the table has everybody, so they are matched by where their landmarks are.
-        shown = [_person(p, rows) for p in people]
+    for number, (item, (file, rows)) in enumerate(zip(target.items(), target.people_rows(_COLUMNS), strict=True)):  # fmt: skip
+        image, spread = item.image, _space(rows)
+        assert file == f"images/{item.name}", "both tables have the pictures in one order"
+        # Who is not seen is not among the item's people; the table has everybody.
+        shown = [_person(p, spread[int(p["person_index"])]) for p in item.people]
         seen = [float(np.mean([v == 2 for v in p["p"][2::3]])) for p in shown]
         away = [p.pop("away") for p in shown]
         known = [a for a in away if a is not None]
         pieces["rows"].append(
-            [image["file_name"], *(place[w][str(image.get(w, ""))] for w in WORDS), len(people), round(min(seen, default=0.0), 3),
+            [item.name, *(place[w][str(image.get(w, ""))] for w in WORDS), len(shown), round(min(seen, default=0.0), 3),
              round(max(known), 3) if known else None]
         )  # fmt: skip
         pieces["people"].append({"w": image["width"], "h": image["height"], "r": Path(str(image["mask"])).name, "people": shown})  # fmt: skip
         for kind, chunk in (("rows", ROWS_CHUNK), ("people", PEOPLE_CHUNK)):
-            if len(pieces[kind]) == chunk or number == len(images) - 1:
+            if len(pieces[kind]) == chunk or number == len(index) - 1:
                 first = number + 1 - len(pieces[kind])
                 _script(folder / FOLDER / f"{kind}-{first:06d}.js", kind, first, pieces[kind])
                 pieces[kind] = []
@@ -80,36 +76,33 @@ def _script(path: Path, call: str, *values: Any) -> None:
     path.write_text(f"gallery.{call}({text})", "utf-8")
 
 
-def _space(table: pd.DataFrame) -> dict[str, list[dict[str, np.ndarray]]]:
-    """By file, of each person the pixels (33, 2), places in space (33, 3), MediaPipe's parts of the picture (33, 2), and causes (33,)."""
-    found: dict[str, list[dict[str, np.ndarray]]] = {}
-    count = len(LANDMARKS)
-    files = table["file"].to_numpy()[::count]
-    columns = {
-        "pixels": table[["x_px", "y_px"]].to_numpy(float).reshape(-1, count, 2),
-        "space": table[[f"world_{a}_m" for a in "xyz"]].to_numpy(float).reshape(-1, count, 3),
-        "found": table[["mediapipe_x", "mediapipe_y"]].to_numpy(float).reshape(-1, count, 2),
-        "causes": table["occluded_by"].map({n: k for k, n in enumerate(OCCLUDERS)}).fillna(0).to_numpy(int).reshape(-1, count),
-    }  # fmt: skip
-    for number, file in enumerate(files):
-        found.setdefault(str(file), []).append({n: v[number] for n, v in columns.items()})
-    return found
+_SPACE = [f"world_{a}_m" for a in "xyz"]
+_COLUMNS = ["x_px", "y_px", "mediapipe_x", "mediapipe_y", "occluded_by", *_SPACE]
 
 
-def _person(annotation: Mapping[str, Any], rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:  # fmt: skip
+def _space(rows: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Of each person of a picture the pixels (33, 2), places in space (33, 3), MediaPipe's parts of the picture (33, 2), and causes (33,)."""
+    wide = {n: v.reshape(-1, len(LANDMARKS)) for n, v in rows.items()}
+    return [
+        {
+            "pixels": np.stack([wide[c][n] for c in ("x_px", "y_px")], axis=1).astype(float),
+            "space": np.stack([wide[c][n] for c in _SPACE], axis=1).astype(float),
+            "found": np.stack([wide[c][n] for c in ("mediapipe_x", "mediapipe_y")], axis=1).astype(float),
+            "causes": np.array([OCCLUDERS.index(w) if w else 0 for w in wide["occluded_by"][n]]),
+        }
+        for n in range(len(wide["x_px"]))
+    ]  # fmt: skip
+
+
+def _person(annotation: Mapping[str, Any], row: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """What the page shows of a person; ``away``: how far MediaPipe is off on average, in parts of the torso in the picture."""
-    points = np.array(annotation["keypoints"], float).reshape(-1, 3)
+    points = np.array(annotation["keypoints_33"], float).reshape(-1, 3)
     inside = points[:, 2] > 0
-    row = min(rows, key=lambda r: float(np.abs(r["pixels"] - points[:, :2])[inside].sum()), default=None)  # fmt: skip
     person: dict[str, Any] = {
         "k": annotation.get("person", ""), "b": [round(float(v), 1) for v in annotation["bbox"]],
         "p": [n for x, y, v in points.tolist() for n in (round(x, 1), round(y, 1), int(v))],
-        "s": [], "m": None, "o": None, "away": None,
+        "s": [round(float(v), 3) for v in row["space"].ravel()], "m": None, "o": row["causes"].tolist(), "away": None,
     }  # fmt: skip
-    if row is None:
-        return person
-    person["s"] = [round(float(v), 3) for v in row["space"].ravel()]
-    person["o"] = row["causes"].tolist()
     if np.isfinite(row["found"]).all():
         height, width = annotation["segmentation"]["size"]
         found = row["found"] * (width, height)

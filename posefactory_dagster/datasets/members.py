@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posefactory_dagster.datasets.hygiene import near_duplicates, too_small
 from posefactory_dagster.datasets.splits import Splits
 from posefactory_dagster.renders.documents import Truth
+from posefactory_dagster.settings import DatasetSettings
 from posefactory_dagster.storage.sets import CommittedSet
 from posefactory_dagster.variants.documents import Variant
 
@@ -58,21 +60,50 @@ class Picture:
     variant: Variant | None
     empty: bool
 
+    @property
+    def stable_name(self) -> str:
+        """The name without the split, which is the same in every version."""
+        return self.name.partition("/")[2]
+
+
+@dataclass
+class LeftOut:
+    """How many renders of a dataset's characters are not in it, by reason."""
+
+    empty: int = 0
+    small: int = 0
+    near_duplicates: int = 0
+    split: int = 0
+
 
 def pictures_of(
-    member: Member, truth: Truth, splits: Splits, *, negatives: bool
+    member: Member, truth: Truth, splits: Splits, settings: DatasetSettings, left_out: LeftOut
 ) -> Iterator[Picture]:
     """The pictures of a member, each render before its variants.
 
     Args:
-        negatives: whether pictures that the person has left are kept.
+        left_out: counts what is not among them.
     """
     by_file: dict[str, list[Variant]] = {}
     for variant in member.variants:
         by_file.setdefault(variant.source.file, []).append(variant)
-    empty = (np.asarray(truth.arrays["area"]) == 0).reshape(len(truth.images), -1).all(axis=1)
+    count = len(truth.images)
+    empty = (np.asarray(truth.arrays["area"]) == 0).reshape(count, -1).all(axis=1)
+    small = too_small(truth, settings.min_size).reshape(count, -1)
+    nobody_large = ~empty & ((np.asarray(truth.arrays["area"]) == 0).reshape(count, -1) | small).all(axis=1)  # fmt: skip
+    same = near_duplicates(truth, settings.near_duplicate)
     for index, record in enumerate(truth.images):
-        if empty[index] and not negatives:
+        if not splits.keeps(member.key, record.look):
+            left_out.split += 1
+            continue
+        if empty[index] and not settings.negatives:
+            left_out.empty += 1
+            continue
+        if nobody_large[index]:
+            left_out.small += 1
+            continue
+        if same[index]:
+            left_out.near_duplicates += 1
             continue
         render = f"{member.key}__{record.file}"
         split = splits.of(member.key, record.frame)

@@ -2,18 +2,26 @@
 
 Persons take their places in the order in which they were registered, so a set that grows moves nobody. Each goes where the
 wanted share is missed most; no split stays empty while there are persons enough.
+
+Motions and looks can be of one split too: each then belongs to that in which it is shown most, and pictures that show a person of one split in
+a motion or look of another are left out. So a picture never moves from one split to another; it can only leave or come back.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from posefactory_dagster.settings import DatasetSettings
 
 SPLITS = ("train", "val", "test")
+#: What is drawn where motions and looks are told apart too.
+STRICT = "person, motion and look"
+#: The setting ``split_by = "auto"`` tells them apart where that leaves out at most this share of the pictures.
+MOST_LEFT_OUT = 0.1
 #: How far a draw may weigh against the shares, in persons; below a half, so that no share is missed by one.
 DRAW = 0.45
 
@@ -23,19 +31,31 @@ class Splits:
     """The split of each key's pictures.
 
     ``by_key`` holds one split for all pictures of a key. Where there is one person only, ``by_frame`` holds, for each of
-    its keys, the split of each frame, and ``by_key`` is empty.
+    its keys, the split of each frame, and ``by_key`` is empty. ``motions``: of each key, the split of each of its motions; ``looks``: the split of
+    each look; both are empty where only persons are told apart.
     """
 
     by_key: Mapping[str, str]
     by_frame: Mapping[str, Mapping[int, str]]
+    motions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    looks: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, key: str, frame: int) -> str:
         """The split of a picture."""
         return self.by_key[key] if key in self.by_key else self.by_frame[key][frame]
 
+    def keeps(self, key: str, look: str) -> bool:
+        """Whether a key's pictures in a look stay: whether its motions and the look belong to its own split."""
+        if not self.looks:
+            return True
+        mine = self.by_key[key]
+        return self.looks[look] == mine and set(self.motions[key].values()) <= {mine}
+
     @property
     def unit(self) -> str:
-        """What is drawn: ``person`` or ``frame``."""
+        """What is drawn: ``person``, ``person, motion and look``, or ``frame``."""
+        if self.looks:
+            return STRICT
         return "frame" if self.by_frame else "person"
 
     def document(self) -> dict[str, Any]:
@@ -44,7 +64,11 @@ class Splits:
             key: {s: sorted(f for f, at in frames.items() if at == s) for s in SPLITS}
             for key, frames in self.by_frame.items()
         }
-        return {"drawn_by": self.unit, "characters": {**self.by_key, **frames}}
+        document: dict[str, Any] = {"drawn_by": self.unit, "characters": {**self.by_key, **frames}}
+        if self.looks:
+            motions = {m: s for mine in self.motions.values() for m, s in mine.items()}
+            document |= {"motions": motions, "looks": dict(self.looks)}
+        return document
 
 
 def assign(
@@ -76,6 +100,64 @@ def assign(
             return Splits({}, by_frame)
     places = _draw(persons, settings)
     return Splits({key: places[name] for key, name in who.items()}, {})
+
+
+def apart(
+    splits: Splits,
+    motions: Mapping[str, Sequence[str]],
+    pictures: Mapping[str, Mapping[str, int]],
+    settings: DatasetSettings,
+) -> Splits:
+    """The same, with motions and looks told apart as the settings want it.
+
+    Args:
+        motions: of each key, who plays a motion of its own file has none here. pictures: of each key, how many there are in each look.
+    """
+    if splits.by_frame or settings.split_by == "person":
+        return splits
+    by_motion: dict[str, dict[str, int]] = {}
+    for key, mine in motions.items():
+        for motion in mine:
+            _count(by_motion.setdefault(motion, {}), splits.by_key[key], sum(pictures[key].values()))  # fmt: skip
+    of_motion = _homes(by_motion, settings)
+    found = {k: {m: of_motion[m] for m in mine} for k, mine in motions.items()}
+    by_look: dict[str, dict[str, int]] = {}
+    for key, looks in pictures.items():
+        stays = set(found[key].values()) <= {splits.by_key[key]}
+        for look, count in looks.items():
+            _count(by_look.setdefault(look, {}), splits.by_key[key], count if stays else 0)
+    strict = dataclasses.replace(splits, motions=found, looks=_homes(by_look, settings))
+    if settings.split_by == "auto":
+        kept = dict.fromkeys(SPLITS, 0)
+        for key, looks in pictures.items():
+            kept[splits.by_key[key]] += sum(n for look, n in looks.items() if strict.keeps(key, look))  # fmt: skip
+        total = sum(sum(looks.values()) for looks in pictures.values())
+        emptied = any(not kept[s] for s in set(splits.by_key.values()))
+        if emptied or sum(kept.values()) < (1 - MOST_LEFT_OUT) * total:
+            return splits
+    return strict
+
+
+def _count(found: dict[str, int], name: str, more: int) -> None:
+    found[name] = found.get(name, 0) + more
+
+
+def _homes(found: Mapping[str, Mapping[str, int]], settings: DatasetSettings) -> dict[str, str]:
+    """Of each motion or look the split it belongs to: of those in which it is shown about as much as their shares let expect, the one that misses most.
+
+    Args:
+        found: of each, in the order of registration, how many pictures there are of people of each split.
+    """
+    shares = {s: share for s, share in _shares(settings).items() if share > 1e-9}
+    given = dict.fromkeys(shares, 0.0)
+    homes = {}
+    for name, counts in found.items():
+        rate = {s: counts.get(s, 0) / share for s, share in shares.items()}
+        fitting = [s for s in shares if rate[s] >= 0.5 * max(rate.values())]
+        total = sum(given.values()) + sum(counts.values())
+        homes[name] = max(fitting, key=lambda s: shares[s] * total - given[s])
+        given[homes[name]] += sum(counts.values())
+    return homes
 
 
 def _joined(groups: Iterable[Sequence[str]]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from blender_scripts.contract import LANDMARKS, OCCLUDERS
+from blender_scripts.contract import LANDMARKS
+from posefactory_dagster.datasets.members import Member, Picture
+from posefactory_dagster.motions.documents import RecipeError, read_recipe
 from posefactory_dagster.people.documents import ASSET as PERSON
 from posefactory_dagster.people.documents import DESCRIPTION, PersonFacts
-from posefactory_dagster.renders.documents import ASSET as RENDERS
-from posefactory_dagster.renders.documents import read_truth
-from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef
-from posefactory_dagster.storage.store import DamagedObject
+from posefactory_dagster.quality.accuracy import torso_pixels
+from posefactory_dagster.renders.documents import Truth, occluder_names
+from posefactory_dagster.storage.sets import CommittedSets
 
+#: The dataset's file with a row for each person of each picture.
+PEOPLE_TABLE = "people.parquet"
 #: A share of an axis below this is a hole.
 LEAST_SHARE = 0.02
 #: So many of the 33 landmarks are hidden where hardly anything is.
@@ -75,52 +79,62 @@ class Hole:
     fill: str
 
 
-def people_in(sets: CommittedSets, dataset: CommittedSet) -> pd.DataFrame:
-    """A row for each person that is in a render of a dataset: the columns of ``AXES``, and look, clothes and character.
+def read_people(path: Path) -> pd.DataFrame:
+    """A row for each person that is in a render of a dataset, from its table of people."""
+    return pd.read_parquet(path, filters=[("variant", "==", "")])
 
-    Raises:
-        DamagedObject: a file is not what it was.
+
+def people_of(
+    member: Member,
+    truth: Truth,
+    pictures: Sequence[Picture],
+    landmarks: pd.DataFrame,
+    known_of: Callable[[str], Mapping[str, str]],
+) -> pd.DataFrame:
+    """A row for each person that is seen in a picture of a member.
+
+    The columns of ``AXES``; look, clothes, file, split, character (who it is) and variant; ``detected``: whether MediaPipe found the person, and ``pck``: the
+    share of landmarks that it has within 0.2 torso lengths, 0 where it found nobody, NaN where there is nothing to compare.
+
+    Args:
+        landmarks: the rows of these pictures in the dataset's table, see ``tables``. known_of: what is said of a person by its key.
     """
-    tables = []
-    for row in dataset.inputs["sets"]:
-        ref = SetRef(*row)
-        if ref.asset != RENDERS:
-            continue
-        renders = sets.find(ref)
-        if renders is None:
-            raise DamagedObject(f"{ref.partition}: its renders are gone; materialize the dataset again")  # fmt: skip
-        tables.append(_of_renders(sets, renders))
-    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    return table[table["area"] > 0] if len(table) else table
-
-
-def _of_renders(sets: CommittedSets, renders: CommittedSet) -> pd.DataFrame:
-    truth = read_truth(renders)
     arrays, persons = truth.arrays, truth.persons
-    width, height = truth.document.size
-    keys = [p.key for p in truth.document.persons] or [renders.ref.partition]
-    known = [_person(sets, key) for key in keys]
-    why = np.array(OCCLUDERS)[arrays["occluded_by"]] if "occluded_by" in arrays else None
+    height = truth.document.size[1]
+    keys = [p.key for p in truth.document.persons] or [member.key]
+    known = [known_of(key) for key in keys]
+    why = occluder_names(arrays)
     azimuth, elevation = views_of(arrays)
+    torso = torso_pixels(arrays["world"], arrays["depth"], arrays["intrinsics"][:, 0, 0])
+    found = landmarks[["mediapipe_x", "mediapipe_y"]].to_numpy(float).reshape(len(pictures), persons, -1, 2) if pictures else None  # fmt: skip
     rows = []
-    for row in range(len(arrays["pixels"])):
-        record, person = truth.images[row // persons], row % persons
-        seen = float((arrays["visibility"][row] == 2).mean())
-        hidden = [] if why is None else [w for w in why[row] if w != "none"]
-        rows.append(
-            {
-                "character": keys[person], "look": record.look, "area": int(arrays["area"][row]),
-                "pose": pose_of(arrays["world"][row]),
-                "azimuth": _banded(abs(azimuth[row]), (22.5, 67.5, 112.5, 157.5), "azimuth"),
-                "elevation": _banded(elevation[row], (-5, 15, 40), "elevation"),
-                "size": _banded(arrays["bbox"][row][3] / height, (0.125, 0.25, 0.5), "size"),
-                "seen": _banded(seen, (0.25, 0.5, 0.75), "seen"),
-                "hidden_by": max(set(hidden), key=hidden.count) if len(hidden) > LITTLE_HIDDEN else "little",
-                "people": ("1", "2", "3 or more")[min(persons, 3) - 1],
-                "height": _banded(truth.document.persons[person].height_m, (1.2, 1.5, 1.65, 1.8), "height") if truth.document.persons else UNKNOWN,
-                **known[person],
-            }
-        )  # fmt: skip
+    for number, picture in enumerate(pictures):
+        record = truth.images[picture.index]
+        for person, row in enumerate(truth.rows_of(picture.index)):
+            if not arrays["area"][row]:
+                continue
+            assert found is not None
+            hidden = [] if why is None else [w for w in why[row] if w != "none"]
+            seen = found[number, person] * truth.document.size
+            detected = bool(np.isfinite(seen[0, 0]))
+            inside = arrays["measured"][row]
+            near = np.linalg.norm(seen - arrays["pixels"][row], axis=1) <= 0.2 * torso[row]
+            rows.append(
+                {
+                    "file": f"images/{picture.name}", "split": picture.split, "character": keys[person], "look": record.look,
+                    "variant": picture.variant.variant if picture.variant else "",
+                    "pose": pose_of(arrays["world"][row]),
+                    "azimuth": _banded(abs(azimuth[row]), (22.5, 67.5, 112.5, 157.5), "azimuth"),
+                    "elevation": _banded(elevation[row], (-5, 15, 40), "elevation"),
+                    "size": _banded(arrays["bbox"][row][3] / height, (0.125, 0.25, 0.5), "size"),
+                    "seen": _banded(float((arrays["visibility"][row] == 2).mean()), (0.25, 0.5, 0.75), "seen"),
+                    "hidden_by": max(set(hidden), key=hidden.count) if len(hidden) > LITTLE_HIDDEN else "little",
+                    "people": ("1", "2", "3 or more")[min(persons, 3) - 1],
+                    "height": _banded(truth.document.persons[person].height_m, (1.2, 1.5, 1.65, 1.8), "height") if truth.document.persons else UNKNOWN,
+                    **known[person],
+                    "detected": detected, "pck": float(near[inside].mean()) if inside.any() else float("nan"),
+                }
+            )  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -168,8 +182,11 @@ def pose_of(world: np.ndarray) -> str:
     return "bending" if trunk < 0.75 else "standing"
 
 
-def _person(sets: CommittedSets, key: str) -> dict[str, str]:
-    """What is said of a person that was made here; ``UNKNOWN`` of an uploaded one."""
+def known_of(sets: CommittedSets, key: str) -> dict[str, str]:
+    """What is said of a person that was made here, or by whom it is played in a cast; ``UNKNOWN`` of an uploaded one."""
+    with contextlib.suppress(RecipeError):
+        recipe = read_recipe(sets.store, key)
+        key = recipe.skin if recipe is not None else key
     made = sets.readable(PERSON, key)
     if made is None:
         return dict.fromkeys(("gender", "age", "skin_tone", "clothes"), UNKNOWN)

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from blender_scripts.contract import COCO_KEYPOINTS
+from posefactory_dagster.datasets.coco import flip_order
 
 
 def label_line(keypoints: np.ndarray, bbox: np.ndarray, width: int, height: int) -> str:
@@ -24,18 +25,6 @@ def label_line(keypoints: np.ndarray, bbox: np.ndarray, width: int, height: int)
     return " ".join(["0", *(f"{v:.6f}" for v in values), *points])
 
 
-def flip_order() -> list[int]:
-    """For each keypoint the one that it becomes in a mirrored picture."""
-    names = list(COCO_KEYPOINTS)
-
-    def other(name: str) -> str:
-        if name.startswith("left_"):
-            return name.replace("left_", "right_", 1)
-        return name.replace("right_", "left_", 1)
-
-    return [names.index(other(name)) for name in names]
-
-
 def description(splits: Collection[str]) -> str:
     """``data.yaml``; without a path, as Ultralytics takes the file's own folder then."""
     # Training needs a val set to be named; where none is filled, it is the train set.
@@ -44,7 +33,7 @@ def description(splits: Collection[str]) -> str:
     document: dict[str, Any] = {
         **folders,
         "kpt_shape": [len(COCO_KEYPOINTS), 3],
-        "flip_idx": flip_order(),
+        "flip_idx": flip_order(COCO_KEYPOINTS),
         "names": {0: "person"},
         "kpt_names": {0: list(COCO_KEYPOINTS)},
     }

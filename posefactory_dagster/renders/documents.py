@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -67,7 +67,8 @@ class ImageSize(BaseModel):
 class ImageRecord(BaseModel):
     """One image of a set. ``file`` is its name in each folder of images; ``bbox`` x, y, width, height and ``area`` in pixels.
 
-    ``azimuth_degrees``: clockwise from above, front = 0; ``look``: its name; ``cropped``: a part of the person is outside; ``close_up``: meant so.
+    ``azimuth_degrees``: clockwise from above, front = 0; ``look``: its name; ``cropped``: a part of the person is outside; ``close_up``: meant so;
+    ``drawn``: what was drawn for its shot in a look.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -79,6 +80,7 @@ class ImageRecord(BaseModel):
     cropped: bool
     close_up: bool = False
     look: str = PLAIN_LOOK
+    drawn: dict[str, Any] = {}
     bbox: tuple[float, float, float, float]
     area: int
 

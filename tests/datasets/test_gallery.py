@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from blender_scripts.contract import LANDMARKS
 from posefactory_dagster.datasets import gallery
 from tests.conftest import SAMPLES, Factory
+from tests.datasets import made_up
 from tests.test_web_ui import CHROMIUM, FLAGS, needs_chromium
 
 
@@ -111,33 +111,10 @@ def test_on_a_phone(page_file: Path, browser: Any) -> None:
     assert not page.evaluate(wide) and faults == []
 
 
-def _many(count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], pd.DataFrame]:
-    """A dataset's documents of ``count`` pictures, each of one person."""
-    chance = np.random.default_rng(0)
-    images = [
-        {"id": n, "file_name": f"train/c{n % 50}__f{n:06d}.png", "width": 64, "height": 64, "mask": f"masks/{n}.png", "character": f"c{n % 50}",
-         "split": "train", "look": "plain", "view": f"v{n % 8}"}
-        for n in range(count)
-    ]  # fmt: skip
-    points = chance.uniform(0, 64, (count, 33, 2))
-    annotations = [
-        {"image_id": n, "person": f"c{n % 50}", "bbox": [1, 2, 3, 4], "segmentation": {"size": [64, 64]}, "keypoints": [v for x, y in points[n].tolist() for v in (x, y, 2)]}
-        for n in range(count)
-    ]  # fmt: skip
-    table = pd.DataFrame(
-        {
-            "file": np.repeat([f"images/{i['file_name']}" for i in images], 33),
-            "x_px": points[..., 0].ravel(), "y_px": points[..., 1].ravel(), "occluded_by": "none",
-            **{f"world_{a}_m": chance.normal(size=33 * count) for a in "xyz"}, "mediapipe_x": 0.5, "mediapipe_y": 0.5,
-        }
-    )  # fmt: skip
-    return images, annotations, table
-
-
 @needs_chromium
 def test_thousands_of_pictures_are_read_in_pieces(tmp_path: Path, browser: Any) -> None:
     count = 2 * gallery.ROWS_CHUNK + 5
-    gallery.write(tmp_path, *_many(count), "<script>alert(1)</script>")
+    gallery.write(made_up.dataset(tmp_path, made_up.items(count)), "<script>alert(1)</script>")
     page, _, asked = _watched(browser, (tmp_path / gallery.PAGE).as_uri())
     page.wait_for_function(f"document.getElementById('count').textContent === '{count} pictures'")
     assert sum("gallery/rows-" in url for url in asked) == 3
@@ -150,11 +127,12 @@ def test_thousands_of_pictures_are_read_in_pieces(tmp_path: Path, browser: Any) 
 
 
 def test_pieces_hold_what_the_dataset_holds(tmp_path: Path) -> None:
-    images, annotations, table = _many(5)
-    annotations[3]["image_id"] = 2  # two in one picture, nobody in the next
-    gallery.write(tmp_path, images, annotations, table, "v")
+    # Two in one picture.
+    target = made_up.dataset(tmp_path, made_up.items(5, people={2: 2}))
+    gallery.write(target, "v")
+    table = pd.read_parquet(target.landmarks)
     text = (tmp_path / gallery.FOLDER / "people-000000.js").read_text()
     people = json.loads("[" + text.removeprefix("gallery.people(").removesuffix(")") + "]")[1]
-    assert [len(p["people"]) for p in people] == [1, 1, 2, 0, 1]
+    assert [len(p["people"]) for p in people] == [1, 1, 2, 1, 1]
     assert people[0]["people"][0]["p"][::3] == pytest.approx(table["x_px"][:33].tolist(), abs=0.06)
     assert len(people[0]["people"][0]["s"]) == 3 * len(LANDMARKS)

@@ -1,0 +1,162 @@
+"""What of a dataset helps a network: one thing changed at a time, three seeds each, measured on people, motions and places never seen.
+
+    .venv-people/bin/python benchmarks/training/sets.py FOLDER
+    .venv-people/bin/python benchmarks/training/factors.py FOLDER [--seeds 3] [--samples 14400]
+
+Every network sees the same number of samples, of the same number of pictures but where the number is what changes. Measured: the
+average precision of COCO (pycocotools, given the true boxes), and the share of visible keypoints within 0.2 torso lengths. Where
+``real_people.py`` can find its videos, the same networks are measured on these. Results go on in FOLDER/results.json, a network for
+each line; those that are there are not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from rich.progress import Progress
+
+from benchmarks.training import network as nets
+from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
+
+#: Pictures of each condition but those that say otherwise.
+PICTURES = 300
+SHOULDERS_HIPS = [COCO_KEYPOINTS.index(n) for n in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")]  # fmt: skip
+
+
+def _render(image: dict, person: dict) -> bool:
+    return not image.get("variant")
+
+
+def _variant(image: dict, person: dict) -> bool:
+    return bool(image.get("variant"))
+
+
+class Sets:
+    """The exported sets of a folder, read once each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._read = folder, {}
+
+    def of(self, name: str, keep: Callable[[dict, dict], bool] = _render) -> nets.Crops:
+        """The people of a set in pictures that ``keep`` takes."""
+        if (name, keep) not in self._read:
+            self._read[name, keep] = nets.read(self._folder / name / "coco", keep=keep)
+        return self._read[name, keep]
+
+    def drawn(self, crops: nets.Crops, seed: int, count: int = PICTURES) -> nets.Crops:
+        """So many of them, at random."""
+        order = np.random.default_rng(seed).permutation(len(crops))
+        return crops.some(sorted(order[:count].tolist()))
+
+    def by_mediapipe(self, name: str, crops: nets.Crops) -> nets.Crops:
+        """The same with MediaPipe's opinion in place of the truth; who was not found is left out."""
+        table = pd.read_parquet(self._folder / name / "landmarks.parquet", columns=["file", "landmark", "mediapipe_x", "mediapipe_y"])  # fmt: skip
+        found = {f: g.sort_values("landmark") for f, g in table.groupby("file")}
+        chosen, points = [], []
+        for number, person in enumerate(crops.annotations):
+            image, matrix = person["image"], crops.matrices[number]
+            rows = found[f"images/{image['file_name']}"]
+            seen = rows[["mediapipe_x", "mediapipe_y"]].to_numpy(float)[[LANDMARKS.index(n) for n in COCO_KEYPOINTS]]  # fmt: skip
+            if not np.isfinite(seen).all():
+                continue
+            pixels = seen * (image["width"], image["height"])
+            inside = ((pixels >= 0) & (pixels < (image["width"], image["height"]))).all(axis=1)
+            points.append(np.column_stack([pixels @ matrix[:, :2].T + matrix[:, 2], 2 * inside]))
+            chosen.append(number)
+        picked = crops.some(chosen)
+        return nets.Crops(picked.images, torch.as_tensor(np.stack(points), dtype=torch.float32), picked.matrices, picked.annotations)  # fmt: skip
+
+
+#: Each condition: what it is called in the table, and the pictures that a seed's network is trained on.
+CONDITIONS: dict[str, tuple[str, Callable[[Sets, int], nets.Crops]]] = {
+    "base": (f"base: {PICTURES} pictures of 20 dressed people, 12 motions, 9 lit places", lambda s, n: s.drawn(s.of("many"), n)),
+    "all_pictures": ("three times the pictures (all 960)", lambda s, n: s.of("many")),
+    "two_people": ("2 people", lambda s, n: s.drawn(s.of("two_people"), n)),
+    "one_motion": ("1 motion (walk)", lambda s, n: s.drawn(s.of("many", _walk), n)),
+    "plain": ("no place: the look plain", lambda s, n: s.drawn(s.of("plain"), n)),
+    "relit": ("no place, but gated variants (relight) of these renders", lambda s, n: s.drawn(s.of("plain", _variant), n)),
+    "bare": ("no clothes but shoes", lambda s, n: s.drawn(s.of("bare"), n)),
+    "visible_only": ("hidden keypoints (v = 1) not trained", lambda s, n: s.drawn(s.of("many"), n)),
+    "mediapipe_labels": ("MediaPipe's landmarks as labels, not the truth", lambda s, n: s.by_mediapipe("many", s.drawn(s.of("many"), n))),
+}  # fmt: skip
+
+
+def _walk(image: dict, person: dict) -> bool:
+    return str(image["character"]).endswith("__walk")
+
+
+def measured(network: torch.nn.Module, test: nets.Crops) -> dict[str, float]:
+    """COCO's AP and the PCK@0.2 of a network on people with their true boxes."""
+    images, matrices = nets.middle(test)
+    found = nets.back(nets.predict(network, images), matrices)
+    truth = np.stack([np.array(a["keypoints"], float).reshape(-1, 3) for a in test.annotations])
+    torso = np.linalg.norm(truth[:, SHOULDERS_HIPS[:2], :2].mean(axis=1) - truth[:, SHOULDERS_HIPS[2:], :2].mean(axis=1), axis=1)  # fmt: skip
+    # From above, a torso is short in the picture: at least a quarter of the box.
+    torso = np.maximum(torso, [0.25 * max(a["bbox"][2:]) for a in test.annotations])
+    near = np.linalg.norm(found[..., :2] - truth[..., :2], axis=2) < 0.2 * torso[:, None]
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        images_by_id = {a["image"]["id"]: a["image"] for a in test.annotations}
+        plain = [{k: v for k, v in a.items() if k not in ("image", "segmentation")} for a in test.annotations]  # fmt: skip
+        coco.dataset = {"images": list(images_by_id.values()), "annotations": plain, "categories": [{"id": 1, "name": "person"}]}  # fmt: skip
+        coco.createIndex()
+        results = [
+            {"image_id": a["image_id"], "category_id": 1, "keypoints": np.column_stack([p[:, :2], np.ones(len(p))]).ravel().tolist(), "score": float(p[:, 2].mean())}
+            for a, p in zip(test.annotations, found, strict=True)
+        ]  # fmt: skip
+        judge = COCOeval(coco, coco.loadRes(results), "keypoints")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return {
+        "ap": float(judge.stats[0]),
+        "pck_visible": float(near[truth[..., 2] == 2].mean()),
+        "pck_hidden": float(near[truth[..., 2] == 1].mean()),
+    }
+
+
+def main() -> None:
+    """Train what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=14400)
+    parser.add_argument("--only", default=",".join(CONDITIONS))
+    options = parser.parse_args()
+    sets, results = Sets(options.folder), options.folder / "results.json"
+    done: dict[str, Any] = json.loads(results.read_text("utf-8")) if results.exists() else {}
+    test = sets.of("unseen")
+    for seed in range(options.seeds):
+        for name in options.only.split(","):
+            title, pictures = CONDITIONS[name]
+            if f"{name}-{seed}" in done:
+                continue
+            crops = pictures(sets, seed)
+            started = time.perf_counter()
+            with Progress(transient=True) as bar:
+                tell = functools.partial(bar.update, bar.add_task(f"{name}, seed {seed}", total=1.0))  # fmt: skip
+                network = nets.train(crops, seed, options.samples, visible_only=name == "visible_only", tell=tell)  # fmt: skip
+            seconds = time.perf_counter() - started
+            torch.save(network.state_dict(), options.folder / f"{name}-{seed}.pt")
+            done[f"{name}-{seed}"] = {"condition": name, "title": title, "seed": seed, "pictures": len(crops), "seconds": round(seconds, 1), **measured(network, test)}  # fmt: skip
+            results.write_text(json.dumps(done, indent=1), "utf-8")
+            print(f"{name}, seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in done[f"{name}-{seed}"].items() if isinstance(v, float)), flush=True)  # fmt: skip
+    table = pd.DataFrame(done.values()).groupby("title", sort=False)[["ap", "pck_visible", "pck_hidden"]].agg(["mean", "std"])  # fmt: skip
+    print(table.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
