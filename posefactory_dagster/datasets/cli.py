@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -173,7 +174,7 @@ def export_dataset(
         source = _files_of(dataset, pictures, index)
         with Progress(console=err, disable=as_json or not err.is_terminal) as bar:
             shown = bar.add_task(f"export {format}", total=len(index))
-            target = formats.Target(to, index, pictures, landmarks, source, lambda done: bar.update(shown, completed=done))  # fmt: skip
+            target = formats.Target(to, index, pictures, landmarks, source, dataset.at_hand, lambda done: bar.update(shown, completed=done))  # fmt: skip
             formats.export(target, format, about)
     except (selecting.SelectionError, formats.ExportError, DamagedObject) as error:
         raise CommandError(str(error)) from error
@@ -198,14 +199,20 @@ def _file(dataset: CommittedSet, name: str) -> Path:
 
 
 def _files_of(dataset: CommittedSet, pictures: Path, index: Any) -> Callable[[str], Path]:
-    """Local paths of a dataset's images and their truth. Those of the wanted pictures are fetched side by side where the store is elsewhere."""
+    """Gives local paths of a dataset's images and their truth, checked. Where the store is elsewhere, the first call fetches all, side by side."""
     from posefactory_dagster.datasets import formats, rows
 
-    names = {f"images/{n}" for n in index["file_name"]}
-    for item in rows.items(pictures, index.index):
-        names.update(formats.truth_files(item))
-    paths = dataset.paths(sorted(names))
-    return lambda name: paths[name]
+    @functools.cache
+    def fetched() -> dict[str, Path]:
+        names = {f"images/{n}" for n in index["file_name"]}
+        for item in rows.items(pictures, index.index):
+            names.update(formats.truth_files(item))
+        return dataset.paths(sorted(names))
+
+    def find(name: str) -> Path:
+        return dataset.path(name) if dataset.at_hand(name) is not None else fetched()[name]
+
+    return find
 
 
 @verbs.command("list")

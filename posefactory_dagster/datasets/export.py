@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ from posefactory_dagster.datasets.tables import landmark_table
 from posefactory_dagster.labels.documents import AccuracyFacts
 from posefactory_dagster.renders.documents import RenderFacts, Truth, read_truth
 from posefactory_dagster.settings import DatasetSettings, sample_characters
+from posefactory_dagster.storage.linking import link_or_copy
 from posefactory_dagster.storage.sets import REPAIR, file_sha256
 from posefactory_dagster.storage.store import DamagedObject, Store
 
@@ -75,7 +75,7 @@ def export(
         try:
             truth = read_truth(member.renders)
             mine = list(pictures_of(member, truth, splits, settings, counted.left_out))
-            _copy_files(member, mine, truth, store, folder, settings)
+            _link_files(member, mine, truth, store, folder, settings)
             landmarks = landmark_table(member, truth, mine)
             for item, picture in zip(items_of(member, mine, truth, folder, settings), mine, strict=True):  # fmt: skip
                 writer.add(item, _pixels(member, picture))
@@ -99,7 +99,7 @@ def export(
         open_file.close()
     rows.set_weights(raw, weights(rows.index_of(raw)), folder / rows.PICTURES)
     raw.unlink()
-    target = formats.Target(folder, rows.index_of(folder / rows.PICTURES), folder / rows.PICTURES, folder / rows.LANDMARK_TABLE, folder.joinpath)  # fmt: skip
+    target = formats.Target(folder, rows.index_of(folder / rows.PICTURES), folder / rows.PICTURES, folder / rows.LANDMARK_TABLE, folder.joinpath, folder.joinpath)  # fmt: skip
     formats.coco_documents(target)
     formats.yolo_labels(target)
     formats.metadata_lines(target)
@@ -141,7 +141,7 @@ def _pixels(member: Member, picture: Picture) -> str:
     return f"{member.renders.ref.identity} {picture.render}"
 
 
-def _copy_files(
+def _link_files(
     member: Member,
     pictures: Sequence[Picture],
     truth: Truth,
@@ -160,12 +160,12 @@ def _copy_files(
     for picture in pictures:
         target = folder / "images" / picture.name
         if picture.variant is not None:
-            shutil.copyfile(locked[picture.variant.variant], target)
+            link_or_copy(locked[picture.variant.variant], target)
             continue
         file = truth.images[picture.index].file
-        shutil.copyfile(files[f"images/{file}"], target)
+        link_or_copy(files[f"images/{file}"], target)
         for kind in kinds[1:]:
-            shutil.copyfile(files[f"{kind}/{file}"], folder / kind / picture.render)
+            link_or_copy(files[f"{kind}/{file}"], folder / kind / picture.render)
 
 
 def _figures(

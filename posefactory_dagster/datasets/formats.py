@@ -23,12 +23,13 @@ from posefactory_dagster.datasets import coco, rows, yolo
 from posefactory_dagster.datasets.members import Picture
 from posefactory_dagster.datasets.rows import Item
 from posefactory_dagster.settings import EXTRA_FILES
+from posefactory_dagster.storage.linking import link_or_copy
 from posefactory_dagster.variants.documents import RECORDS
 
 #: Says what a folder holds; without ``complete`` it is half-written, and the same export goes on with it.
 MARK = "export.json"
-#: Names all files of an export, a line each; by it, another version's files are removed.
-FILES = "export_files.txt"
+#: Names all files of an export, a line each, by which another version's files are removed; and says what each picture was.
+FILES, DIGESTS = "export_files.txt", "export_pictures.parquet"
 #: Ends the names of files that are not whole yet, and of those that say what a shard holds.
 PARTLY, CONTENT = ".part", ".sha256"
 #: Pictures in a shard of WebDataset.
@@ -52,7 +53,8 @@ class Target:
     """A folder that an export writes.
 
     ``index``: the rows of the pictures that are wanted, see ``rows.index_of``; ``pictures`` and ``landmarks``: local paths of the dataset's tables.
-    ``source`` gives the local path of a file of the dataset. ``tell`` hears how many pictures are done.
+    ``source`` gives the local path of a file of the dataset, whole and checked; ``at_hand`` the same unchecked, or None where it must be fetched. ``tell`` hears
+    how many pictures are done.
     """
 
     folder: Path
@@ -60,9 +62,11 @@ class Target:
     pictures: Path
     landmarks: Path
     source: Callable[[str], Path]
+    at_hand: Callable[[str], Path | None]
     tell: Callable[[int], None] = field(default=lambda done: None)
-    #: What the export before this one, into the same folder, has and this one has not; see ``export``.
+    #: All files that the export has; and of the export that was whole in the same folder before, the digest of each picture by its name.
     written: set[str] = field(default_factory=set)
+    before: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def splits(self) -> list[str]:
@@ -75,26 +79,29 @@ class Target:
             yield item
             self.tell(done)
 
+    def changed(self) -> Iterator[Item]:
+        """The pictures that the export before this one has not, or otherwise."""
+        index = self.index
+        known = [self.before.get(n) == d for n, d in zip(index["file_name"], index["digest"], strict=True)]  # fmt: skip
+        yield from rows.items(self.pictures, index.index[~np.array(known, bool)])
+
     def people_rows(self, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """By file, of the pictures with people in the table, the columns of their landmarks: see ``rows.landmark_rows``."""
         return rows.landmark_rows(self.landmarks, columns, "images/" + self.index["file_name"])
 
     def link(self, name: str, to: str) -> None:
         """Put a file of the dataset at ``to``: as a hard link, as a copy where the disk has none. What is there already stays."""
-        target, source = self.folder / to, self.source(name)
+        target = self.folder / to
         self.written.add(to)
-        new = source.stat()
         with contextlib.suppress(FileNotFoundError):
-            old = target.stat()
-            if os.path.samestat(old, new) or (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns):  # fmt: skip
+            old, at_hand = target.stat(), self.at_hand(name)
+            # The same file, or a copy that has kept its time: it was checked when it came here.
+            new = at_hand.stat() if at_hand is not None else None
+            if new is not None and (os.path.samestat(old, new) or (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)):  # fmt: skip
                 return
+        source = self.source(name)
         _make_way(target)
-        try:
-            os.link(source, target)
-        except OSError:  # another disk, or one without links
-            partly = _partly(target)
-            shutil.copy2(source, partly)  # with its time, by which it is known again
-            partly.replace(target)
+        link_or_copy(source, target)
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[str]]:
@@ -167,12 +174,18 @@ def export(target: Target, kind: str, about: Mapping[str, Any]) -> None:
             return
         with contextlib.suppress(OSError):
             before = (target.folder / FILES).read_text("utf-8").splitlines()
+        # Of an export that was cut off, nobody knows which labels are whole.
+        if there.get("complete"):
+            with contextlib.suppress(OSError, ValueError):
+                known = pd.read_parquet(target.folder / DIGESTS)
+                target.before = dict(zip(known["file_name"], known["digest"], strict=True))
     target.folder.mkdir(parents=True, exist_ok=True)
     _put(mark, json.dumps(about, indent=1))
     FORMATS[kind](target)
     for name in sorted(set(before) - target.written):
         (target.folder / name).unlink(missing_ok=True)
     _put(target.folder / FILES, "\n".join(sorted(target.written)))
+    target.index[["file_name", "digest"]].to_parquet(target.folder / DIGESTS, index=False)
     _put(mark, json.dumps({**about, "complete": True}, indent=1))
 
 
@@ -243,7 +256,10 @@ def coco_documents(target: Target) -> None:
 
 def yolo_labels(target: Target) -> None:
     """`labels/` and `data.yaml` as Ultralytics reads them for pose."""
-    for item in target.items():
+    target.written.update(
+        f"labels/{Path(n).with_suffix('.txt')}" for n in target.index["file_name"]
+    )
+    for item in target.changed():
         width, height = item.image["width"], item.image["height"]
         lines = [yolo.label_line(rows.triples(p), np.array(p["bbox"]), width, height) + "\n" for p in item.people]  # fmt: skip
         target.write(f"labels/{Path(item.name).with_suffix('.txt')}", "".join(lines))

@@ -8,7 +8,6 @@ first, until readers are pointed to it and `gc` takes the older one.
 from __future__ import annotations
 
 import datetime
-import functools
 import hashlib
 import json
 import logging
@@ -34,7 +33,7 @@ from posefactory_dagster.storage.store import (
 )
 
 IDENTITY_LENGTH = 20
-VERIFY_PARALLEL = 8
+VERIFY_BATCH = 64
 FactsT = TypeVar("FactsT", bound=BaseModel)
 
 REPAIR = (
@@ -112,6 +111,10 @@ class CommittedSet:
         if broken:
             raise DamagedSet(f"{self.address(broken[0])}: damaged, of another size; {REPAIR}")
         return paths
+
+    def at_hand(self, name: str) -> Path | None:
+        """Where one of its files lies on this machine already, if it does; unchecked."""
+        return self._store.at_hand(self.key(name))
 
     def made_from(self, source: CommittedSet) -> bool:
         """Whether this set was made from ``source``."""
@@ -389,12 +392,15 @@ class CommittedSets:
         Args:
             tell: hears how many files are done, and of how many.
         """
-        with ThreadPoolExecutor(VERIFY_PARALLEL) as pool:
-            check = functools.partial(self._check, committed)
-            for done, damage in enumerate(pool.map(check, committed.files), start=1):
+        done = 0
+        with ThreadPoolExecutor(self.store.readers) as pool:
+            # Many at a time, as handing over one file costs as much as reading a small one.
+            names = list(committed.files)
+            some = [names[i : i + VERIFY_BATCH] for i in range(0, len(names), VERIFY_BATCH)]
+            for found in pool.map(lambda mine: [self._check(committed, n) for n in mine], some):
+                done += len(found)
                 tell(done, len(committed.files))
-                if damage is not None:
-                    yield damage
+                yield from (d for d in found if d is not None)
 
     def verify(
         self, validators: Mapping[str, Validator] | None = None

@@ -55,7 +55,12 @@ class Digest:
 
 
 class Store(Protocol):
-    """Objects by key. Keys come from `layout.py` only."""
+    """Objects by key. Keys come from `layout.py` only.
+
+    ``readers``: how many threads read objects fastest.
+    """
+
+    readers: int
 
     def put_files(self, files: Mapping[str, Path]) -> None:
         """Take local files over, by key; they are gone from there afterwards. Each whole or not at all."""
@@ -79,6 +84,9 @@ class Store(Protocol):
             FileNotFoundError: an object is not there.
             StoreError: a transfer failed, or an object is not what its checksum says.
         """
+
+    def at_hand(self, key: str) -> Path | None:
+        """Where on this machine the object's content lies already, if it does; unchecked."""
 
     def digest(self, key: str) -> Digest | None:
         """What lies under ``key``, read anew; None if nothing does."""
@@ -105,8 +113,15 @@ class Store(Protocol):
         """How a person finds the object, or the store itself."""
 
 
+#: Bytes of a file that is read in one piece.
+SMALL = 1 << 20
+
+
 class LocalStore:
     """A store in a local folder. Files are renamed into place, so a reader never sees a partial file."""
+
+    #: Of small files, more wait for each other; of large ones, hashing goes on beside.
+    readers = min(4, os.cpu_count() or 1)
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -150,11 +165,17 @@ class LocalStore:
                 _check_once(paths[key], wanted)
         return paths
 
+    def at_hand(self, key: str) -> Path | None:
+        path = self._path(key)
+        return path if path.is_file() else None
+
     def digest(self, key: str) -> Digest | None:
         try:
-            with self._path(key).open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                return Digest(os.fstat(file.fileno()).st_size, sha256)
+            with self._path(key).open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                # In one piece where it is small, as there may be hundreds of thousands.
+                found = hashlib.sha256(file.read()) if size < SMALL else hashlib.file_digest(file, "sha256")  # fmt: skip
+                return Digest(size, found.hexdigest())
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
@@ -232,10 +253,9 @@ class LocalStore:
         return path
 
     def _path(self, key: str) -> Path:
-        path = self.root / key
-        if ".." in Path(key).parts or Path(key).is_absolute():
+        if key.startswith("/") or ".." in key.split("/"):
             raise StoreError(f"{key!r} leads out of the store")
-        return path
+        return self.root / key
 
     def _explained(self) -> _Explained:
         return _Explained(self.root)

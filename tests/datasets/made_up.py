@@ -90,4 +90,4 @@ def dataset(folder: Path, pictures: Iterator[Item], *, files: bool = False) -> T
     writer.close()
     table.close()
     paths = folder / rows.PICTURES, folder / rows.LANDMARK_TABLE
-    return Target(folder, rows.index_of(paths[0]), *paths, folder.joinpath)
+    return Target(folder, rows.index_of(paths[0]), *paths, folder.joinpath, folder.joinpath)

@@ -237,7 +237,9 @@ def test_a_disk_without_links_gets_copies(exported: dict[str, Path], factory_onc
 
     monkeypatch.setattr(os, "link", refuse)
     source = next((exported["dataset"] / "images").rglob("*.png"))
-    target = formats.Target(tmp_path, pd.DataFrame(), source, source, lambda name: source)
+    target = formats.Target(
+        tmp_path, pd.DataFrame(), source, source, lambda name: source, lambda name: source
+    )
     target.link("images/x.png", "a/x.png")
     assert (tmp_path / "a" / "x.png").read_bytes() == source.read_bytes()
     assert (tmp_path / "a" / "x.png").stat().st_ino != source.stat().st_ino
