@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from posefactory_dagster.datasets import formats, rows
+from posefactory_dagster.datasets import formats
 from posefactory_dagster.storage.opening import open_store
 from posefactory_dagster.storage.sets import CommittedSets, SetRef
 from tests.datasets import made_up
@@ -28,10 +28,8 @@ from tests.datasets import made_up
 
 def _child(folder: Path, to: Path, kind: str, version: str) -> None:
     """Export in this process, and print seconds and peak memory as JSON."""
-    paths = folder / rows.PICTURES, folder / rows.LANDMARK_TABLE
     started = time.perf_counter()
-    target = formats.Target(to, rows.index_of(paths[0]), *paths, folder.joinpath, folder.joinpath)
-    formats.export(target, kind, {"format": kind, "version": version})
+    formats.export(made_up.opened(folder, to), kind, {"format": kind, "version": version})
     seconds = time.perf_counter() - started
     # Of this program alone: ru_maxrss also counts what the process was before it became it.
     peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024

@@ -143,16 +143,17 @@ def _count(found: dict[str, int], name: str, more: int) -> None:
 
 
 def _homes(found: Mapping[str, Mapping[str, int]], settings: DatasetSettings) -> dict[str, str]:
-    """Of each motion or look the split it belongs to: of those in which it is shown about as much as their shares let expect, the one that misses most.
+    """Of each motion or look the split it belongs to: of those whose people are shown in it about as much as in others, the one that misses most.
 
     Args:
         found: of each, in the order of registration, how many pictures there are of people of each split.
     """
     shares = {s: share for s, share in _shares(settings).items() if share > 1e-9}
     given = dict.fromkeys(shares, 0.0)
+    every = {s: max(1, sum(counts.get(s, 0) for counts in found.values())) for s in shares}
     homes = {}
     for name, counts in found.items():
-        rate = {s: counts.get(s, 0) / share for s, share in shares.items()}
+        rate = {s: counts.get(s, 0) / every[s] for s in shares}
         fitting = [s for s in shares if rate[s] >= 0.5 * max(rate.values())]
         total = sum(given.values()) + sum(counts.values())
         homes[name] = max(fitting, key=lambda s: shares[s] * total - given[s])

@@ -89,5 +89,10 @@ def dataset(folder: Path, pictures: Iterator[Item], *, files: bool = False) -> T
     table.add(pd.concat(waiting, ignore_index=True) if waiting else pd.DataFrame())
     writer.close()
     table.close()
+    return opened(folder, folder)
+
+
+def opened(folder: Path, to: Path) -> Target:
+    """A target that writes the made-up dataset of a folder into another."""
     paths = folder / rows.PICTURES, folder / rows.LANDMARK_TABLE
-    return Target(folder, rows.index_of(paths[0]), *paths, folder.joinpath, folder.joinpath)
+    return Target(to, rows.index_of(paths[0]), *paths, folder.joinpath, folder.joinpath)

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
-from posefactory_dagster.datasets import selecting
+from posefactory_dagster.datasets import formats, rows, selecting
 from posefactory_dagster.datasets.formats import FORMATS, H36M_JOINTS, MARK
-from tests.conftest import SAMPLES, Factory
+from tests.conftest import SAMPLES, Factory, needs_root
+from tests.datasets import made_up
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +231,6 @@ def test_an_export_that_was_cut_off_goes_on(factory_once: Factory, tmp_path: Pat
 
 
 def test_a_disk_without_links_gets_copies(exported: dict[str, Path], factory_once: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    from posefactory_dagster.datasets import formats
-
     def refuse(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
@@ -254,3 +253,113 @@ def test_varied_pictures_keep_shares_and_differ_more_than_chance() -> None:
     assert len(chosen) == 30 and (chosen["split"] == "train").sum() == 20
     assert sum(n % 10 == 0 for n in chosen.index) > 20 and list(chosen.index) == sorted(chosen.index)  # fmt: skip
     assert list(chosen.index) == list(selecting.varied(index, 30).index)
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_export_is_brought_up_to_a_later_version(tmp_path: Path, kind: str) -> None:
+    """What went is gone, what came is there, and what is in both was not written again; as if it had been exported anew."""
+    made_up.dataset(tmp_path / "one", made_up.items(20), files=True)
+    made_up.dataset(tmp_path / "two", made_up.items(20, 5), files=True)
+    for path in (tmp_path / "one" / "images").rglob("*.png"):  # in both versions the same files
+        shared = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        if shared.exists():
+            shared.unlink()
+            os.link(path, shared)
+    to = tmp_path / "Bücher und 日本 é"
+    formats.export(made_up.opened(tmp_path / "one", to), kind, {"format": kind, "version": "1"})
+    before = {p: p.stat() for p in to.rglob("*.png")}
+    formats.export(made_up.opened(tmp_path / "two", to), kind, {"format": kind, "version": "2"})
+    formats.export(made_up.opened(tmp_path / "two", tmp_path / "new"), kind, {"format": kind, "version": "2"})  # fmt: skip
+    updated, new = _tree(to), _tree(tmp_path / "new")
+    assert set(updated) == set(new)
+    for name in new:  # archives hold the time of their writing
+        if not name.endswith((".tar", ".npz")):
+            assert updated[name] == new[name], name
+    kept = [p for p in before if p.exists()]
+    if kind != "webdataset":
+        assert len([p for p in kept if "mask" not in str(p) and "depth" not in str(p)]) == 15
+        assert all(p.stat().st_ctime_ns >= before[p].st_ctime_ns and p.stat().st_ino == before[p].st_ino for p in kept if "mask" not in str(p) and "depth" not in str(p))  # fmt: skip
+    with pytest.raises(formats.ExportError, match="holds another export"):
+        formats.export(made_up.opened(tmp_path / "two", to), kind, {"format": "other", "version": "2"})  # fmt: skip
+
+
+@needs_root
+def test_a_full_disk_stops_an_export_and_more_space_lets_it_go_on(factory_once: Factory, small_disk: Callable[[str], Path]) -> None:  # fmt: skip
+    disk = small_disk("size=60k")
+    command = ("datasets", "export", "--format", "yolo", "--to", str(disk / "out"))
+    said = factory_once.cli(*command, expect=2)
+    assert "No space left" in said and "run the same command again" in said
+    subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+    factory_once.cli(*command)
+    images = list((disk / "out" / "images").rglob("*.png"))
+    assert len(images) == 8 and not list((disk / "out").rglob("*.part"))
+    for path in images:
+        Image.open(path).load()
+
+
+def test_a_damaged_picture_is_named_and_not_passed_on(exported: dict[str, Path], factory_once: Factory, tmp_path: Path) -> None:  # fmt: skip
+    picture = next((exported["dataset"] / "images").rglob("*.png"))
+    sound = picture.read_bytes()
+    picture.write_bytes(sound[:-9] + b"123456789")
+    try:
+        said = factory_once.cli("datasets", "export", "--to", str(tmp_path / "out"), expect=2)
+        assert picture.name in said and "damaged" in said
+        assert "complete" not in json.loads((tmp_path / "out" / MARK).read_text())
+        assert picture.name in factory_once.cli("datasets", "verify", expect=1)
+    finally:
+        picture.write_bytes(sound)
+    factory_once.cli("datasets", "export", "--to", str(tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / MARK).read_text())["complete"]
+
+
+def test_a_dataset_of_an_earlier_version_says_what_to_do(exported: dict[str, Path], factory_once: Factory, tmp_path: Path) -> None:  # fmt: skip
+    manifest = next(p for p in factory_once.store.rglob("manifest.json") if "/pose_dataset/" in str(p))  # fmt: skip
+    text = manifest.read_text()
+    document = json.loads(text)
+    del document["files"][rows.PICTURES], document["files"]["people.parquet"]
+    manifest.write_text(json.dumps(document))
+    try:
+        for verb in (("export", "--to", str(tmp_path / "out")), ("variety",)):
+            assert "of an earlier version; make it anew with posefactory run --all" in factory_once.cli("datasets", *verb, expect=2)  # fmt: skip
+        assert not (tmp_path / "out").exists()
+    finally:
+        manifest.write_text(text)
+
+
+def test_who_reads_a_version_goes_on_reading_while_another_takes_its_place(exported: dict[str, Path], factory_once: Factory) -> None:  # fmt: skip
+    """The one test that changes the dataset: it comes last."""
+    before = Path(factory_once.cli("datasets", "path").strip())
+    settings = factory_once.root / "posefactory.toml"
+    ids = {i["file_name"].partition("/")[2]: i["id"] for i in _coco(before).imgs.values()}
+    with (next(before.glob("images/*/*.png"))).open("rb") as reading:
+        reading.read(10)
+        settings.write_text(settings.read_text() + "[dataset]\nextra_files = ['normals']\nsplit_seed = 3\n")  # fmt: skip
+        factory_once.cli("run", "--all")
+        after = Path(factory_once.cli("datasets", "path").strip())
+        assert after != before
+        reading.seek(0)
+        Image.open(reading).load()
+    # The earlier version is whole, and pictures and people have the same ids in both.
+    listed = json.loads(factory_once.cli("datasets", "list", "--json"))
+    assert len(listed) == 2
+    assert json.loads(factory_once.cli("datasets", "verify", listed[1]["version"], "--json"))["damaged"] == []  # fmt: skip
+    read = _coco(after)
+    assert {i["file_name"].partition("/")[2]: i["id"] for i in read.imgs.values()} == ids
+    assert set(read.anns) == set(_coco(before).anns)
+    for image in read.imgs.values():
+        assert (after / image["normals"]).is_file()
+        # The same pixels lie on the disk once.
+        assert (after / "images" / image["file_name"]).stat().st_nlink > 2
+    to = factory_once.root / "with_normals"
+    factory_once.cli("datasets", "export", "--to", str(to))
+    assert len(list((to / "normals").glob("*.png"))) == 8
+
+
+def test_an_empty_factory_says_how_to_begin(factory: Factory, tmp_path: Path) -> None:
+    for verb in (("export", "--to", str(tmp_path / "out")), ("verify",), ("show",), ("path",), ("variety",)):  # fmt: skip
+        assert "no dataset is made yet; posefactory run --all makes one" in factory.cli("datasets", *verb, expect=2)  # fmt: skip
+    assert "no datasets yet" in factory.cli("datasets", "list")

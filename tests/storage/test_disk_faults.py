@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import SAMPLES, Factory
-
-# A disk that is really full can only be had by mounting a small one; `make test` as root runs these.
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mount a tmpfs of a few megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(options: str) -> Path:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "none", str(place)], capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            # Root in a container may still not mount; the reason that mount gives is shown.
-            pytest.skip(f"cannot mount here: {done.stderr.strip()}")
-        return place
-
-    yield mount
-    subprocess.run(["umount", str(place)], check=False, capture_output=True)
+from tests.conftest import SAMPLES, Factory, needs_root
 
 
 @needs_root
