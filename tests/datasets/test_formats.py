@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
