@@ -26,6 +26,7 @@ ROOMS = [
     "posefactory_dagster.labels",
     "posefactory_dagster.variants",
     "posefactory_dagster.datasets",
+    "posefactory_dagster.audits",
     "posefactory_dagster.costs",
 ]
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from blender_scripts.contract import COCO_KEYPOINTS
 from posefactory_dagster.datasets.coco import flip_order
+from posefactory_dagster.quality.models import crop, crop_matrix, peaks
 
 #: Pixels of a crop that the network sees, of the larger one that augmentation cuts it from, and of a heatmap.
 SIDE, WIDE, MAP = 128, 176, 32
@@ -85,27 +86,6 @@ class Crops:
         return Crops(self.images[index], self.points[index], self.matrices[index], [self.annotations[i] for i in chosen])  # fmt: skip
 
 
-def matrix_of(box: np.ndarray, side: int, width: float) -> np.ndarray:
-    """From an image to the square crop around a box: (2, 3).
-
-    Args:
-        box: (4,) x, y, width, height. side: of the crop in pixels. width: of the crop in lengths of the box's longer side.
-    """
-    x, y, w, h = box
-    scale = side / (max(w, h, 1.0) * width)
-    return np.array([[scale, 0, side / 2 - scale * (x + w / 2)], [0, scale, side / 2 - scale * (y + h / 2)]])  # fmt: skip
-
-
-def cut(image: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
-    """The crop (side, side, 3) of an image, whose pixels' middles lie at halves."""
-    shifted = matrix.copy()
-    shifted[:, 2] += 0.5 * matrix[:, :2].sum(axis=1) - 0.5
-    reduce = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if reduce < 0.5:  # far smaller: blurred first, as every pixel of the image counts
-        image = cv2.GaussianBlur(image, (0, 0), 0.5 / reduce)
-    return cv2.warpAffine(image, shifted, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(114, 114, 114))  # fmt: skip
-
-
 def read(folder: Path, *, keep: Callable[[dict, dict], bool] = lambda image, person: True) -> Crops:
     """All people of an export in COCO's form, of all its splits, for whom ``keep`` of image and annotation holds."""
     document = json.loads((folder / "annotations/person_keypoints_all.json").read_text("utf-8"))
@@ -116,8 +96,8 @@ def read(folder: Path, *, keep: Callable[[dict, dict], bool] = lambda image, per
         if not keep(record, person):
             continue
         image = cv2.imread(str(folder / "images" / record["file_name"]))
-        matrix = matrix_of(np.array(person["bbox"]), WIDE, MARGIN * WIDE / SIDE)
-        crops.append(cut(image, matrix, WIDE)[:, :, ::-1].transpose(2, 0, 1))
+        matrix = crop_matrix(np.array(person["bbox"]), WIDE, MARGIN * WIDE / SIDE)
+        crops.append(crop(image, matrix, WIDE)[:, :, ::-1].transpose(2, 0, 1))
         mine = np.array(person["keypoints"], float).reshape(-1, 3)
         points.append(np.column_stack([mine[:, :2] @ matrix[:, :2].T + matrix[:, 2], mine[:, 2]]))
         matrices.append(matrix)
@@ -207,23 +187,9 @@ def predict(network: nn.Module, images: np.ndarray) -> np.ndarray:
         straight = network(part)
         mirrored = network(part.flip(3)).flip(3)[:, flip_order(COCO_KEYPOINTS)]
         maps.append((straight + mirrored) / 2)
-    return decoded(torch.cat(maps).numpy())
-
-
-def decoded(maps: np.ndarray) -> np.ndarray:
-    """Keypoints (N, 17, 3) of heatmaps (N, 17, MAP, MAP): the middle of mass of the 5 x 5 pixels around the highest, in pixels of the crop."""
-    count, kinds = maps.shape[:2]
-    flat = maps.reshape(count, kinds, -1)
-    row, column = np.divmod(flat.argmax(axis=2), MAP)
-    padded = np.pad(np.maximum(maps, 0), ((0, 0), (0, 0), (2, 2), (2, 2)))
-    near = np.arange(5)
-    rows, columns = row[..., None] + near, column[..., None] + near
-    n, k = np.arange(count)[:, None, None, None], np.arange(kinds)[None, :, None, None]
-    window = padded[n, k, rows[..., :, None], columns[..., None, :]] + 1e-9
-    total = window.sum(axis=(2, 3))
-    x = column + 0.5 + (window.sum(axis=2) * (near - 2)).sum(axis=2) / total
-    y = row + 0.5 + (window.sum(axis=3) * (near - 2)).sum(axis=2) / total
-    return np.stack([x * SIDE / MAP, y * SIDE / MAP, flat.max(axis=2)], axis=2)
+    found = peaks(torch.cat(maps).numpy())
+    found[..., :2] *= SIDE / MAP
+    return found
 
 
 def middle(crops: Crops) -> tuple[np.ndarray, np.ndarray]:

@@ -36,9 +36,26 @@ def model_path() -> Path:
         if not named.is_file():
             raise ModelError(f"POSE_LANDMARKER_MODEL={named}: no such file")
         return named
-    parts = _shipped_parts()
+    return _bundle(_shipped_parts(), "full")
+
+
+def bundle_of(landmarks: Path) -> Path:
+    """A `.task` bundle of another of BlazePose's landmark models (lite, full or heavy, a ``.tflite`` file) with the shipped detector.
+
+    Raises:
+        ModelError: it is none, or no detector is installed.
+    """
+    try:
+        return _bundle([_shipped_parts()[0], landmarks], landmarks.stem)
+    except ModelError:
+        raise
+    except Exception as error:  # of the reader of TFLite's format, whatever it is
+        raise ModelError(f"{landmarks}: no landmark model of BlazePose ({error})") from error
+
+
+def _bundle(parts: list[Path], name: str) -> Path:
     digest = hashlib.sha256("".join(file_sha256(p) for p in parts).encode()).hexdigest()[:12]
-    bundle = environment().cache / f"pose_landmarker_full-{digest}.task"
+    bundle = environment().cache / f"pose_landmarker_{name}-{digest}.task"
     if not bundle.is_file():
         bundle.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=bundle.parent, delete=False) as partial:
