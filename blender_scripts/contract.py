@@ -158,9 +158,11 @@ CAMERA_ARRAYS = ("intrinsics", "rotation", "translation")
 #: A file of the same name for each image: the picture, the person's mask (0 and 255), and the depth of the
 #: person's surface (16 bits, millimetres along the camera's axis, 0 where there is none).
 IMAGE_FOLDERS = ("images", "masks", "depth", "albedo", "normals")
-#: Further images, grey with 8 bits, that are written on request (``RenderSettings.extra_truth``): which part of the body a pixel
-#: shows, 1 + its place in ``BODY_PARTS``; which person, 1 + its place among the persons of the set. 0: nobody.
-EXTRA_FOLDERS = ("parts", "instances")
+#: Further images that are written on request (``RenderSettings.extra_truth``): which part of the body a pixel
+#: shows, 1 + its place in ``BODY_PARTS``; which person, 1 + its place among the persons of the set; 8 bits, 0: nobody. And of clips the optical flow
+#: to the next frame as KITTI has it: 16 bits, red and green are x and y in pixels times ``FLOW_UNITS_PER_PIXEL`` plus ``FLOW_ZERO``, blue 1 where it is known.
+EXTRA_FOLDERS = ("parts", "instances", "flow")
+FLOW_UNITS_PER_PIXEL, FLOW_ZERO = 64, 1 << 15
 #: The parts of ``parts`` images: a bone's surface with all that hangs on bones between it and the next named one, clothes and hair included.
 BODY_PARTS = (
     "head", "torso", "left_upper_arm", "left_lower_arm", "left_hand", "right_upper_arm", "right_lower_arm", "right_hand",
@@ -177,7 +179,9 @@ ARRANGEMENTS = ("side_by_side", "facing", "crowd", "behind")
 MAX_IMAGE_SIZE = 8192
 MAX_ANGLES = 360
 MAX_FRAMES_PER_CLIP = 1000
-FRAMES = ("even", "diverse")
+FRAMES = ("even", "diverse", "clip")
+#: Of these the camera of a view stands still, and the frames follow each other.
+CLIP = "clip"
 
 
 class SettingsError(ValueError):
@@ -284,6 +288,9 @@ class RenderSettings:
                 f"extra_truth is {self.extra_truth!r}: give names out of {', '.join(EXTRA_FOLDERS)}, separated by commas"
             )
 
+        if "flow" in self.extra_folders and self.frames != CLIP:
+            raise SettingsError(f'extra_truth is {self.extra_truth!r}: flow leads to the next frame, set frames = "{CLIP}"')  # fmt: skip
+
     @property
     def extra_folders(self) -> tuple[str, ...]:
         """The names in ``extra_truth``, each once."""
@@ -334,7 +341,7 @@ class RenderSettings:
 RENDER_HELP = {
     "num_angles": f"Views around the character: 1 to {MAX_ANGLES}; 8 have names (front, front_right and so on).",
     "frames_per_clip": f"Frames of a motion, at most: 1 to {MAX_FRAMES_PER_CLIP}.",
-    "frames": "Which frames of a motion: even spreads them over it, diverse takes those whose poses differ most.",
+    "frames": "Which frames of a motion: even spreads them over it, diverse takes those whose poses differ most, clip takes its first ones, one after another, under cameras that stand still.",
     "width": f"Width of an image in pixels: 16 to {MAX_IMAGE_SIZE}.",
     "height": f"Height of an image in pixels: 16 to {MAX_IMAGE_SIZE}.",
     "preset": f"Where the camera stands: {', '.join(PRESETS)}.",
@@ -353,11 +360,14 @@ RENDER_HELP = {
 }
 
 
-def sample_frames(frame_range: tuple[int, int], has_motion: bool, count: int) -> list[int]:
-    """``count`` frames spread over a motion, each the middle of an equal share; one for a still."""
+def sample_frames(frame_range: tuple[int, int], has_motion: bool, settings: RenderSettings) -> list[int]:  # fmt: skip
+    """``frames_per_clip`` frames spread over a motion, each the middle of an equal share; of a clip its first ones; one for a still."""
     start, end = frame_range
     if not has_motion:
         return [start]
+    count = settings.frames_per_clip
+    if settings.frames == CLIP:
+        return list(range(start, min(end, start + count - 1) + 1))
     middles = (start + (i + 0.5) / count * (end - start) for i in range(count))
     return sorted({round(middle) for middle in middles})
 

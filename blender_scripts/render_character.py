@@ -15,6 +15,7 @@ import numpy as np
 
 from blender_scripts.contract import (
     CAMERA_ARRAYS,
+    CLIP,
     LANDMARKS,
     PERSON_ARRAYS,
     PLAIN_LOOK,
@@ -31,7 +32,7 @@ from blender_scripts.contract import (
 )
 from blender_scripts.errors import InputError
 from blender_scripts.session import Stopwatch, TaskReport, run
-from blender_scripts.stage import camera, film, group, light, looks, segments, truth
+from blender_scripts.stage import camera, film, flow, group, light, looks, segments, truth
 from blender_scripts.stage.character import Character
 from blender_scripts.stage.opacity import Opacity
 from blender_scripts.stage.scenery import Scenery
@@ -51,15 +52,17 @@ class Stances:
     def __init__(
         self, people: list[Character], frames: list[int], settings: RenderSettings
     ) -> None:
-        self._follow = settings.follow if len(people) == 1 else "clip"
+        still = len(people) > 1 or settings.frames == CLIP
+        self._follow = "clip" if still else settings.follow
         self._fronts: dict[int, np.ndarray | None] = {}
         self._boxes: dict[int, np.ndarray] = {}
+        self.frames = frames
         for frame in frames:
             group.at_frame(people, frame)
             self._fronts[frame] = people[0].facing() if len(people) == 1 else group.GROUP_FRONT
             points = np.concatenate([c.vertices() for c in people])
             self._boxes[frame] = np.stack([points.min(axis=0), points.max(axis=0)])
-        self._box_follows = settings.follow == "frame"
+        self._box_follows = settings.follow == "frame" and settings.frames != CLIP
         known = (front for front in self._fronts.values() if front is not None)
         self._front = next(known, people[0].rest_facing)
 
@@ -96,9 +99,7 @@ def render(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
         with watch.stage("import"):
             people = group.bring_in(job, task)
         moves = any(c.has_motion() for c in people)
-        frames = list(task.frames) or sample_frames(
-            group.frame_range(people), moves, settings.frames_per_clip
-        )
+        frames = list(task.frames) or sample_frames(group.frame_range(people), moves, settings)
         wanted = wanted or pictures(frames, settings, task.key, job.looks)
         with watch.stage("truth"):
             # In the rest pose, so before anybody takes another.
@@ -194,6 +195,8 @@ class Shooting:
                 self._scenery = Scenery(self._document, look, settings, variant, stances.half_width, len(people) > 1)  # fmt: skip
             records.lights[look] = {**self._scenery.shines, "drawn": self._scenery.drawn}
         self._frame: int | None = None
+        self._frames = list(stances.frames)
+        self._next: tuple[int, np.ndarray] | None = None
         self._shots: dict[str, tuple[camera.Pinhole, looks.Shot]] = {}
         self._backdrops: dict[str, str] = {}
 
@@ -208,6 +211,10 @@ class Shooting:
                 with self._watch.stage("shadow"):
                     shadows[picture.frame] = self._scenery.cast_shadow(self._meshes)
             with self._watch.stage("truth"):
+                first = next((p for p in wanted if p.view == picture.view), picture)
+                if self._job.settings.frames == CLIP and first.file in self._shots:
+                    self._shots[picture.file] = self._shots[first.file]
+                    continue
                 chosen = self._choose_shot(picture.view.azimuth_degrees, picture.frame, self._number(picture))  # fmt: skip
                 self._shots[picture.file] = chosen
         for picture in wanted:
@@ -215,7 +222,8 @@ class Shooting:
             with self._watch.stage("plate"):
                 self._stand(picture.frame)
                 self._point(pinhole, shot)
-                chance = looks.chance_of(self._job.settings, self._task.key, self._look, picture.frame, self._number(picture), SHOTS_TRIED + 1)  # fmt: skip
+                moment = self._frames[0] if self._job.settings.frames == CLIP else picture.frame
+                chance = looks.chance_of(self._job.settings, self._task.key, self._look, moment, self._number(picture), SHOTS_TRIED + 1)  # fmt: skip
                 self._backdrops[picture.file] = self._scenery.backdrop(chance)
                 plate, depth = self._scenery.film(self._output, self._backdrops[picture.file])
                 plate = self._scenery.shadowed(plate, depth, pinhole, shadows[picture.frame])
@@ -248,7 +256,8 @@ class Shooting:
         settings, view = self._job.settings, picture.view
         number = self._number(picture)
         if self._scenery is None:
-            close_up = camera.draw_close_up(settings, self._task.key, picture.frame, number)
+            moment = self._frames[0] if settings.frames == CLIP else picture.frame
+            close_up = camera.draw_close_up(settings, self._task.key, moment, number)
             pinhole = camera.place(settings, self._box, self._front, view.azimuth_degrees, close_up)
             taken, image = self._take_plain(pinhole)
             said: dict[str, object] = {"azimuth_degrees": view.azimuth_degrees, "close_up": close_up is not None}  # fmt: skip
@@ -271,6 +280,8 @@ class Shooting:
             film.save_all(self._output, picture.file, image, taken, pinhole.rotation)
             if (self._output / "instances").is_dir():
                 film.save_labels(self._output / "instances" / picture.file, taken.instances)
+            if (self._output / "flow").is_dir():
+                film.save_flow(self._output / "flow" / picture.file, self._flow(picture.frame, taken.mask, pinhole))  # fmt: skip
             if self._segments is not None:
                 film.save_labels(self._output / "parts" / picture.file, taken.parts(self._segments.materials))  # fmt: skip
         outline = pinhole.project(self._vertices)
@@ -289,6 +300,22 @@ class Shooting:
                 **said,
             }
         )
+
+    def _flow(self, frame: int, mask: np.ndarray, pinhole: camera.Pinhole) -> np.ndarray:
+        """The flow of a picture's people to the next frame; of the last frame nothing is known."""
+        if frame == self._frames[-1]:
+            return np.zeros((*mask.shape, 3), np.float32)
+        if self._next is None or self._next[0] != frame:
+            here = self._vertices
+            self._stand(frame + 1)
+            self._next = frame, self._vertices
+            self._stand(frame)
+            assert len(here) == len(self._vertices)
+        triangles, first = [], 0
+        for person in self._people:
+            triangles.append(person.character.surface.triangles + first)
+            first += len(person.vertices)
+        return flow.flow(self._vertices, self._next[1], np.concatenate(triangles), mask, pinhole)
 
     def _row(self, number: int, pinhole: camera.Pinhole, mask: np.ndarray) -> dict[str, Any]:
         """The truth of one person in an image, by the names of its arrays."""

@@ -172,7 +172,7 @@ class GateSettings:
 
 
 #: Images of truth that a dataset holds on request.
-EXTRA_FILES = {"normals", "albedo", "parts"}
+EXTRA_FILES = {"normals", "albedo", "parts", "flow"}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -197,7 +197,8 @@ class DatasetSettings:
         description="least longer side of a person's box, of the image's longer side: smaller people have no keypoints, and pictures of nobody larger are left out",
     )
     extra_files: Names = Field(
-        default=(), description="more images of truth that a dataset holds: normals, albedo, parts"
+        default=(),
+        description="more images of truth that a dataset holds: normals, albedo, parts, flow",
     )
     negatives: bool = Field(
         default=False, description="pictures that the person has left stay, without an annotation"

@@ -14,7 +14,12 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from blender_scripts.contract import DEPTH_UNITS_PER_METRE, RenderSettings
+from blender_scripts.contract import (
+    DEPTH_UNITS_PER_METRE,
+    FLOW_UNITS_PER_PIXEL,
+    FLOW_ZERO,
+    RenderSettings,
+)
 from blender_scripts.errors import InputError
 from blender_scripts.stage import engines
 from blender_scripts.stage.importing import image_library
@@ -486,6 +491,17 @@ def save_depth(path: Path, metres: np.ndarray) -> None:
     """
     scaled = np.clip(metres * DEPTH_UNITS_PER_METRE + 0.5, 0, 65535)
     _write_png(path, scaled.astype(np.uint16))
+
+
+def save_flow(path: Path, flow: np.ndarray) -> None:
+    """Write an optical flow (H, W, 3) as KITTI has it; see ``contract.EXTRA_FOLDERS``. What moves farther than 511 pixels is not known.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    known = (flow[..., 2] > 0) & (np.abs(flow[..., :2]) < FLOW_ZERO / FLOW_UNITS_PER_PIXEL - 1).all(axis=-1)  # fmt: skip
+    scaled = np.round(flow[..., :2] * FLOW_UNITS_PER_PIXEL + FLOW_ZERO)
+    _write_png(path, (np.dstack([scaled, known]) * known[..., None]).astype(np.uint16))
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

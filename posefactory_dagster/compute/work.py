@@ -135,4 +135,4 @@ class Work:
                     "posefactory.toml, [render], and run it again"
                 )
             return diverse_frames(self.source.path(POSES), settings.frames_per_clip, settings.seed)
-        return sample_frames(self.frame_range, self.moves, settings.frames_per_clip)
+        return sample_frames(self.frame_range, self.moves, settings)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from blender_scripts.contract import COCO_KEYPOINTS, FOOT_PLACES, LANDMARKS
+from blender_scripts.contract import CLIP, COCO_KEYPOINTS, FOOT_PLACES, LANDMARKS
 from posefactory_dagster.datasets import coco
 from posefactory_dagster.datasets.hygiene import too_small
 from posefactory_dagster.datasets.members import Member, Picture
@@ -100,6 +100,7 @@ def _image_record(member: Member, picture: Picture, truth: Truth, settings: Data
         "split": picture.split,
         "motions": list(member.motions),
         **{name: f"{FOLDERS.get(name, name)}/{picture.render}" for name in files},
+        **({"fps": truth.document.fps} if truth.document.settings.frames == CLIP else {}),
         **({"markers": truth.document.markers} if truth.document.markers else {}),
         **({"drawn": record.drawn} if record.drawn else {}),
         **origin,

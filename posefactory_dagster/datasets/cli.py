@@ -150,7 +150,7 @@ def show_variety(version: VersionArgument = None, as_json: JsonOption = False) -
 @verbs.command("export")
 def export_dataset(
     to: Annotated[Path, typer.Option("--to", help="Folder to write; new, empty, or half-written by the same export.")],
-    format: Annotated[str, typer.Option("--format", help="coco, yolo, huggingface, webdataset, cvat, mediapipe, h36m or parquet.")] = "coco",
+    format: Annotated[str, typer.Option("--format", help="coco, yolo, huggingface, webdataset, cvat, mediapipe, h36m, parquet or video.")] = "coco",
     selection: Annotated[str, typer.Option("--select", help=SELECT_HELP)] = "",
     images: Annotated[int | None, typer.Option("--images", min=1, help="So many pictures, as varied as they can be.")] = None,
     version: Annotated[str | None, typer.Option("--version", help="A version or its beginning; the current one by default.")] = None,

@@ -154,7 +154,7 @@ def _link_files(
         (folder / kind).mkdir(exist_ok=True)
     wanted = sorted({truth.images[p.index].file for p in pictures})
     if missing := [k for k in kinds if wanted and f"{k}/{wanted[0]}" not in member.renders.files]:
-        raise UnusableMember(member.key, f'left out, its renders have no {", ".join(missing)}; render it with [render] extra_truth = "parts", or take them out of [dataset] extra_files')  # fmt: skip
+        raise UnusableMember(member.key, f'left out, its renders have no {", ".join(missing)}; render it with these in [render] extra_truth, or take them out of [dataset] extra_files')  # fmt: skip
     files = member.renders.paths(f"{k}/{name}" for name in wanted for k in kinds)
     locked = locked_images(store, list(member.variants))
     for picture in pictures:

@@ -11,6 +11,7 @@ import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
@@ -504,6 +505,60 @@ def _parquet(target: Target) -> None:
             table.add(some[some["file"].isin(wanted)])
 
 
+def _video(target: Target) -> None:
+    """`videos/`: of each clip (a character in a look and a view, rendered with frames = "clip") an MP4 and a JSON with the people of each frame; `flow/` where
+    the dataset holds it."""
+    shown = 0
+    waiting: dict[tuple[str, ...], list[Item]] = {}
+    for item in target.items():
+        if item.image.get("fps") is None or item.image.get("variant"):
+            continue
+        # A dataset has one character after another.
+        if waiting and next(iter(waiting))[0] != item.image["character"]:
+            shown += sum(_clip(target, mine) for mine in waiting.values())
+            waiting = {}
+        about = ("character", "look", "view", "split")
+        waiting.setdefault(tuple(str(item.image[n]) for n in about), []).append(item)
+    shown += sum(_clip(target, mine) for mine in waiting.values())
+    if not shown:
+        raise ExportError('none of the pictures are of clips; render with frames = "clip" in [render] of posefactory.toml, and frames_per_clip as long as wanted')  # fmt: skip
+
+
+def _clip(target: Target, items: list[Item]) -> int:
+    """Write one video; whether it has more than one frame."""
+    import av
+    from PIL import Image
+
+    items = sorted(items, key=lambda i: int(i.image["frame"]))
+    if len(items) < 2:
+        return 0
+    first = items[0].image
+    name = f"videos/{first['split']}/{first['character']}__{first['look']}__{first['view']}"
+    # Players want even sides: an odd one gets a line more, which repeats the last.
+    width, height = (int(first[n]) + int(first[n]) % 2 for n in ("width", "height"))
+    path = target.folder / f"{name}.mp4"
+    _make_way(path, remove=False)
+    target.written |= {f"{name}.mp4", f"{name}.json"}
+    frames = []
+    with av.open(str(_partly(path)), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(float(first["fps"])).limit_denominator(1001), options={"crf": "17"})  # fmt: skip
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for item in items:
+            with Image.open(target.source(f"images/{item.name}")) as opened:
+                pixels = np.asarray(opened.convert("RGB"))
+            pixels = np.pad(pixels, ((0, height - len(pixels)), (0, width - pixels.shape[1]), (0, 0)), "edge")  # fmt: skip
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            files = {n: item.image[n] for n in ("mask", "depth", *sorted(EXTRA_FILES)) if n in item.image}  # fmt: skip
+            frames.append({"frame": item.image["frame"], "image": item.name, **files, "people": item.annotations(""), "people_33": item.annotations("33_")})  # fmt: skip
+            if "flow" in item.image:
+                target.link(str(item.image["flow"]), str(item.image["flow"]))
+        container.mux(stream.encode())
+    _partly(path).replace(path)
+    camera = {k: first[k] for k in ("intrinsics", "rotation", "translation")}
+    target.write(f"{name}.json", json.dumps({"fps": first["fps"], "width": first["width"], "height": first["height"], **camera, "frames": frames}))  # fmt: skip
+    return 1
+
+
 def _labels(item: Item) -> dict[str, Any]:
     names = ("character", "split", "look", "view", "frame", "style")
     return {**{n: item.image.get(n, "") for n in names}, "weight": float(item.image.get("weight", 1.0))}  # fmt: skip
@@ -511,5 +566,5 @@ def _labels(item: Item) -> dict[str, Any]:
 
 FORMATS: dict[str, Callable[[Target], None]] = {
     "coco": _coco, "yolo": _yolo, "huggingface": _huggingface, "webdataset": _webdataset, "cvat": _cvat, "mediapipe": _mediapipe,
-    "h36m": _h36m, "parquet": _parquet,
+    "h36m": _h36m, "parquet": _parquet, "video": _video,
 }  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blender_scripts.contract import CLIP
 from posefactory_dagster.datasets.hygiene import near_duplicates, too_small
 from posefactory_dagster.datasets.splits import Splits
 from posefactory_dagster.renders.documents import Truth
@@ -91,7 +92,9 @@ def pictures_of(
     empty = (np.asarray(truth.arrays["area"]) == 0).reshape(count, -1).all(axis=1)
     small = too_small(truth, settings.min_size).reshape(count, -1)
     nobody_large = ~empty & ((np.asarray(truth.arrays["area"]) == 0).reshape(count, -1) | small).all(axis=1)  # fmt: skip
-    same = near_duplicates(truth, settings.near_duplicate)
+    # Of a clip every frame stays, however little it differs from the last.
+    distance = 0.0 if truth.document.settings.frames == CLIP else settings.near_duplicate
+    same = near_duplicates(truth, distance)
     for index, record in enumerate(truth.images):
         if not splits.keeps(member.key, record.look):
             left_out.split += 1

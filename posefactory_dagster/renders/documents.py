@@ -56,12 +56,13 @@ class RenderFacts(BaseModel):
 
 
 class ImageSize(BaseModel):
-    """Of the render settings in a document, what others need: width and height in pixels."""
+    """Of the render settings in a document, what others need: width and height in pixels, and how its frames were chosen."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     width: int
     height: int
+    frames: str = "even"
 
 
 class ImageRecord(BaseModel):
@@ -108,6 +109,7 @@ class TruthDocument(BaseModel):
     settings: ImageSize
     parts: list[str]
     frames: list[int]
+    fps: float | None = None
     images: list[ImageRecord]
     markers: list[str] = []
     persons: list[PersonRecord] = []

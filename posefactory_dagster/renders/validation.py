@@ -65,7 +65,7 @@ STRICT = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=Fals
 #: What each kind of image is in Pillow's words.
 PICTURE_MODES = {
     "images": ("RGB",), "masks": ("L",), "depth": ("I", "I;16"), "albedo": ("RGBA",), "normals": ("RGB",),
-    "parts": ("L",), "instances": ("L",),
+    "parts": ("L",), "instances": ("L",), "flow": ("RGB",),
 }  # fmt: skip
 
 K = len(LANDMARKS)

@@ -23,6 +23,9 @@ from posefactory_dagster.datasets.formats import FORMATS, H36M_JOINTS, MARK
 from tests.conftest import SAMPLES, Factory, needs_root
 from tests.datasets import made_up
 
+#: The forms of single pictures.
+STILL = [kind for kind in FORMATS if kind != "video"]
+
 
 @pytest.fixture(scope="module")
 def factory_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Factory]:
@@ -42,7 +45,7 @@ def factory_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Factory]:
 def exported(factory_once: Factory) -> dict[str, Path]:
     """The dataset in every form, and where it lies itself."""
     found = {"dataset": Path(factory_once.cli("datasets", "path").strip())}
-    for kind in FORMATS:
+    for kind in STILL:
         found[kind] = factory_once.root / "out" / kind
         factory_once.cli("datasets", "export", "--format", kind, "--to", str(found[kind]))
         assert json.loads((found[kind] / MARK).read_text())["complete"]
@@ -260,7 +263,7 @@ def _tree(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", STILL)
 def test_an_export_is_brought_up_to_a_later_version(tmp_path: Path, kind: str) -> None:
     """What went is gone, what came is there, and what is in both was not written again; as if it had been exported anew."""
     made_up.dataset(tmp_path / "one", made_up.items(20), files=True)
@@ -358,6 +361,52 @@ def test_who_reads_a_version_goes_on_reading_while_another_takes_its_place(expor
     to = factory_once.root / "with_normals"
     factory_once.cli("datasets", "export", "--to", str(to))
     assert len(list((to / "normals").glob("*.png"))) == 8
+
+
+def _clip_of(count: int, size: tuple[int, int], folder: Path) -> formats.Target:
+    """A dataset of one clip in two views, in which a square wanders; and a picture that is of no clip."""
+    pictures = []
+    for number, item in enumerate(made_up.items(2 * count + 1)):
+        view, frame = f"v{number % 2}", 1 + number // 2
+        name = f"train/c0__{view}_{frame:04d}.png"
+        image = {**item.image, "file_name": name, "split": "train", "character": "c0", "view": view, "frame": frame, "look": "plain", "width": size[0], "height": size[1],
+                 **({"fps": 30.0, "flow": f"flow/{Path(name).name}"} if number < 2 * count else {})}  # fmt: skip
+        pictures.append(rows.Item(image, item.people))
+        shade = np.full((size[1], size[0], 3), 60, np.uint8)
+        shade[10 : 20, 3 * frame : 3 * frame + 10] = (250, 180, 20) if view == "v0" else (20, 90, 250)  # fmt: skip
+        for file in (name, f"../flow/{Path(name).name}"):
+            (folder / "images" / file).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(shade).save(folder / "images" / file)
+    return made_up.dataset(folder, iter(pictures))
+
+
+@pytest.mark.parametrize("size", [(64, 48), (63, 47)])
+def test_clips_become_videos_with_the_truth_of_each_frame(tmp_path: Path, size: tuple[int, int]) -> None:  # fmt: skip
+    import av
+
+    _clip_of(6, size, tmp_path / "set")
+    formats.export(made_up.opened(tmp_path / "set", tmp_path / "out"), "video", {"format": "video", "version": "1"})  # fmt: skip
+    videos = sorted((tmp_path / "out" / "videos" / "train").glob("*.mp4"))
+    assert [v.stem for v in videos] == ["c0__plain__v0", "c0__plain__v1"]
+    for path in videos:
+        about = json.loads(path.with_suffix(".json").read_text())
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            assert float(stream.average_rate) == 30 and stream.codec_context.name == "h264"
+            frames = [f.to_ndarray(format="rgb24") for f in container.decode(stream)]
+        assert len(frames) == len(about["frames"]) == 6
+        assert [f["frame"] for f in about["frames"]] == [1, 2, 3, 4, 5, 6]
+        for frame, said in zip(frames, about["frames"], strict=True):
+            picture = np.asarray(Image.open(tmp_path / "set" / "images" / said["image"])).astype(float)  # fmt: skip
+            error = ((frame[: size[1], : size[0]] - picture) ** 2).mean()
+            assert 10 * np.log10(255**2 / error) > 28  # colour has half the pixels in such a video
+            assert len(said["people"][0]["keypoints"]) == 51 and (tmp_path / "out" / said["flow"]).is_file()  # fmt: skip
+
+
+def test_without_clips_there_is_no_video(tmp_path: Path) -> None:
+    made_up.dataset(tmp_path / "set", made_up.items(4), files=True)
+    with pytest.raises(formats.ExportError, match="none of the pictures are of clips"):
+        formats.export(made_up.opened(tmp_path / "set", tmp_path / "out"), "video", {"format": "video", "version": "1"})  # fmt: skip
 
 
 def test_an_empty_factory_says_how_to_begin(factory: Factory, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(folder: Path) -> None:
-    frames = sample_frames((2, 62), True, SMALL.frames_per_clip)
+    frames = sample_frames((2, 62), True, SMALL)
     wanted = pictures(frames, SMALL, "hero", {})
     paths = {n: folder / n for n in render_files([p.file for p in wanted])}
     check_renders(paths, "hero", frames, SMALL, {}, decode=True)
