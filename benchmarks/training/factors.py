@@ -1,12 +1,12 @@
 """What of a dataset helps a network: one thing changed at a time, three seeds each, measured on people, motions and places never seen.
 
     .venv-people/bin/python benchmarks/training/sets.py FOLDER
-    .venv-people/bin/python benchmarks/training/factors.py FOLDER [--seeds 3] [--samples 14400]
+    .venv-people/bin/python benchmarks/training/factors.py FOLDER [--seeds 3] [--samples 12800]
 
 Every network sees the same number of samples, of the same number of pictures but where the number is what changes. Measured: the
 average precision of COCO (pycocotools, given the true boxes), and the share of visible keypoints within 0.2 torso lengths. Where
-``real_people.py`` can find its videos, the same networks are measured on these. Results go on in FOLDER/results.json, a network for
-each line; those that are there are not trained again.
+``real_people.py`` can find its videos, the same networks are measured on these. Networks (also as ONNX files) and results lie in FOLDER/networks; what is
+there is not trained again, so that several of these can run side by side, with --only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -133,16 +132,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=14400)
+    parser.add_argument("--samples", type=int, default=12800)
     parser.add_argument("--only", default=",".join(CONDITIONS))
     options = parser.parse_args()
-    sets, results = Sets(options.folder), options.folder / "results.json"
-    done: dict[str, Any] = json.loads(results.read_text("utf-8")) if results.exists() else {}
+    torch.set_num_threads(
+        1
+    )  # for networks as small as this, two side by side are faster than one on two cores
+    sets, networks = Sets(options.folder), options.folder / "networks"
+    networks.mkdir(exist_ok=True)
     test = sets.of("unseen")
     for seed in range(options.seeds):
         for name in options.only.split(","):
             title, pictures = CONDITIONS[name]
-            if f"{name}-{seed}" in done:
+            result = networks / f"{name}-{seed}.json"
+            if result.exists():
                 continue
             crops = pictures(sets, seed)
             started = time.perf_counter()
@@ -150,11 +153,13 @@ def main() -> None:
                 tell = functools.partial(bar.update, bar.add_task(f"{name}, seed {seed}", total=1.0))  # fmt: skip
                 network = nets.train(crops, seed, options.samples, visible_only=name == "visible_only", tell=tell)  # fmt: skip
             seconds = time.perf_counter() - started
-            torch.save(network.state_dict(), options.folder / f"{name}-{seed}.pt")
-            done[f"{name}-{seed}"] = {"condition": name, "title": title, "seed": seed, "pictures": len(crops), "seconds": round(seconds, 1), **measured(network, test)}  # fmt: skip
-            results.write_text(json.dumps(done, indent=1), "utf-8")
-            print(f"{name}, seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in done[f"{name}-{seed}"].items() if isinstance(v, float)), flush=True)  # fmt: skip
-    table = pd.DataFrame(done.values()).groupby("title", sort=False)[["ap", "pck_visible", "pck_hidden"]].agg(["mean", "std"])  # fmt: skip
+            torch.save(network.state_dict(), networks / f"{name}-{seed}.pt")
+            nets.save_onnx(network, networks / f"{name}-{seed}.onnx")
+            found = {"condition": name, "title": title, "seed": seed, "pictures": len(crops), "seconds": round(seconds, 1), **measured(network, test)}  # fmt: skip
+            result.write_text(json.dumps(found, indent=1), "utf-8")
+            print(f"{name}, seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items() if isinstance(v, float)), flush=True)  # fmt: skip
+    rows = [json.loads(p.read_text("utf-8")) for p in sorted(networks.glob("*.json"))]
+    table = pd.DataFrame(rows).groupby("title", sort=False)[["ap", "pck_visible", "pck_hidden"]].agg(["mean", "std", "size"])  # fmt: skip
     print(table.round(3).to_string())
 
 

@@ -24,43 +24,45 @@ from posefactory_dagster.quality.models import crop, crop_matrix, peaks
 SIDE, WIDE, MAP = 128, 176, 32
 #: Width of a crop in widths of the person's box; of the larger one so much more.
 MARGIN = 1.25
-#: Spread of a keypoint's blob in a heatmap, in its pixels.
-SPREAD = 1.5
+#: Spread of a keypoint's blob, in pixels of a heatmap.
+SPREAD = 1.0
 
 
 class Network(nn.Module):
-    """0.6 million parameters: five halvings with residual blocks, and back up to ``MAP`` with the finer levels added."""
+    """0.4 million parameters: down to ``MAP`` at once, two halvings, and back up with the finer levels added."""
 
-    def __init__(self, widths: Sequence[int] = (24, 32, 64, 96, 128)) -> None:
+    def __init__(self, widths: Sequence[int] = (32, 64, 96), depth: int = 1) -> None:
         super().__init__()
-        self.down = nn.ModuleList()
-        last = 3
-        for width in widths:
-            self.down.append(nn.Sequential(nn.Conv2d(last, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True), _Residual(width)))  # fmt: skip
-            last = width
-        self.across = nn.ModuleList([nn.Conv2d(w, 64, 1) for w in widths[1:]])
-        self.refine = nn.ModuleList([_Residual(64) for _ in widths[1:]])
-        self.head = nn.Conv2d(64, len(COCO_KEYPOINTS), 1)
+        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 8, 4, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True))  # fmt: skip
+        self.levels = nn.ModuleList()
+        for n, width in enumerate(widths):
+            smaller = [] if n == 0 else [nn.Conv2d(widths[n - 1], width, 2, 2, bias=False), nn.BatchNorm2d(width)]  # fmt: skip
+            self.levels.append(nn.Sequential(*smaller, *(_Residual(width) for _ in range(depth))))
+        self.across = nn.ModuleList([nn.Conv2d(w, widths[0], 1) for w in widths])
+        self.refine = nn.ModuleList([_Residual(widths[0]) for _ in widths])
+        self.head = nn.Conv2d(widths[0], len(COCO_KEYPOINTS), 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Heatmaps (N, 17, MAP, MAP) of images (N, 3, SIDE, SIDE) from 0 to 1."""
-        x, levels = images * 2 - 1, []
-        for stage in self.down:
-            x = stage(x)
-            levels.append(x)
-        x = self.refine[-1](self.across[-1](levels[-1]))
-        for level in range(len(levels) - 3, -1, -1):
+        """Of images (N, 3, SIDE, SIDE) from 0 to 1 how likely each keypoint is where (N, 17, MAP, MAP); logarithms of it while the network is trained."""
+        x, found = self.stem(images * 2 - 1), []
+        for level in self.levels:
+            x = level(x)
+            found.append(x)
+        x = self.refine[-1](self.across[-1](found[-1]))
+        for n in range(len(found) - 2, -1, -1):
             x = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = self.refine[level](x + self.across[level](levels[level + 1]))
-        return self.head(x)
+            x = self.refine[n](x + self.across[n](found[n]))
+        places = self.head(x).flatten(2)
+        places = places.log_softmax(dim=2) if self.training else places.softmax(dim=2)
+        return places.unflatten(2, (MAP, MAP))
 
 
 class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, 1, 1, groups=width, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width),
         )  # fmt: skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -139,12 +141,13 @@ def _augmented(crops: Crops, chance: torch.Generator) -> tuple[torch.Tensor, tor
 
 
 def _targets(points: torch.Tensor) -> torch.Tensor:
-    """Heatmaps (N, 17, MAP, MAP) of keypoints in pixels of a crop of ``SIDE``."""
+    """Where keypoints (in pixels of a crop of ``SIDE``) should be found: blobs (N, 17, MAP, MAP) with a sum of one."""
     place = torch.arange(MAP) + 0.5
     at = points[..., :2] * MAP / SIDE
     wide = torch.exp(-((place - at[..., :1]) ** 2) / (2 * SPREAD**2))
     high = torch.exp(-((place - at[..., 1:2]) ** 2) / (2 * SPREAD**2))
-    return high[..., :, None] * wide[..., None, :]
+    blobs = high[..., :, None] * wide[..., None, :]
+    return blobs / blobs.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
 
 
 def train(crops: Crops, seed: int, samples: int, *, visible_only: bool = False, tell: Callable[..., None] = lambda completed: None) -> Network:  # fmt: skip
@@ -155,10 +158,10 @@ def train(crops: Crops, seed: int, samples: int, *, visible_only: bool = False, 
     """
     torch.manual_seed(seed)
     chance = torch.Generator().manual_seed(seed)
-    network, batch = Network(), 32
+    network, batch = Network().to(memory_format=torch.channels_last), 16
     steps = samples // batch
-    optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.15)  # fmt: skip
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.15)  # fmt: skip
     network.train()
     order: list[int] = []
     for step in range(steps):
@@ -166,8 +169,10 @@ def train(crops: Crops, seed: int, samples: int, *, visible_only: bool = False, 
             order += torch.randperm(len(crops), generator=chance).tolist()
         mine, order = order[:batch], order[batch:]
         images, points = _augmented(crops.some(mine), chance)
-        weight = (points[..., 2] >= (2 if visible_only else 1)).float()
-        error = ((network(images) - _targets(points)) ** 2).sum(dim=(2, 3))
+        inside = ((points[..., :2] >= 0) & (points[..., :2] < SIDE)).all(dim=2)
+        weight = ((points[..., 2] >= (2 if visible_only else 1)) & inside).float()
+        places = network(images.contiguous(memory_format=torch.channels_last))
+        error = -(places * _targets(points)).sum(dim=(2, 3))
         loss = (error * weight).sum() / weight.sum().clamp(min=1)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -204,3 +209,14 @@ def back(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     inverse = np.linalg.inv(matrices[:, :, :2])
     places = np.einsum("nij,nkj->nki", inverse, points[..., :2] - matrices[:, None, :, 2])
     return np.concatenate([places, points[..., 2:]], axis=2)
+
+
+def save_onnx(network: nn.Module, path: Path) -> None:
+    """Write a network as an ONNX file that ``posefactory audit`` opens."""
+    import onnx
+
+    torch.onnx.export(network, (torch.zeros(1, 3, SIDE, SIDE),), str(path), input_names=["images"], output_names=["heatmaps"], dynamo=True)  # fmt: skip
+    model = onnx.load(str(path))
+    about = {"output": "heatmaps", "size": SIDE, "margin": MARGIN}
+    onnx.helper.set_model_props(model, {"posefactory": json.dumps(about)})
+    onnx.save(model, str(path))

@@ -190,7 +190,7 @@ def main() -> None:
         path = options.blazepose and options.blazepose / f"pose_landmark_{kind}.tflite"
         if path is not None:
             models[f"BlazePose {kind}"] = open_model(str(path))
-    models |= {p.stem: Trained(p) for p in sorted(options.folder.glob("*-[0-9].pt"))}
+    models |= {p.stem: Trained(p) for p in sorted((options.folder / "networks").glob("*-[0-9].pt"))}
     rows = []
     for name, model in models.items():
         rows.append({"model": name, **measured(cameras, seen_by(model, frames, boxes))})
