@@ -7,7 +7,7 @@ import difflib
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -301,6 +301,50 @@ def diff_datasets(
             out.print(f"{name}: {values[0]!r} to {values[1]!r}", soft_wrap=True)
 
     show(as_json, document, print_it)
+
+
+@verbs.command("changelog")
+def changelog(as_json: JsonOption = False) -> None:
+    """What each version has and the one before it has not, the newest first."""
+    versions = open_sets().of_asset(DATASET)
+    rows: list[dict[str, Any]] = []
+    for number, dataset in enumerate(versions):
+        row: dict[str, Any] = {"version": dataset.ref.identity, "made": dataset.created_at}
+        if number + 1 < len(versions):
+            try:
+                row["changes"] = differences(versions[number + 1], dataset)
+            except (CommandError, DamagedObject) as error:  # of an earlier form, or damaged
+                row["changes"], row["fault"] = None, str(error)
+        rows.append(row)
+
+    def print_it() -> None:
+        for row in rows:
+            out.print(f"{row['version']}  {row['made']}", soft_wrap=True)
+            if "changes" not in row:
+                out.print("  the first that is kept")
+            elif row["changes"] is None:
+                out.print(f"  not compared with the one before: {row['fault']}", soft_wrap=True)
+            else:
+                for line in _change_lines(row["changes"]):
+                    out.print(f"  {line}", soft_wrap=True)
+        if not rows:
+            out.print("no datasets yet: posefactory run --all makes one")
+
+    show(as_json, rows, print_it)
+
+
+def _change_lines(document: dict[str, Any]) -> Iterator[str]:
+    """A difference of two versions in a few lines; nothing is said of what is the same."""
+    for name in ("characters", "images"):
+        came, went = document[f"{name}_added"], document[f"{name}_removed"]
+        if came or went:
+            shown = f" ({', '.join(['+' + n for n in came] + ['-' + n for n in went])})" if name == "characters" and len(came) + len(went) < 9 else ""  # fmt: skip
+            yield f"{name}: {len(came)} came, {len(went)} went{shown}"
+    counts = {n: len(document[f"{k}_changed"]) for n, k in (("other pixels", "images"), ("other labels", "labels"), ("other split", "split"))}  # fmt: skip
+    if any(counts.values()):
+        yield ", ".join(f"{name}: {count}" for name, count in counts.items())
+    for name, (old, new) in document["settings_changed"].items():
+        yield f"{name}: {old!r} to {new!r}"
 
 
 def _some(names: list[str], sign: str) -> str:

@@ -39,6 +39,7 @@ from posefactory_dagster.motions.documents import (
     register_clips,
     write_motion_record,
 )
+from posefactory_dagster.people.documents import read_person
 from posefactory_dagster.settings import ASSETS_DATA, environment, sample_characters
 from posefactory_dagster.slugs import safe_slug
 from posefactory_dagster.storage import layout
@@ -382,6 +383,8 @@ def _check_skin(
     only_motion = key in registered[MOTION] and key not in registered[CHARACTERS]
     if only_motion and key not in found:
         raise CommandError(f"{key} is a motion; name a character with a mesh first")
+    if key not in found and read_person(sets.store, key) is not None:
+        raise CommandError(f"{key}: this person is not built yet; posefactory run {key} --until character builds it, then cast it")  # fmt: skip
     upload = uploads.find_upload(found, key)
     path = uploads.fetch(sets.store, upload)
     if only_motion or uploads.holds_no_geometry(path, upload.file_name):

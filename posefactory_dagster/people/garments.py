@@ -35,7 +35,9 @@ TILE = 0.4
 #: Skin is taken away where a garment covers it by more than this, measured from its hem, metres.
 COVER_MARGIN = 0.035
 #: The same for a garment below another one; trousers and skirts keep up to the waist, as hems of tops rise when people bend.
-MARGIN_BELOW, MARGIN_BELOW_TOPS = 0.11, 0.30
+MARGIN_BELOW, MARGIN_BELOW_TOPS = 0.11, 0.08
+#: By how much inner garments are drawn in below outer ones, how far outside of the rim that begins, and over which length it grows, metres.
+DRAWN_IN, DRAWN_IN_FROM, DRAWN_IN_WITHIN = 0.012, 0.02, 0.025
 #: How much of the legs' hold on hems of tops, and on skirts, is the hips'.
 HANGING_TOPS, HANGING_SKIRTS = 0.5, 0.2
 
@@ -215,10 +217,25 @@ class Tailor:
             margin = MARGIN_BELOW_TOPS if waisted else MARGIN_BELOW
             inside = [self._value(outer)(shell) for outer in parts[number + 1 :]]
             hidden = np.any([v < -margin * self._scale for v in inside], axis=0) if inside else np.zeros(len(shell.vertices), bool)  # fmt: skip
+            if inside:
+                shell = self._drawn_in(shell, -np.min(inside, axis=0))
             shell = Shell(shell.vertices, shell.triangles[~hidden[shell.triangles].all(axis=1)], shell.fields)  # fmt: skip
             if len(shell.triangles):
                 pieces.append(self._finish(compact(shell), part.name, part.material, self._covers(part), part.how))  # fmt: skip
         return pieces
+
+    def _drawn_in(self, shell: Shell, under: np.ndarray) -> Shell:
+        """An inner garment, closer to the body where an outer one covers it: in motion the two do not go quite the same way.
+
+        Args:
+            under: (V,) how far inside of the outer one's rim it is, metres.
+        """
+        depth = np.clip(
+            (under + DRAWN_IN_FROM * self._scale) / (DRAWN_IN_WITHIN * self._scale), 0.0, 1.0
+        )
+        points = shell.vertices - (DRAWN_IN * self._scale * depth)[:, None] * shell.normals()
+        # The skin is hidden there, but limbs bend: a millimetre above it stays.
+        return shell.with_vertices(self.skin.keep_out(points, 0.001 * self._scale))
 
     def _value(self, part: _Part) -> Callable[[Shell], np.ndarray]:
         return self.inside(part.how) if part.how is not None else self._inside_skirt(part.kind)

@@ -311,6 +311,8 @@ def test_casts_need_one_skin_and_one_motion(factory: Factory, mixamo: Path) -> N
     assert "is a skin" in factory.cli("cast", "ada_walk", "--motion", "chen_jack", expect=2)
     assert "is a motion" in factory.cli("cast", "kick", "--motion", "sit", expect=2)
     assert "no such upload" in factory.cli("cast", "nobody", "--motion", "sit", expect=2)
+    factory.cli("people", "add", "a tall man", "--name", "unborn")
+    assert "posefactory run unborn --until character builds it" in factory.cli("cast", "unborn", "--motion", "sit", expect=2)  # fmt: skip
 
 
 def test_a_motion_says_what_it_is_when_rendered(render: Callable[..., Any], mixamo: Path) -> None:

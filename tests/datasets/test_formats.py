@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from pycocotools.coco import COCO
 
 from posefactory_dagster.datasets import formats, rows, selecting
 from posefactory_dagster.datasets.formats import FORMATS, H36M_JOINTS, MARK
+from posefactory_dagster.settings import PROJECT_ROOT
 from tests.conftest import SAMPLES, Factory, needs_root
 from tests.datasets import made_up
 
@@ -259,6 +261,47 @@ def test_varied_pictures_keep_shares_and_differ_more_than_chance() -> None:
     assert list(chosen.index) == list(selecting.varied(index, 30).index)
 
 
+def test_croissant_is_valid_and_read(exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """By MLCommons' own library, which checks the form, the sha256 of files and the columns."""
+    import mlcroissant
+
+    read = mlcroissant.Dataset(jsonld=str(exported["dataset"] / "croissant.json"))
+    assert not read.metadata.ctx.issues.errors and not read.metadata.ctx.issues.warnings
+    rows = list(read.records(record_set="landmarks"))
+    assert len(rows) == 10 * 33
+    table = pd.read_parquet(exported["dataset"] / "landmarks.parquet")
+    first = {k.partition("/")[2]: v for k, v in rows[0].items()}
+    assert first["name"] == b"nose" and first["x_px"] == pytest.approx(table["x_px"][0])
+
+
+def _blocks() -> dict[str, str]:
+    """The loaders in the docs, by the form that each names in its first line."""
+    text = (PROJECT_ROOT / "docs" / "datasets.md").read_text("utf-8")
+    found = re.findall(r"```python\n# (\w+)\n(.*?)```", text, re.DOTALL)
+    return {kind: code for kind, code in found}
+
+
+def test_every_form_is_explained() -> None:
+    assert set(_blocks()) | {"cvat"} == set(FORMATS)
+
+
+def _video_of(folder: Path) -> Path:
+    _clip_of(4, (64, 48), folder / "set")
+    formats.export(made_up.opened(folder / "set", folder / "out"), "video", {"format": "video", "version": "1"})  # fmt: skip
+    return folder / "out"
+
+
+@pytest.mark.parametrize("kind", sorted(_blocks()))
+def test_loaders_in_the_docs_run(kind: str, exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # fmt: skip
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    folder = exported[kind] if kind != "video" else _video_of(tmp_path)
+    space: dict[str, object] = {"folder": str(folder)}
+    exec(_blocks()[kind], space)  # the page's own lines
+    found = [space.get(n) for n in ("people", "keypoints", "nose", "poses") if n in space]
+    assert found and all(len(f) > 0 for f in found)
+
+
 def _tree(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}  # fmt: skip
 
@@ -335,7 +378,7 @@ def test_a_dataset_of_an_earlier_version_says_what_to_do(exported: dict[str, Pat
 
 
 def test_who_reads_a_version_goes_on_reading_while_another_takes_its_place(exported: dict[str, Path], factory_once: Factory) -> None:  # fmt: skip
-    """The one test that changes the dataset: it comes last."""
+    """This and the last test change the dataset: they come after the others."""
     before = Path(factory_once.cli("datasets", "path").strip())
     settings = factory_once.root / "posefactory.toml"
     ids = {i["file_name"].partition("/")[2]: i["id"] for i in _coco(before).imgs.values()}
@@ -351,6 +394,10 @@ def test_who_reads_a_version_goes_on_reading_while_another_takes_its_place(expor
     listed = json.loads(factory_once.cli("datasets", "list", "--json"))
     assert len(listed) == 2
     assert json.loads(factory_once.cli("datasets", "verify", listed[1]["version"], "--json"))["damaged"] == []  # fmt: skip
+    said = json.loads(factory_once.cli("datasets", "changelog", "--json"))
+    assert [r["version"] for r in said] == [r["version"] for r in listed] and "changes" not in said[1]  # fmt: skip
+    assert set(said[0]["changes"]["settings_changed"]) == {"extra_files", "split_seed"}
+    assert "split_seed: 0 to 3" in factory_once.cli("datasets", "changelog")
     read = _coco(after)
     assert {i["file_name"].partition("/")[2]: i["id"] for i in read.imgs.values()} == ids
     assert set(read.anns) == set(_coco(before).anns)
@@ -413,3 +460,25 @@ def test_an_empty_factory_says_how_to_begin(factory: Factory, tmp_path: Path) ->
     for verb in (("export", "--to", str(tmp_path / "out")), ("verify",), ("show",), ("path",), ("variety",)):  # fmt: skip
         assert "no dataset is made yet; posefactory run --all makes one" in factory.cli("datasets", *verb, expect=2)  # fmt: skip
     assert "no datasets yet" in factory.cli("datasets", "list")
+
+
+def test_versions_are_compared_and_verified(factory_once: Factory) -> None:
+    first = json.loads(factory_once.cli("datasets", "show", "--json"))["version"]
+    assert "are as they were written" in factory_once.cli("datasets", "verify")
+    factory_once.cli("groups", "remove", "pair")
+    factory_once.cli("run", "--all")
+    found = json.loads(factory_once.cli("datasets", "diff", first[:8], "--json"))
+    assert found["before"] == first != found["after"]
+    assert found["characters_removed"] == ["pair"] and found["characters_added"] == []
+    assert len(found["images_removed"]) == 2 and not found["images_changed"] and not found["labels_changed"]  # fmt: skip
+    folder = Path(factory_once.cli("datasets", "path").strip())
+    picture = next((folder / "images").rglob("*.png"))
+    assert (
+        not picture.stat().st_mode & 0o222
+    )  # shared with the renders: nobody changes it in place by accident
+    picture.unlink()
+    picture.write_bytes(b"damaged")
+    said = factory_once.cli("datasets", "verify", expect=1)
+    assert picture.name in said
+    # The version before is another folder, and whole.
+    assert "are as they were written" in factory_once.cli("datasets", "verify", first)
