@@ -62,7 +62,7 @@ class Sets:
 
     def by_mediapipe(self, name: str, crops: nets.Crops) -> nets.Crops:
         """The same with MediaPipe's opinion in place of the truth; who was not found is left out."""
-        table = pd.read_parquet(self._folder / name / "landmarks.parquet", columns=["file", "landmark", "mediapipe_x", "mediapipe_y"])  # fmt: skip
+        table = pd.read_parquet(self._folder / name / "parquet" / "landmarks.parquet", columns=["file", "landmark", "mediapipe_x", "mediapipe_y"])  # fmt: skip
         found = {f: g.sort_values("landmark") for f, g in table.groupby("file")}
         chosen, points = [], []
         for number, person in enumerate(crops.annotations):

@@ -215,7 +215,7 @@ def save_onnx(network: nn.Module, path: Path) -> None:
     """Write a network as an ONNX file that ``posefactory audit`` opens."""
     import onnx
 
-    torch.onnx.export(network, (torch.zeros(1, 3, SIDE, SIDE),), str(path), input_names=["images"], output_names=["heatmaps"], dynamo=True)  # fmt: skip
+    torch.onnx.export(network, (torch.zeros(1, 3, SIDE, SIDE),), str(path), input_names=["images"], output_names=["heatmaps"], dynamo=True, external_data=False)  # fmt: skip
     model = onnx.load(str(path))
     about = {"output": "heatmaps", "size": SIDE, "margin": MARGIN}
     onnx.helper.set_model_props(model, {"posefactory": json.dumps(about)})

@@ -102,7 +102,8 @@ styles = {list(wanted.styles)}
     for number, motion in wanted.casts:
         posefactory("cast", f"p{number:02}", "--motion", motion)
     posefactory("run", *(f"p{p:02}__{m}" for p, m in wanted.casts))
-    posefactory("datasets", "export", "--format", "coco", "--to", str(project / "coco"))
+    for kind in ("parquet", "coco"):
+        posefactory("datasets", "export", "--format", kind, "--to", str(project / kind))
 
 
 if __name__ == "__main__":
