@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -110,6 +111,23 @@ def test_malformed_facts_stop_nobody_else_and_are_found(made: Factory) -> None:
     assert list(report["failed"]) == ["ada_walk"] and report["done"] == ["bruno_squat"]
     assert "its facts are malformed (frame_range" in report["failed"]["ada_walk"]
     repair(made)
+
+
+def test_who_is_left_out_of_a_dataset_is_told_at_the_end_of_a_run(made: Factory) -> None:
+    """A table that is what its checksum says, and is no table: the dataset is made of the others, and the terminal says so."""
+    made.add_sample("chen_jack")
+    made.cli("run", "chen_jack", "--until", "label_accuracy")
+    labels = made.sets.current("pose_labels", "chen_jack")
+    assert labels is not None
+    table, manifest = Path(labels.address("labels.parquet")), Path(labels.address()).parent / "manifest.json"  # fmt: skip
+    table.write_bytes(b"no table")
+    document = json.loads(manifest.read_text())
+    document["files"]["labels.parquet"] = {"sha256": hashlib.sha256(b"no table").hexdigest(), "size": 8}  # fmt: skip
+    manifest.write_text(json.dumps(document))
+    said = made.cli("run", "--all")
+    assert "left out" in said and "chen_jack: left out, a file of it is malformed" in said
+    assert json.loads(made.cli("datasets", "show", "--json"))["characters"] == 2
+    made.cli("characters", "remove", "chen_jack")
 
 
 def test_names_that_are_none_of_ours_are_told_and_moved_out_of_the_way(made: Factory) -> None:

@@ -169,7 +169,7 @@ def _left_out(figures: Mapping[str, Any]) -> str:
         "empty": "show nobody", "small": "show nobody large enough", "near_duplicates": "are nearly the same as another",
         "split": "show a motion or a look of another split",
     }  # fmt: skip
-    said = [f"{figures['left_out'][k]} that {words}" for k, words in reasons.items() if figures["left_out"][k]]  # fmt: skip
+    said = [f"{figures['renders_left_out'][k]} that {words}" for k, words in reasons.items() if figures["renders_left_out"][k]]  # fmt: skip
     return f"\nRenders that are left out: {', '.join(said)}.\n" if said else ""
 
 

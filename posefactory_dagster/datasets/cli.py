@@ -30,6 +30,7 @@ from posefactory_dagster.terminal import (
     JsonOption,
     Summary,
     err,
+    open_instance,
     open_sets,
     out,
     print_error,
@@ -53,9 +54,12 @@ def dataset_summary(
     Args:
         dataset: the current one by default.
     """
-    dataset = dataset or sets.readable(DATASET, layout.UNPARTITIONED)
+    left_out: dict[str, str] = {}
     if dataset is None:
-        return None
+        dataset = sets.readable(DATASET, layout.UNPARTITIONED)
+        if dataset is None:
+            return None
+        left_out = _left_out()
     decisions = read_decisions(sets.store)
     blocked = 0
     for key in {ref[1] for ref in dataset.inputs["sets"]}:
@@ -71,11 +75,20 @@ def dataset_summary(
         "version": dataset.ref.identity,
         "made": dataset.created_at,
         "variants_blocked": blocked,
+        "characters_left_out": left_out,
         "contact_sheet": dataset.address(CONTACT_SHEET),
         "gallery": dataset.address(PAGE),
         "dataset": dataset.address(),
         "next": f"yolo pose train data={dataset.address('data.yaml')} model=yolo11n-pose.pt",
     }
+
+
+def _left_out() -> dict[str, str]:
+    """Which characters the run that made the present dataset left out, with the reasons."""
+    from posefactory_dagster.pipeline.partitions import last_metadata
+
+    with open_instance() as instance:
+        return last_metadata(instance, DATASET, "left_out") or {}
 
 
 def print_dataset(summary: dict[str, Any]) -> None:
@@ -92,6 +105,10 @@ def print_dataset(summary: dict[str, Any]) -> None:
         ("dataset", f"{summary['characters']} characters, {summary['images']} images ({summary['variants']} of them variants{held}), {summary['labels']} landmark labels"),
         ("splits", split_text(summary)),
     ]  # fmt: skip
+    if reasons := summary["characters_left_out"]:
+        first = next(iter(reasons.values()))
+        more = f", and {len(reasons) - 1} more: see the asset pose_dataset in the web UI" if len(reasons) > 1 else ""  # fmt: skip
+        lines.append(("left out", f"{first}{more}"))
     if "pck_0.2" in summary:
         lines.append(("MediaPipe", f"detects {summary['detection_rate']:.0%}, PCK@0.2 {summary['pck_0.2']:.3f}, OKS {summary['oks']:.3f}, {summary['swaps']} left/right swaps"))  # fmt: skip
     lines += [

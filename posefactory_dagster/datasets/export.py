@@ -192,7 +192,7 @@ def _figures(
         "splits": {s: int((index["split"] == s).sum()) for s in SPLITS},
         "seen_in_training": _seen_in_training(members, pictures),
         "mixamo_rigs": counted.mixamo_rigs,
-        "left_out": dataclasses.asdict(counted.left_out),
+        "renders_left_out": dataclasses.asdict(counted.left_out),
         **_agreement(members),
     }
 

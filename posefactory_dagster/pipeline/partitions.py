@@ -256,6 +256,15 @@ def published(
     )
 
 
+def last_metadata(instance: dg.DagsterInstance, asset: str, name: str) -> Any:
+    """What the last materialization of an asset without partitions said under a name; None if it said nothing."""
+    event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+    if event is None or event.asset_materialization is None:
+        return None
+    found = event.asset_materialization.metadata.get(name)
+    return None if found is None else found.value
+
+
 def forget_failures(instance: dg.DagsterInstance, keys: Iterable[str]) -> None:
     """Of keys that are removed, no failure stands any more: another file may get the same key."""
     for asset, reasons in standing_failures(instance, keys).items():
