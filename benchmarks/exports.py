@@ -58,7 +58,7 @@ def _plain(folder: Path, to: Path, kind: str, scratch: Path) -> float:
         elif path.suffix == ".npz":
             stored = dict(np.load(path))
             writes.append(lambda p=place, s=stored: np.savez_compressed(p, **s))
-        elif path.suffix == ".txt" and path.name != formats.FILES:
+        elif path.suffix == ".txt":
             text = path.read_text()
             writes.append(lambda p=place, t=text: p.write_text(t))
         elif path.suffix == ".xml":

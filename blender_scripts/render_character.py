@@ -81,8 +81,16 @@ class Stances:
         return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
 
     @property
+    def follows(self) -> bool:
+        """Whether the box, and with it the place, goes along with the people from frame to frame."""
+        return self._box_follows
+
+    @property
     def half_width(self) -> float:
-        """How far from the middle of its frame's box anybody comes, metres on the floor."""
+        """How far from the middle of the box anybody comes, metres on the floor."""
+        if not self._box_follows:
+            low, high = self.box(self.frames[0])
+            return float(np.linalg.norm(high[:2] - low[:2])) / 2
         return max(float(np.linalg.norm(b[1, :2] - b[0, :2])) / 2 for b in self._boxes.values())
 
 
@@ -192,7 +200,7 @@ class Shooting:
             with watch.stage("place"):
                 variants = int(self._document.get("variants", DEFAULT_VARIANTS))
                 variant = int(looks.chance_of(settings, task.key, look).integers(variants))
-                self._scenery = Scenery(self._document, look, settings, variant, stances.half_width, len(people) > 1)  # fmt: skip
+                self._scenery = Scenery(self._document, look, settings, variant, stances.half_width, len(people) > 1 or not stances.follows)  # fmt: skip
             records.lights[look] = {**self._scenery.shines, "drawn": self._scenery.drawn}
         self._frame: int | None = None
         self._frames = list(stances.frames)

@@ -8,6 +8,7 @@ Nobody, no motion and no place of the set ``unseen`` is in any other.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -58,7 +59,8 @@ SETS = {
 def make(name: str, wanted: Set, folder: Path) -> None:
     """One project, from its people to an export of its dataset in COCO's form."""
     project = folder / name
-    if (project / "coco" / "export.json").exists():
+    mark = project / "coco" / "export.json"
+    if mark.exists() and json.loads(mark.read_text("utf-8")).get("complete"):
         print(f"{name}: there already")
         return
     project.mkdir(parents=True, exist_ok=True)

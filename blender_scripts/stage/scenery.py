@@ -65,7 +65,7 @@ class Scenery:
 
         Args:
             look: its document. name: its name. variant: which of the look's variants; the same one is the same for everybody.
-            around: how far from the middle anybody comes, metres. group: whether furniture must make room for so much.
+            around: how far from the middle anybody comes, metres. group: whether furniture must make room for so much, and the shadow reach so far: for groups, and where people go about a place that stands still.
 
         Raises:
             InputError: an image of it is none, or its script fails.

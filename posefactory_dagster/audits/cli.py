@@ -58,9 +58,13 @@ def audit(
                 task = bar.add_task(f"measure {name}", total=None)
                 rows[name] = measuring.measure(model, controlled, lambda done, total, task=task: bar.update(task, completed=done, total=total))  # type: ignore[misc]  # fmt: skip
                 figures[name] = measuring.by_attribute(rows[name], about)
+                if hasattr(model, "close"):
+                    model.close()
     except (AuditError, ModelError) as error:
         raise CommandError(str(error)) from error
     to.mkdir(parents=True, exist_ok=True)
+    for earlier in to.glob("people_*.parquet"):
+        earlier.unlink()
     page = report.write(to, figures, rows, controlled)
     for name, mine in rows.items():
         mine.to_parquet(to / f"people_{name}.parquet", index=False)

@@ -21,7 +21,12 @@ from posefactory_dagster.datasets.documents import (
 )
 from posefactory_dagster.datasets.export import export
 from posefactory_dagster.datasets.gallery import PAGE
-from posefactory_dagster.datasets.members import MALFORMED, Member, UnusableMember
+from posefactory_dagster.datasets.members import (
+    MALFORMED,
+    Member,
+    NothingLeft,
+    UnusableMember,
+)
 from posefactory_dagster.motions.documents import RecipeError, read_recipe
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP, OPTIONAL_INPUTS
@@ -107,6 +112,8 @@ def pose_dataset(
         except UnusableMember as error:
             left_out[error.key] = str(error)
             del members[error.key]
+        except NothingLeft as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
     for text in left_out.values():
         context.log.warning(text)
     metadata = _metadata(committed)
@@ -168,22 +175,26 @@ def _committed(
 ) -> CommittedSet:
     """The dataset of these members, made if it is not there yet.
 
+    Args:
+        chosen: by key, in the order of registration, by which splits are drawn.
+
     Raises:
         UnusableMember: the files of one are damaged.
     """
-    members = [chosen[key] for key in sorted(chosen)]
+    facts = {key: m.renders.facts_as(RenderFacts) for key, m in chosen.items()}
     split = splits.assign(
-        {m.key: m.skins for m in members},
-        {m.key: m.renders.facts_as(RenderFacts).frames for m in members},
+        {key: m.skins for key, m in chosen.items()},
+        {key: f.frames for key, f in facts.items()},
         settings,
     )
-    facts = {m.key: m.renders.facts_as(RenderFacts) for m in members}
     split = splits.apart(
         split,
-        {m.key: m.motions for m in members},
+        {key: m.motions for key, m in chosen.items()},
         {k: dict.fromkeys(f.looks, f.images // len(f.looks)) for k, f in facts.items()},
         settings,
     )
+    members = [chosen[key] for key in sorted(chosen)]
+    known = functools.cache(functools.partial(variety_of.known_of, sets))
     inputs = {
         "sets": [
             dataclasses.astuple(s.ref) for m in members for s in (m.renders, m.labels, m.accuracy)
@@ -192,6 +203,7 @@ def _committed(
         "variants": [
             [m.key, v.variant, v.image.sha256] for m in members for v in m.variants if v.image
         ],
+        "people": {skin: known(skin) for m in members for skin, _ in m.skins},
     }
     values = {"version": DATASET_VERSION, **dataclasses.asdict(settings)}
     ref = SetRef(DATASET, layout.UNPARTITIONED, identity_of(DATASET, inputs, values))
@@ -206,7 +218,7 @@ def _committed(
             scratch,
             settings,
             ref.identity,
-            functools.cache(functools.partial(variety_of.known_of, sets)),
+            known,
             lambda done, total: progress.tell("export", done, total),
         )
         return sets.commit(ref, scratch, inputs=inputs, settings=values, facts=figures)

@@ -175,6 +175,7 @@ def export_dataset(
 ) -> None:  # fmt: skip
     """Write a dataset in the form that a tool reads; images are linked, not copied, where the disk allows."""
     from posefactory_dagster.datasets import formats, rows, selecting
+    from posefactory_dagster.datasets.balance import weights
 
     if format not in formats.FORMATS:
         near = difflib.get_close_matches(format, formats.FORMATS, 1)
@@ -185,10 +186,12 @@ def export_dataset(
     about = {"format": format, "version": dataset.ref.identity, "select": selection, "images": images}  # fmt: skip
     try:
         pictures, landmarks = (_file(dataset, n) for n in (rows.PICTURES, rows.LANDMARK_TABLE))
-        index = selecting.select(rows.index_of(pictures), selection)
+        index = selecting.select(rows.index_of(pictures, features=images is not None), selection)
         if images is not None:
             index = selecting.varied(index, images)
-        source = _files_of(dataset, pictures, index)
+        if selection or images is not None:
+            index = index.assign(weight=weights(index))
+        source = _files_of(dataset, pictures, index, format)
         with Progress(console=err, disable=as_json or not err.is_terminal) as bar:
             shown = bar.add_task(f"export {format}", total=len(index))
             target = formats.Target(to, index, pictures, landmarks, source, dataset.at_hand, lambda done: bar.update(shown, completed=done))  # fmt: skip
@@ -215,15 +218,15 @@ def _file(dataset: CommittedSet, name: str) -> Path:
         raise CommandError(f"{dataset.ref.identity}: a dataset of an earlier version; make it anew with posefactory run --all") from None  # fmt: skip
 
 
-def _files_of(dataset: CommittedSet, pictures: Path, index: Any) -> Callable[[str], Path]:
-    """Gives local paths of a dataset's images and their truth, checked. Where the store is elsewhere, the first call fetches all, side by side."""
+def _files_of(dataset: CommittedSet, pictures: Path, index: Any, kind: str) -> Callable[[str], Path]:  # fmt: skip
+    """Gives local paths of a dataset's images and of the truth that a form holds, checked. Where the store is elsewhere, the first call fetches all, side by side."""
     from posefactory_dagster.datasets import formats, rows
 
     @functools.cache
     def fetched() -> dict[str, Path]:
         names = {f"images/{n}" for n in index["file_name"]}
-        for item in rows.items(pictures, index.index):
-            names.update(formats.truth_files(item))
+        for item in rows.items(pictures, index):
+            names.update(formats.truth_files(item, kind))
         return dataset.paths(sorted(names))
 
     def find(name: str) -> Path:
@@ -377,7 +380,7 @@ def differences(one: CommittedSet, other: CommittedSet) -> dict[str, Any]:
         path = _file(dataset, rows.PICTURES)
         index = rows.index_of(path)
         labels, pixels, splits = {}, {}, {}
-        for item in rows.items(path, index.index):
+        for item in rows.items(path, index):
             split, _, name = item.name.partition("/")
             labels[name] = hashlib.sha256(json.dumps([[p["bbox"], p["keypoints_33"]] for p in item.people]).encode()).hexdigest()  # fmt: skip
             pixels[name] = str(dataset.files[f"images/{item.name}"]["sha256"])

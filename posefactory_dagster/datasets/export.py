@@ -23,6 +23,7 @@ from posefactory_dagster.datasets.members import (
     MALFORMED,
     LeftOut,
     Member,
+    NothingLeft,
     Picture,
     UnusableMember,
     pictures_of,
@@ -59,6 +60,7 @@ def export(
 
     Raises:
         UnusableMember: a file of a set, or a locked image, is not what it was; ``folder`` is half-written.
+        NothingLeft: no picture may enter it.
     """
     for name in ("images", "labels"):
         for split in SPLITS:
@@ -68,7 +70,7 @@ def export(
     raw = folder / f"{rows.PICTURES}.part"
     writer = rows.RowWriter(raw)
     table = rows.TableWriter(folder / rows.LANDMARK_TABLE)
-    people = rows.TableWriter(folder / variety.PEOPLE_TABLE)
+    people = rows.TableWriter(folder / variety.PEOPLE_TABLE, variety.PEOPLE_SCHEMA)
     pictures: dict[str, list[Picture]] = {}
     counted = _Counted()
     for done, member in enumerate(members):
@@ -82,12 +84,13 @@ def export(
                 counted.people += len(item.people)
             table.add(landmarks)
             people.add(variety.people_of(member, truth, mine, landmarks, people_facts))
-            counted.hidden += int((truth.arrays["visibility"] == 1).sum())
+            shown = [row for p in mine if p.variant is None for row in truth.rows_of(p.index)]
+            counted.hidden += int((truth.arrays["visibility"][shown] == 1).sum())
             if any(p.startswith("mixamorig") for p in truth.document.parts) and _uploaded(
                 member, people_facts
             ):
                 counted.mixamo_rigs.append(member.key)
-            counted.out_of_frame += int((truth.arrays["visibility"] == 0).sum())
+            counted.out_of_frame += int((truth.arrays["visibility"][shown] == 0).sum())
         except DamagedObject as error:
             raise UnusableMember(member.key, f"left out ({error})") from error
         except MALFORMED as error:
@@ -97,6 +100,8 @@ def export(
         tell(done + 1, len(members))
     for open_file in (writer, table, people):
         open_file.close()
+    if not any(pictures.values()):
+        raise NothingLeft(f"no picture is left for the dataset ({', '.join(f'{n} {k}' for k, n in dataclasses.asdict(counted.left_out).items() if n)}); see negatives, min_size and split_by in [dataset]")  # fmt: skip
     rows.set_weights(raw, weights(rows.index_of(raw)), folder / rows.PICTURES)
     raw.unlink()
     target = formats.Target(folder, rows.index_of(folder / rows.PICTURES), folder / rows.PICTURES, folder / rows.LANDMARK_TABLE, folder.joinpath, folder.joinpath)  # fmt: skip
@@ -107,10 +112,12 @@ def export(
     formats.variant_records(target, pictures)
     gallery.write(target, version)
     contact_sheet(members, pictures, folder, folder / CONTACT_SHEET)
-    shown = variety.read_people(folder / variety.PEOPLE_TABLE)
-    draw_statistics(shown, folder / STATISTICS)
+    in_renders = variety.read_people(folder / variety.PEOPLE_TABLE)
+    draw_statistics(in_renders, folder / STATISTICS)
     figures = _figures(members, pictures, splits, counted, target.index)
-    (folder / CARD).write_text(card(members, pictures, splits, figures, shown, version), "utf-8")
+    (folder / CARD).write_text(
+        card(members, pictures, splits, figures, in_renders, version), "utf-8"
+    )
     licences = sorted({f"{n.removeprefix('piece_')}: {said}" for m in members for n, said in m.renders.facts_as(RenderFacts).licences.items()})  # fmt: skip
     made = max(m.renders.created_at for m in members)
     croissant.write(folder, figures, version, licences, made[:10])
@@ -190,22 +197,22 @@ def _figures(
         "landmarks_by_proportion": sum(by_proportion.values()),
         "split_by": splits.unit,
         "splits": {s: int((index["split"] == s).sum()) for s in SPLITS},
-        "seen_in_training": _seen_in_training(members, pictures),
+        "seen_in_training": _seen_in_training(members, index),
         "mixamo_rigs": counted.mixamo_rigs,
         "renders_left_out": dataclasses.asdict(counted.left_out),
         **_agreement(members),
     }
 
 
-def _seen_in_training(members: Sequence[Member], pictures: dict[str, list[Picture]]) -> dict[str, list[int]]:  # fmt: skip
+def _seen_in_training(members: Sequence[Member], index: pd.DataFrame) -> dict[str, list[int]]:
     """Of the motions and looks that val and test show, how many train shows too, and how many there are."""
-    found: dict[str, dict[str, set[str]]] = {k: {"train": set(), "held": set()} for k in ("motions", "looks")}  # fmt: skip
-    for member in members:
-        for split in {p.split for p in pictures[member.key]}:
-            side = "train" if split == "train" else "held"
-            found["motions"][side] |= set(member.motions or (f"of {member.key}",))
-            found["looks"][side] |= set(member.renders.facts_as(RenderFacts).looks)
-    return {n: [len(s["train"] & s["held"]), len(s["held"])] for n, s in found.items()}
+    motions = {m.key: m.motions or (f"of {m.key}",) for m in members}
+    train = index["split"] == "train"
+    found = {}
+    for name, values in (("motions", index["character"].map(motions).explode()), ("looks", index["look"])):  # fmt: skip
+        known, held = set(values[train.loc[values.index]]), set(values[~train.loc[values.index]])
+        found[name] = [len(known & held), len(held)]
+    return found
 
 
 def _agreement(members: Sequence[Member]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import xml.etree.ElementTree as ET
@@ -17,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
@@ -29,8 +31,10 @@ from posefactory_dagster.variants.documents import RECORDS
 
 #: Says what a folder holds; without ``complete`` it is half-written, and the same export goes on with it.
 MARK = "export.json"
-#: Names all files of an export, a line each, by which another version's files are removed; and says what each picture was.
-FILES, DIGESTS = "export_files.txt", "export_pictures.parquet"
+#: What an export writes and a later one may remove; whatever else lies in its folder is somebody's own.
+_OURS = re.compile(r"(images|labels|annotations|masks|depth|instances|normals|albedo|parts|flow|videos|train|val|test)/|(train|val|test)-\d{6}\.tar|[a-z0-9_.]+\.part$")  # fmt: skip
+#: Says what each picture of a whole export was, by which labels that are still right are known.
+DIGESTS = "export_pictures.parquet"
 #: Ends the names of files that are not whole yet, and of those that say what a shard holds.
 PARTLY, CONTENT = ".part", ".sha256"
 #: Pictures in a shard of WebDataset.
@@ -76,7 +80,7 @@ class Target:
 
     def items(self) -> Iterator[Item]:
         """The pictures, one after another; ``tell`` hears of each."""
-        for done, item in enumerate(rows.items(self.pictures, self.index.index), start=1):
+        for done, item in enumerate(rows.items(self.pictures, self.index), start=1):
             yield item
             self.tell(done)
 
@@ -84,7 +88,7 @@ class Target:
         """The pictures that the export before this one has not, or otherwise."""
         index = self.index
         known = [self.before.get(n) == d for n, d in zip(index["file_name"], index["digest"], strict=True)]  # fmt: skip
-        yield from rows.items(self.pictures, index.index[~np.array(known, bool)])
+        yield from rows.items(self.pictures, index[~np.array(known, bool)])
 
     def people_rows(self, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """By file, of the pictures with people in the table, the columns of their landmarks: see ``rows.landmark_rows``."""
@@ -124,12 +128,12 @@ class Target:
             file.write(text)
 
     @contextlib.contextmanager
-    def table(self, name: str) -> Iterator[rows.TableWriter]:
-        """A Parquet file that is there when it is whole."""
+    def table(self, name: str, schema: pa.Schema | None = None) -> Iterator[rows.TableWriter]:
+        """A Parquet file that is there when it is whole; see ``rows.TableWriter``."""
         target = self.folder / name
         self.written.add(name)
         _make_way(target, remove=False)
-        writer = rows.TableWriter(_partly(target))
+        writer = rows.TableWriter(_partly(target), schema)
         try:
             yield writer
         finally:
@@ -173,8 +177,8 @@ def export(target: Target, kind: str, about: Mapping[str, Any]) -> None:
             raise ExportError(f"{target.folder}: holds another export (--format {there.get('format')}, --select {there.get('select') or '(all)'!r}, --images {there.get('images') or '(all)'}); name an empty folder")  # fmt: skip
         if there.get("complete") and there.get("version") == about["version"]:
             return
-        with contextlib.suppress(OSError):
-            before = (target.folder / FILES).read_text("utf-8").splitlines()
+        names = (p.relative_to(target.folder).as_posix() for p in target.folder.rglob("*") if p.is_file())  # fmt: skip
+        before = [n for n in names if _OURS.match(n)]
         # Of an export that was cut off, nobody knows which labels are whole.
         if there.get("complete"):
             with contextlib.suppress(OSError, ValueError):
@@ -182,10 +186,14 @@ def export(target: Target, kind: str, about: Mapping[str, Any]) -> None:
                 target.before = dict(zip(known["file_name"], known["digest"], strict=True))
     target.folder.mkdir(parents=True, exist_ok=True)
     _put(mark, json.dumps(about, indent=1))
-    FORMATS[kind](target)
+    try:
+        FORMATS[kind](target)
+    except ExportError:
+        if not before:  # nothing was written: the folder is free for another form
+            mark.unlink()
+        raise
     for name in sorted(set(before) - target.written):
         (target.folder / name).unlink(missing_ok=True)
-    _put(target.folder / FILES, "\n".join(sorted(target.written)))
     target.index[["file_name", "digest"]].to_parquet(target.folder / DIGESTS, index=False)
     _put(mark, json.dumps({**about, "complete": True}, indent=1))
 
@@ -277,14 +285,18 @@ def _coco(target: Target) -> None:
     """`images/`, `masks/`, other truth that the dataset holds, and `annotations/`: 17 and 33 keypoints, by split and whole."""
     for item in target.items():
         target.link(f"images/{item.name}", f"images/{item.name}")
-        for name in truth_files(item):
+        for name in truth_files(item, "coco"):
             target.link(name, name)
     coco_documents(target)
 
 
-def truth_files(item: Item) -> list[str]:
-    """The images of truth that go with a picture, by their names in the dataset."""
-    return [str(item.image[n]) for n in ("mask", "depth", "instances", *sorted(EXTRA_FILES)) if n in item.image]  # fmt: skip
+#: Which images of truth go into each form beside the pictures; none into the others.
+TRUTH_IN: dict[str, tuple[str, ...]] = {"coco": ("mask", "depth", "instances", *sorted(EXTRA_FILES)), "webdataset": ("mask",), "video": ("flow",)}  # fmt: skip
+
+
+def truth_files(item: Item, kind: str) -> list[str]:
+    """The images of truth that go with a picture into a form, by their names in the dataset."""
+    return [str(item.image[n]) for n in TRUTH_IN.get(kind, ()) if n in item.image]
 
 
 def _yolo(target: Target) -> None:
@@ -297,9 +309,26 @@ def _huggingface(target: Target) -> None:
     """A folder for each split with `metadata.parquet`, for `load_dataset("imagefolder", data_dir=…)`."""
     _images(target, "")
     with contextlib.ExitStack() as stack:
-        tables = {s: stack.enter_context(target.table(f"{s}/metadata.parquet")) for s in target.splits}  # fmt: skip
+        tables = {s: stack.enter_context(target.table(f"{s}/metadata.parquet", _METADATA)) for s in target.splits}  # fmt: skip
         for split, some in _batches(target):
             tables[split].add(pd.DataFrame([metadata_of(item) for item in some]))
+
+
+_NUMBERS = pa.list_(pa.float64())
+#: What is said of a picture beside its people, in Parquet's types.
+_ABOUT = [*((n, pa.string()) for n in ("character", "split", "look", "view")), ("frame", pa.int64()), ("style", pa.string()), ("weight", pa.float64())]  # fmt: skip
+_METADATA = pa.schema(
+    [
+        ("file_name", pa.string()), *_ABOUT, ("bbox", pa.list_(_NUMBERS)), ("keypoints", pa.list_(pa.list_(_NUMBERS))),
+        ("keypoints_33", pa.list_(pa.list_(_NUMBERS))), ("intrinsics", pa.list_(_NUMBERS)), ("rotation", pa.list_(_NUMBERS)), ("translation", _NUMBERS),
+    ]
+)  # fmt: skip
+_PEOPLE = pa.schema(
+    [
+        ("file_name", pa.string()), *_ABOUT, ("person", pa.string()), ("bbox", _NUMBERS), ("area", pa.float64()), ("keypoints", pa.list_(_NUMBERS)),
+        ("keypoints_33", pa.list_(_NUMBERS)),
+    ]
+)  # fmt: skip
 
 
 def metadata_of(item: Item) -> dict[str, Any]:
@@ -377,7 +406,8 @@ def _content(target: Target, number: int, split: str) -> str:
     """What the shard of the picture of that number in its split holds: of each picture, its name and a digest of its record."""
     first = number // SHARD_IMAGES * SHARD_IMAGES
     mine = target.index[target.index["split"] == split].iloc[first : first + SHARD_IMAGES]
-    return hashlib.sha256("\n".join(mine["file_name"] + " " + mine["digest"]).encode()).hexdigest()
+    said = mine["file_name"] + " " + mine["digest"] + " " + mine["weight"].map("{:.4f}".format)
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
 def _holds(target: Target, name: str, number: int, split: str) -> bool:
@@ -489,7 +519,7 @@ def _h36m(target: Target) -> None:
 def _parquet(target: Target) -> None:
     """`images/`, `people.parquet` with a row for each person, and `landmarks.parquet` as the dataset has it."""
     _images(target)
-    with target.table("people.parquet") as table:
+    with target.table("people.parquet", _PEOPLE) as table:
         for _, some in _batches(target):
             people = [
                 {"file_name": item.name, **_labels(item), "person": p.get("person", ""), "bbox": p["bbox"], "area": p["area"], "keypoints": rows.triples(p).tolist(),
@@ -515,25 +545,35 @@ def _video(target: Target) -> None:
             continue
         # A dataset has one character after another.
         if waiting and next(iter(waiting))[0] != item.image["character"]:
-            shown += sum(_clip(target, mine) for mine in waiting.values())
+            shown += sum(_clips(target, mine) for mine in waiting.values())
             waiting = {}
         about = ("character", "look", "view", "split")
         waiting.setdefault(tuple(str(item.image[n]) for n in about), []).append(item)
-    shown += sum(_clip(target, mine) for mine in waiting.values())
+    shown += sum(_clips(target, mine) for mine in waiting.values())
     if not shown:
         raise ExportError('none of the pictures are of clips; render with frames = "clip" in [render] of posefactory.toml, and frames_per_clip as long as wanted')  # fmt: skip
 
 
-def _clip(target: Target, items: list[Item]) -> int:
-    """Write one video; whether it has more than one frame."""
+def _clips(target: Target, items: list[Item]) -> int:
+    """Write the videos of a view, one for each run of frames that follow each other; how many. A selection may have left frames out."""
+    runs: list[list[Item]] = []
+    for item in sorted(items, key=lambda i: int(i.image["frame"])):
+        if not runs or int(item.image["frame"]) != int(runs[-1][-1].image["frame"]) + 1:
+            runs.append([])
+        runs[-1].append(item)
+    long = [run for run in runs if len(run) > 1]
+    for run in long:
+        first = run[0].image
+        name = f"videos/{first['split']}/{first['character']}__{first['look']}__{first['view']}"
+        _clip(target, run, name if len(long) == 1 else f"{name}__{first['frame']:04d}")
+    return len(long)
+
+
+def _clip(target: Target, items: list[Item], name: str) -> None:
     import av
     from PIL import Image
 
-    items = sorted(items, key=lambda i: int(i.image["frame"]))
-    if len(items) < 2:
-        return 0
     first = items[0].image
-    name = f"videos/{first['split']}/{first['character']}__{first['look']}__{first['view']}"
     # Players want even sides: an odd one gets a line more, which repeats the last.
     width, height = (int(first[n]) + int(first[n]) % 2 for n in ("width", "height"))
     path = target.folder / f"{name}.mp4"
@@ -556,7 +596,6 @@ def _clip(target: Target, items: list[Item]) -> int:
     _partly(path).replace(path)
     camera = {k: first[k] for k in ("intrinsics", "rotation", "translation")}
     target.write(f"{name}.json", json.dumps({"fps": first["fps"], "width": first["width"], "height": first["height"], **camera, "frames": frames}))  # fmt: skip
-    return 1
 
 
 def _labels(item: Item) -> dict[str, Any]:

@@ -46,6 +46,10 @@ class UnusableMember(ValueError):
         self.key = key
 
 
+class NothingLeft(ValueError):
+    """No picture at all may enter a dataset; the text says why."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """One image of a dataset. ``index`` is its place in the truth; ``variant`` is None for a render.
@@ -92,20 +96,20 @@ def pictures_of(
     empty = (np.asarray(truth.arrays["area"]) == 0).reshape(count, -1).all(axis=1)
     small = too_small(truth, settings.min_size).reshape(count, -1)
     nobody_large = ~empty & ((np.asarray(truth.arrays["area"]) == 0).reshape(count, -1) | small).all(axis=1)  # fmt: skip
-    # Of a clip every frame stays, however little it differs from the last.
-    distance = 0.0 if truth.document.settings.frames == CLIP else settings.near_duplicate
-    same = near_duplicates(truth, distance)
+    same = near_duplicates(truth, settings.near_duplicate)
+    # Of a clip every frame stays, however little it differs from the last, and whoever has left it.
+    clip = truth.document.settings.frames == CLIP
     for index, record in enumerate(truth.images):
         if not splits.keeps(member.key, record.look):
             left_out.split += 1
             continue
-        if empty[index] and not settings.negatives:
+        if empty[index] and not settings.negatives and not clip:
             left_out.empty += 1
             continue
-        if nobody_large[index]:
+        if nobody_large[index] and not clip:
             left_out.small += 1
             continue
-        if same[index]:
+        if same[index] and not clip:
             left_out.near_duplicates += 1
             continue
         render = f"{member.key}__{record.file}"

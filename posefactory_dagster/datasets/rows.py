@@ -129,19 +129,21 @@ def _features(item: Item) -> list[float]:
     return [*inside.ravel().tolist(), h / size[1], (x + w / 2) / size[0], (y + h / 2) / size[1]]
 
 
-def index_of(path: Path) -> pd.DataFrame:
-    """By what pictures are selected: a row for each, in order."""
-    return pq.read_table(path, columns=_INDEX).to_pandas()
+def index_of(path: Path, *, features: bool = False) -> pd.DataFrame:
+    """By what pictures are selected: a row for each, in order; with ``features`` what they are varied by, too."""
+    columns = [c for c in _INDEX if features or c != "features"]
+    return pq.read_table(path, columns=columns).to_pandas()
 
 
-def items(path: Path, wanted: Iterable[int]) -> Iterator[Item]:
-    """The pictures at the wanted places, in the file's order."""
-    chosen, number = set(wanted), 0
+def items(path: Path, index: pd.DataFrame) -> Iterator[Item]:
+    """The pictures of an index, in the file's order, with its weights."""
+    weights = dict(zip(index.index, index["weight"], strict=True))
+    number = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH, columns=["image", "annotations", "weight"]):
-            for image, people, weight in zip(*batch.columns, strict=True):
-                if number in chosen:
-                    yield Item({**json.loads(image.as_py()), "weight": round(weight.as_py(), 4)}, json.loads(people.as_py()))  # fmt: skip
+        for batch in file.iter_batches(BATCH, columns=["image", "annotations"]):
+            for image, people in zip(*batch.columns, strict=True):
+                if number in weights:
+                    yield Item({**json.loads(image.as_py()), "weight": round(float(weights[number]), 4)}, json.loads(people.as_py()))  # fmt: skip
                 number += 1
 
 
@@ -180,11 +182,17 @@ def landmark_rows(path: Path, columns: Sequence[str], files: Iterable[str] | Non
 
 
 class TableWriter:
-    """Writes pandas tables of the same columns one after another into one Parquet file; ``close`` ends it."""
+    """Writes pandas tables of the same columns one after another into one Parquet file; ``close`` ends it.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        schema: of the file, which then is there even without rows; else the first table gives it.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
         self._path = path
         self._writer: pq.ParquetWriter | None = None
+        if schema is not None:
+            self._writer = pq.ParquetWriter(path, schema, compression="zstd")
 
     def add(self, table: pd.DataFrame) -> None:
         """Rows after those that were added before."""
@@ -193,7 +201,6 @@ class TableWriter:
         if self._writer is None:
             schema = pa.Schema.from_pandas(table, preserve_index=False)
             self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
-        # The first table gives the types.
         rows = pa.Table.from_pandas(table, schema=self._writer.schema, preserve_index=False)
         self._writer.write_table(rows)
 

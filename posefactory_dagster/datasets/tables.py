@@ -73,8 +73,8 @@ def _truth_rows(member: Member, truth: Truth) -> list[pd.DataFrame]:
         columns[name] = arrays[name].ravel()
     why = occluder_names(arrays)
     columns["occluded_by"] = "" if why is None else why.ravel()
-    if "occluded_by_person" in arrays:
-        columns["occluded_by_person"] = arrays["occluded_by_person"].ravel()
+    # Sets of versions before 8 do not say it; all tables have the same columns.
+    columns["occluded_by_person"] = arrays["occluded_by_person"].ravel() if "occluded_by_person" in arrays else np.int64(-1)  # fmt: skip
     columns["look"] = repeated("look")
     parts = np.array([*truth.document.parts, "nothing", "no part"])
     columns["first_hit_part"] = parts[

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import yaml
 
 from blender_scripts.contract import LANDMARKS
@@ -21,8 +22,14 @@ from posefactory_dagster.quality.accuracy import torso_pixels
 from posefactory_dagster.renders.documents import Truth, occluder_names
 from posefactory_dagster.storage.sets import CommittedSets
 
-#: The dataset's file with a row for each person of each picture.
+#: The dataset's file with a row for each person of each picture, and its columns; see ``people_of``.
 PEOPLE_TABLE = "people.parquet"
+PEOPLE_SCHEMA = pa.schema(
+    [
+        *((n, pa.string()) for n in ("file", "split", "character", "look", "variant", "pose", "azimuth", "elevation", "size", "seen", "hidden_by", "people", "height", "gender", "age", "skin_tone", "clothes")),
+        ("detected", pa.bool_()), ("pck", pa.float64()),
+    ]
+)  # fmt: skip
 #: A share of an axis below this is a hole.
 LEAST_SHARE = 0.02
 #: So many of the 33 landmarks are hidden where hardly anything is.

@@ -56,10 +56,16 @@ class Landmarkers:
         min_confidence: of the detection, 0 to 1.
         people: how many are looked for at most.
         silhouettes: whether each person's silhouette is wanted.
+        count: how many landmarkers, if not as many as there are cores.
     """
 
     def __init__(
-        self, model: Path, min_confidence: float, people: int = 1, silhouettes: bool = False
+        self,
+        model: Path,
+        min_confidence: float,
+        people: int = 1,
+        silhouettes: bool = False,
+        count: int | None = None,
     ) -> None:
         from mediapipe.tasks.python import BaseOptions, vision  # 3 s to import: only where used
 
@@ -70,7 +76,7 @@ class Landmarkers:
             min_pose_detection_confidence=min_confidence,
             output_segmentation_masks=silhouettes,
         )
-        self.count = min(os.cpu_count() or 1, MOST_LANDMARKERS)
+        self.count = count or min(os.cpu_count() or 1, MOST_LANDMARKERS)
         self._stack = contextlib.ExitStack()
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
 

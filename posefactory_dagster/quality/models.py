@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
@@ -97,6 +98,7 @@ class BlazePose:
     def __init__(self, bundle: Path) -> None:
         self._bundle = bundle
         self._landmarkers: dict[int, Any] = {}
+        self._opened = contextlib.ExitStack()
 
     def people(self, image: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
         """See ``PoseModel``. It looks for as many people as there are boxes."""
@@ -104,12 +106,18 @@ class BlazePose:
 
         most = max(1, len(boxes))
         if most not in self._landmarkers:
-            self._landmarkers[most] = Landmarkers(self._bundle, self.CONFIDENCE, most).__enter__()
+            made = Landmarkers(self._bundle, self.CONFIDENCE, most, count=1)
+            self._landmarkers[most] = self._opened.enter_context(made)
         size = (image.shape[1], image.shape[0])
         return [
             np.column_stack([p.values[_COCO_IN_33, :2] * size, p.values[_COCO_IN_33, 3]])
             for p in self._landmarkers[most].look(image)
         ]
+
+    def close(self) -> None:
+        """Let go of the models in memory."""
+        self._landmarkers.clear()
+        self._opened.close()
 
 
 class OnnxAbout(BaseModel):

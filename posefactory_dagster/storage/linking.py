@@ -16,8 +16,9 @@ def link_or_copy(source: Path, target: Path) -> None:
     Raises:
         OSError: the disk is full or refuses; nothing is left at ``target``.
     """
-    with contextlib.suppress(PermissionError):  # somebody else's file
-        source.chmod(source.stat().st_mode & ~0o222)
+    with contextlib.suppress(OSError):  # somebody else's file, or a disk that may not be written
+        if source.stat().st_mode & 0o222:
+            source.chmod(source.stat().st_mode & ~0o222)
     try:
         os.link(source, target)
     except OSError:  # another disk, or one without links

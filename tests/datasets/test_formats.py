@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from pycocotools.coco import COCO
 
 from posefactory_dagster.datasets import formats, rows, selecting
 from posefactory_dagster.datasets.formats import FORMATS, H36M_JOINTS, MARK
-from posefactory_dagster.settings import PROJECT_ROOT
+from posefactory_dagster.settings import PROJECT_ROOT, sample_characters
 from tests.conftest import SAMPLES, Factory, needs_root
 from tests.datasets import made_up
 
@@ -306,6 +307,17 @@ def _tree(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}  # fmt: skip
 
 
+def _breaking(target: formats.Target) -> formats.Target:
+    """A target that breaks at its second picture."""
+
+    def tell(done: int) -> None:
+        if done == 2:
+            raise RuntimeError("the power is gone")
+
+    target.tell = tell
+    return target
+
+
 @pytest.mark.parametrize("kind", STILL)
 def test_an_export_is_brought_up_to_a_later_version(tmp_path: Path, kind: str) -> None:
     """What went is gone, what came is there, and what is in both was not written again; as if it had been exported anew."""
@@ -319,7 +331,14 @@ def test_an_export_is_brought_up_to_a_later_version(tmp_path: Path, kind: str) -
     to = tmp_path / "Bücher und 日本 é"
     formats.export(made_up.opened(tmp_path / "one", to), kind, {"format": kind, "version": "1"})
     before = {p: p.stat() for p in to.rglob("*.png")}
+    # A later version that was cut off midway leaves files that neither of the others has; and somebody's own lie there too.
+    made_up.dataset(tmp_path / "half", made_up.items(3, 100), files=True)
+    with pytest.raises(RuntimeError):
+        formats.export(_breaking(made_up.opened(tmp_path / "half", to)), kind, {"format": kind, "version": "1b"})  # fmt: skip
+    (to / "notes.txt").write_text("mine")
     formats.export(made_up.opened(tmp_path / "two", to), kind, {"format": kind, "version": "2"})
+    assert (to / "notes.txt").read_text() == "mine"
+    (to / "notes.txt").unlink()
     formats.export(made_up.opened(tmp_path / "two", tmp_path / "new"), kind, {"format": kind, "version": "2"})  # fmt: skip
     updated, new = _tree(to), _tree(tmp_path / "new")
     assert set(updated) == set(new)
@@ -450,10 +469,34 @@ def test_clips_become_videos_with_the_truth_of_each_frame(tmp_path: Path, size: 
             assert len(said["people"][0]["keypoints"]) == 51 and (tmp_path / "out" / said["flow"]).is_file()  # fmt: skip
 
 
+def test_a_clip_with_a_gap_becomes_two_videos(tmp_path: Path) -> None:
+    _clip_of(6, (64, 48), tmp_path / "set")
+    target = made_up.opened(tmp_path / "set", tmp_path / "out")
+    target.index = target.index[(target.index["view"] == "v0") & (target.index["frame"] != 3)]
+    formats.export(target, "video", {"format": "video", "version": "1"})
+    videos = sorted(p.stem for p in (tmp_path / "out" / "videos" / "train").glob("*.mp4"))
+    assert videos == ["c0__plain__v0__0001", "c0__plain__v0__0004"]
+
+
+def test_shards_are_written_anew_where_only_weights_changed(tmp_path: Path) -> None:
+    import webdataset
+
+    made_up.dataset(tmp_path / "set", made_up.items(9), files=True)
+    for version, weight in (("1", 1.0), ("2", 3.0)):
+        target = made_up.opened(tmp_path / "set", tmp_path / "out")
+        target.index = target.index.assign(weight=weight)
+        formats.export(target, "webdataset", {"format": "webdataset", "version": version})
+        shards = [str(p) for p in sorted((tmp_path / "out").glob("*.tar"))]
+        said = [s["json"]["image"]["weight"] for s in webdataset.WebDataset(shards, shardshuffle=False).decode()]  # fmt: skip
+        assert said == [weight] * 9
+
+
 def test_without_clips_there_is_no_video(tmp_path: Path) -> None:
     made_up.dataset(tmp_path / "set", made_up.items(4), files=True)
     with pytest.raises(formats.ExportError, match="none of the pictures are of clips"):
         formats.export(made_up.opened(tmp_path / "set", tmp_path / "out"), "video", {"format": "video", "version": "1"})  # fmt: skip
+    # The folder is free for another form.
+    formats.export(made_up.opened(tmp_path / "set", tmp_path / "out"), "yolo", {"format": "yolo", "version": "1"})  # fmt: skip
 
 
 def test_an_empty_factory_says_how_to_begin(factory: Factory, tmp_path: Path) -> None:
@@ -466,6 +509,15 @@ def test_versions_are_compared_and_verified(factory_once: Factory) -> None:
     first = json.loads(factory_once.cli("datasets", "show", "--json"))["version"]
     assert "are as they were written" in factory_once.cli("datasets", "verify")
     factory_once.cli("groups", "remove", "pair")
+    before = json.loads((Path(factory_once.cli("datasets", "path").strip()) / "splits.json").read_text())  # fmt: skip
+    # Who comes later moves nobody, whatever the alphabet says.
+    later = factory_once.root / "aaron.glb"
+    shutil.copy(sample_characters()[3], later)
+    factory_once.cli("characters", "add", str(later))
+    factory_once.cli("run", "--all")
+    after = json.loads((Path(factory_once.cli("datasets", "path").strip()) / "splits.json").read_text())  # fmt: skip
+    assert {k: s for k, s in before["characters"].items() if k != "pair"} == {k: s for k, s in after["characters"].items() if k != "aaron"}  # fmt: skip
+    factory_once.cli("characters", "remove", "aaron")
     factory_once.cli("run", "--all")
     found = json.loads(factory_once.cli("datasets", "diff", first[:8], "--json"))
     assert found["before"] == first != found["after"]

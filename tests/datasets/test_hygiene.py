@@ -55,7 +55,9 @@ def test_people_under_a_share_of_the_longer_side_are_too_small() -> None:
 
 def test_settings_name_what_can_be_added() -> None:
     assert made(DatasetSettings, {"extra_files": ["normals"]}).extra_files == ("normals",)
-    with pytest.raises(SettingsError, match="there are no selfies; give albedo, normals, parts"):
+    with pytest.raises(
+        SettingsError, match="there are no selfies; give albedo, flow, normals, parts"
+    ):
         made(DatasetSettings, {"extra_files": ["selfies"]})
 
 
