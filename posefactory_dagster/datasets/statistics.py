@@ -12,6 +12,8 @@ from posefactory_dagster.datasets.variety import AXES, LEAST_SHARE, UNKNOWN
 _TITLES = {a.column: a.title for a in AXES} | {"look": "look"}
 #: Values of an axis that are shown: the most frequent, where there are more.
 MOST_VALUES = 12
+#: Room for so many values in every plot.
+LEAST_LINES = 6
 
 
 def biases(people: pd.DataFrame) -> pd.DataFrame:
@@ -58,7 +60,8 @@ def draw_statistics(people: pd.DataFrame, target: Path) -> None:
         axes.set_yticks(range(len(rows)), names, fontsize=8)
         axes.set_xlim(0, 1.12)
         axes.set_xticks([])
-        axes.invert_yaxis()
+        # Bars are equally thick, however few there are.
+        axes.set_ylim(max(len(rows), LEAST_LINES) - 0.5, -0.5)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         axes.set_title(title, fontsize=10, loc="left")
     figure.savefig(target, dpi=100)
