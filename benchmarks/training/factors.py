@@ -128,6 +128,34 @@ def measured(network: torch.nn.Module, test: nets.Crops) -> dict[str, float]:
     }
 
 
+def draw(rows: pd.DataFrame, folder: Path) -> None:
+    """Draw each condition's networks as points, and their mean, into ``factors.png``: on unseen synthetic people, and on real ones where these were measured."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = [("pck_visible", "unseen rendered people: visible keypoints within 0.2 torso (more is better)"), ("pck_hidden", "the same, hidden keypoints")]  # fmt: skip
+    real = folder / "real_people.json"
+    if real.exists():
+        found = pd.read_json(real)
+        rows = rows.assign(model=rows["condition"] + "-" + rows["seed"].astype(str)).merge(found, on="model", how="left")  # fmt: skip
+        panels.append(("limb_robust_spread_cm", "a real man in four views: spread of limb lengths, cm (less is better)"))  # fmt: skip
+    order = [name for name in CONDITIONS if name in set(rows["condition"])]
+    figure = Figure(figsize=(6.2 * len(panels), 0.9 + 0.42 * len(order)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (column, title) in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):  # fmt: skip
+        for place, name in enumerate(order):
+            values = rows.loc[rows["condition"] == name, column].dropna()
+            axes.plot(values, [place] * len(values), "o", color="#2f6f9f", alpha=0.5)
+            axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color="#e07b27", linewidth=3)
+        base = rows.loc[rows["condition"] == "base", column].mean()
+        axes.axvline(base, color="#888888", linewidth=1, linestyle=":")
+        axes.set_yticks(range(len(order)), [CONDITIONS[n][0] for n in order], fontsize=8)
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.grid(axis="x", alpha=0.3)
+    figure.axes[0].invert_yaxis()
+    figure.savefig(folder / "factors.png", dpi=100)
+
+
 def main() -> None:
     """Train what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
@@ -167,6 +195,7 @@ def main() -> None:
             network.load_state_dict(torch.load(networks / f"{row['condition']}-{row['seed']}.pt", weights_only=True))  # fmt: skip
             row |= measured(network.eval(), test)
             (networks / f"{row['condition']}-{row['seed']}.json").write_text(json.dumps(row, indent=1), "utf-8")  # fmt: skip
+    draw(pd.DataFrame(rows), options.folder)
     table = pd.DataFrame(rows).groupby("title", sort=False)[["ap", "pck_visible", "pck_hidden"]].agg(["mean", "std", "size"])  # fmt: skip
     print(table.round(3).to_string())
 
