@@ -86,7 +86,7 @@ CONDITIONS: dict[str, tuple[str, Callable[[Sets, int], nets.Crops]]] = {
     "two_people": ("2 people", lambda s, n: s.drawn(s.of("two_people"), n)),
     "one_motion": ("1 motion (walk)", lambda s, n: s.drawn(s.of("many", _walk), n)),
     "plain": ("no place: the look plain", lambda s, n: s.drawn(s.of("plain"), n)),
-    "relit": ("no place, but gated variants (relight) of these renders", lambda s, n: s.drawn(s.of("plain", _variant), n)),
+    "relit": ("no place, but variants (relight) of these renders", lambda s, n: s.drawn(s.of("plain", _variant), n)),
     "bare": ("no clothes but shoes", lambda s, n: s.drawn(s.of("bare"), n)),
     "visible_only": ("hidden keypoints (v = 1) not trained", lambda s, n: s.drawn(s.of("many"), n)),
     "mediapipe_labels": ("MediaPipe's landmarks as labels, not the truth", lambda s, n: s.by_mediapipe("many", s.drawn(s.of("many"), n))),
