@@ -32,7 +32,7 @@ from posefactory_dagster.quality.models import PoseModel, crop, crop_matrix, ope
 JOINTS = [n for n in COCO_KEYPOINTS if n.split("_")[-1] in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")]  # fmt: skip
 LIMBS = [("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle")]
 #: Every so many frames of the videos (60 a second).
-STEP = 2
+STEP = 4
 #: The crop that finders of people are given, in lengths of the person's box.
 ROOM = 1.6
 
