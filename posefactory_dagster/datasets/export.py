@@ -105,7 +105,7 @@ def export(
     rows.set_weights(raw, weights(rows.index_of(raw)), folder / rows.PICTURES)
     raw.unlink()
     target = formats.Target(folder, rows.index_of(folder / rows.PICTURES), folder / rows.PICTURES, folder / rows.LANDMARK_TABLE, folder.joinpath, folder.joinpath)  # fmt: skip
-    formats.coco_documents(target)
+    formats.coco_documents(target, SPLITS)
     formats.yolo_labels(target)
     formats.metadata_lines(target)
     (folder / "splits.json").write_text(json.dumps(splits.document(), indent=1), "utf-8")

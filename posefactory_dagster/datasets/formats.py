@@ -245,14 +245,14 @@ def _coco_file(target: Target, name: str, keypoints: Sequence[str]) -> Iterator[
         file.write("]}")
 
 
-def coco_documents(target: Target) -> None:
-    """`annotations/`: COCO keypoints, 17 and 33, by split and whole, and the sigmas of the 33."""
+def coco_documents(target: Target, splits: Sequence[str]) -> None:
+    """`annotations/`: COCO keypoints, 17 and 33, by split (also where one has no pictures) and whole, and the sigmas of the 33."""
     kinds = (("", COCO_KEYPOINTS), ("33_", LANDMARKS))
     with contextlib.ExitStack() as stack:
         files = {
             (kind, split): stack.enter_context(_coco_file(target, f"annotations/person_keypoints_{kind}{split}.json", names))
             for kind, names in kinds
-            for split in ("all", *target.splits)
+            for split in ("all", *splits)
         }  # fmt: skip
         for item in target.items():
             image = json.dumps(item.image)
@@ -287,7 +287,7 @@ def _coco(target: Target) -> None:
         target.link(f"images/{item.name}", f"images/{item.name}")
         for name in truth_files(item, "coco"):
             target.link(name, name)
-    coco_documents(target)
+    coco_documents(target, target.splits)
 
 
 #: Which images of truth go into each form beside the pictures; none into the others.
