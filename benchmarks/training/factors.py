@@ -1,7 +1,7 @@
 """What of a dataset helps a network: one thing changed at a time, three seeds each, measured on people, motions and places never seen.
 
     .venv-people/bin/python benchmarks/training/sets.py FOLDER
-    .venv-people/bin/python benchmarks/training/factors.py FOLDER [--seeds 3] [--samples 12800]
+    .venv-people/bin/python benchmarks/training/factors.py FOLDER [--seeds 3] [--samples 9600]
 
 Every network sees the same number of samples, of the same number of pictures but where the number is what changes. Measured: the
 average precision of COCO (pycocotools, given the true boxes), and the share of visible keypoints within 0.2 torso lengths. Where
@@ -161,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=12800)
+    parser.add_argument("--samples", type=int, default=9600)
     parser.add_argument("--only", default=",".join(CONDITIONS))
     parser.add_argument("--again", action="store_true", help="measure the networks that are there again")  # fmt: skip
     options = parser.parse_args()
