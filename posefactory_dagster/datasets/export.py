@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -135,10 +136,15 @@ class _Counted:
     mixamo_rigs: list[str] = field(default_factory=list)
 
 
+@functools.cache
+def _shipped() -> frozenset[str]:
+    """The digests of the sample characters."""
+    return frozenset(file_sha256(path) for path in sample_characters())
+
+
 def _uploaded(member: Member, people_facts: Callable[[str], dict[str, str]]) -> bool:
     """Whether a body of a member is neither a sample nor made here."""
-    shipped = {file_sha256(path) for path in sample_characters()}
-    return any(digest not in shipped and people_facts(skin)["gender"] == variety.UNKNOWN for skin, digest in member.skins)  # fmt: skip
+    return any(digest not in _shipped() and people_facts(skin)["gender"] == variety.UNKNOWN for skin, digest in member.skins)  # fmt: skip
 
 
 def _pixels(member: Member, picture: Picture) -> str:
