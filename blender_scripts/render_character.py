@@ -11,6 +11,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bpy
+import mathutils
 import numpy as np
 
 from blender_scripts.contract import (
@@ -32,7 +33,7 @@ from blender_scripts.contract import (
 )
 from blender_scripts.errors import InputError
 from blender_scripts.session import Stopwatch, TaskReport, run
-from blender_scripts.stage import camera, film, flow, group, light, looks, segments, truth
+from blender_scripts.stage import camera, film, flow, group, light, looks, seating, segments, truth
 from blender_scripts.stage.character import Character
 from blender_scripts.stage.opacity import Opacity
 from blender_scripts.stage.scenery import Scenery
@@ -41,6 +42,8 @@ from blender_scripts.stage.scenery import Scenery
 SHOTS_TRIED, LEAST_IN_SIGHT = 6, 0.45
 #: How many variants a look has where it does not say: places and light are shared by people of the same variant.
 DEFAULT_VARIANTS = 3
+#: Tells the chance of seats from those of pictures.
+SEATS = 10**6
 
 
 class Stances:
@@ -50,18 +53,29 @@ class Stances:
     """
 
     def __init__(
-        self, people: list[Character], frames: list[int], settings: RenderSettings
+        self, people: list[Character], frames: list[int], settings: RenderSettings, seated: bool
     ) -> None:
+        """Go through the frames.
+
+        Args:
+            seated: whether those who sit need something to sit on.
+        """
         still = len(people) > 1 or settings.frames == CLIP
         self._follow = "clip" if still else settings.follow
         self._fronts: dict[int, np.ndarray | None] = {}
         self._boxes: dict[int, np.ndarray] = {}
         self.frames = frames
+        needed: dict[int, list[seating.Seat]] = {}
         for frame in frames:
             group.at_frame(people, frame)
             self._fronts[frame] = people[0].facing() if len(people) == 1 else group.GROUP_FRONT
-            points = np.concatenate([c.vertices() for c in people])
+            each = [c.vertices() for c in people]
+            if seated:
+                needed[frame] = [s for c, v in zip(people, each, strict=True) if (s := seating.seat_under(c, v))]  # fmt: skip
+            points = np.concatenate(each)
             self._boxes[frame] = np.stack([points.min(axis=0), points.max(axis=0)])
+        self.seats = seating.together([s for mine in needed.values() for s in mine])
+        self._sat_on = {f: [s for s in self.seats if any(s.serves(n) for n in mine)] for f, mine in needed.items()}  # fmt: skip
         self._box_follows = settings.follow == "frame" and settings.frames != CLIP
         known = (front for front in self._fronts.values() if front is not None)
         self._front = next(known, people[0].rest_facing)
@@ -79,6 +93,10 @@ class Stances:
             return self._boxes[frame]
         boxes = np.stack(list(self._boxes.values()))
         return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
+
+    def sat_on(self, frame: int) -> list[seating.Seat]:
+        """The seats on which somebody sits in a frame."""
+        return self._sat_on.get(frame, [])
 
     @property
     def follows(self) -> bool:
@@ -116,7 +134,7 @@ def render(job: Job, task: Task, watch: Stopwatch, report: TaskReport) -> None:
             group.keep_step(people, [p.ahead for p in task.places])
             group.take_places(people, task.places)
         with watch.stage("scene"):
-            stances = Stances(people, frames, settings)
+            stances = Stances(people, frames, settings, bool(job.looks.get(look, {}).get("seats")))
             shooting = Shooting(job, task, onstage, look, output, watch, records, stances)
         mine = [p for p in wanted if p.look == look]
         shooting.prepare(mine)
@@ -189,6 +207,7 @@ class Shooting:
             self._opacity = Opacity(self._meshes)
         self._document = job.looks.get(look, {})
         self._scenery: Scenery | None = None
+        self._seats: list[bpy.types.Object] = []
         # Who covers what must be told apart where several can be, or where a place hides people.
         apart = look != PLAIN_LOOK or len(people) > 1 or "instances" in settings.extra_folders
         film.set_up(settings, in_place=look != PLAIN_LOOK, objects=apart, materials=self._segments is not None)  # fmt: skip
@@ -201,6 +220,7 @@ class Shooting:
                 variants = int(self._document.get("variants", DEFAULT_VARIANTS))
                 variant = int(looks.chance_of(settings, task.key, look).integers(variants))
                 self._scenery = Scenery(self._document, look, settings, variant, stances.half_width, len(people) > 1 or not stances.follows)  # fmt: skip
+                self._seats = self._scenery.furnish(stances.seats, looks.chance_of(settings, task.key, look, SEATS))  # fmt: skip
             records.lights[look] = {**self._scenery.shines, "drawn": self._scenery.drawn}
         self._frame: int | None = None
         self._frames = list(stances.frames)
@@ -217,7 +237,7 @@ class Shooting:
             self._stand(picture.frame)
             if picture.frame not in shadows:
                 with self._watch.stage("shadow"):
-                    shadows[picture.frame] = self._scenery.cast_shadow(self._meshes)
+                    shadows[picture.frame] = self._scenery.cast_shadow([*self._meshes, *self._shown()])  # fmt: skip
             with self._watch.stage("truth"):
                 first = next((p for p in wanted if p.view == picture.view), picture)
                 if self._job.settings.frames == CLIP and first.file in self._shots:
@@ -256,7 +276,18 @@ class Shooting:
         self._front, self._box = self._stances.front(frame), self._stances.box(frame)
         if self._scenery is not None:
             self._scenery.stand_under(self._box.mean(axis=0))
+            self._place_seats(frame)
             bpy.context.view_layer.update()
+
+    def _place_seats(self, frame: int) -> None:
+        """Leave away the seats that are far from everybody, or in which somebody stands; in a clip nothing comes and goes."""
+        for seat, obj in zip(self._stances.seats, self._seats, strict=True):
+            there = self._job.settings.frames == CLIP or seat in self._stances.sat_on(frame) or seat.free_for(self._vertices)  # fmt: skip
+            obj.hide_render = obj.hide_viewport = not there
+
+    def _shown(self) -> list[bpy.types.Object]:
+        """The seats that are in the present frame."""
+        return [s for s in self._seats if not s.hide_render]
 
     def shoot(self, picture: Picture) -> None:
         """Take a picture: its images, and its row of the truth."""
@@ -277,6 +308,8 @@ class Shooting:
                 "drawn": {k: v for k, v in dataclasses.asdict(shot).items() if k not in ("placed", "azimuth_degrees")}
                 | ({"image": Path(self._backdrops[picture.file]).name} if self._backdrops[picture.file] else {}),
             }  # fmt: skip
+            if self._document.get("cameras", {}).get("sizes"):
+                said["size"] = [pinhole.width, pinhole.height]
         bbox, area = truth.mask_box(taken.mask)
         with self._watch.stage("truth"):
             rows = [self._row(i, pinhole, taken.mask_of(i)) for i in range(len(self._people))]
@@ -301,7 +334,7 @@ class Shooting:
                 "view": view.name,
                 "look": picture.look,
                 "cropped": bool(
-                    (lowest < 0).any() or (highest > (settings.width, settings.height)).any()
+                    (lowest < 0).any() or (highest > (pinhole.width, pinhole.height)).any()
                 ),
                 "bbox": bbox.tolist(),
                 "area": area,
@@ -387,8 +420,8 @@ class Shooting:
         best: tuple[float, camera.Pinhole, looks.Shot] | None = None
         for attempt in range(SHOTS_TRIED):
             chance = looks.chance_of(self._job.settings, self._task.key, self._look, frame, number, attempt)  # fmt: skip
-            shot = looks.draw_shot(self._document, azimuth, number, chance)
-            pinhole = looks.place(shot, self._job.settings, self._box, self._front, self._scenery.reach)  # fmt: skip
+            shot = looks.draw_shot(self._document, self._job.settings, azimuth, number, chance)
+            pinhole = looks.place(shot, self._box, self._front, self._scenery.reach)  # fmt: skip
             share = self._in_sight(pinhole)
             if best is None or share > best[0]:
                 best = (share, pinhole, shot)
@@ -432,16 +465,22 @@ class Shooting:
         """The person in the look's surroundings, which were filmed before."""
         with self._watch.stage("scene"):
             self._point(pinhole, shot)
-            outline = pinhole.project(self._vertices)
+            corners = [o.matrix_world @ mathutils.Vector(c) for o in self._shown() for c in o.bound_box]  # fmt: skip
+            outline = np.concatenate([self._vertices, np.array(corners).reshape(-1, 3)])
+            # What is behind the camera has no place in the picture: then all of it is rendered.
+            ahead = pinhole.to_camera(outline)[:, 2].min() > 0
+            outline = pinhole.project(outline)
         with self._watch.stage("render"):
-            area = (*outline.min(axis=0), *outline.max(axis=0))
+            area = (*outline.min(axis=0), *outline.max(axis=0)) if ahead else None
             taken = film.shoot(self._output, area, self._covering)
         chance = looks.chance_of(self._job.settings, self._task.key, self._look, picture.frame, number, SHOTS_TRIED)  # fmt: skip
         with self._watch.stage("write"):
             stored = self._output / f"{picture.file}.npy"
             image = taken.in_place(np.load(stored), shot.exposure, shot.white_balance)
             stored.unlink()
-            image = film.grained(image, shot.noise, shot.jpeg, chance, self._output)
+            image = film.grained(
+                image, shot.resolution, shot.noise, shot.jpeg, chance, self._output
+            )
         return taken, image
 
     def write_truth(self, frames: list[int]) -> None:

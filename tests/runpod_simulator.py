@@ -63,8 +63,8 @@ ENDPOINT: dict[str, Any] = {
 }  # fmt: skip
 STOCK = {"NVIDIA H200": "HIGH", "NVIDIA A40": "LOW", "NVIDIA GeForce RTX 4090": "HIGH"}
 COMMUNITY_STOCK = {"NVIDIA RTX A6000": "MEDIUM"}
-#: So that `make coverage` sees what workers run.
-MEASURED = {k: v for k, v in os.environ.items() if k == "COVERAGE_PROCESS_CONFIG"}
+#: What a simulated pod has of this machine: coverage, and which kernels its matrices are multiplied with, as other ones differ in the last bit.
+OF_MACHINE = {k: v for k, v in os.environ.items() if k == "COVERAGE_PROCESS_CONFIG" or k.startswith("OPENBLAS_")}  # fmt: skip
 
 
 @dataclass
@@ -216,7 +216,7 @@ class RunPodSimulator:
             "RUNPOD_POD_ID": pod.id,
             "RUNPOD_API_KEY": pod.key,
             "RUNPOD_API_BASE_URL": self.address,
-            **MEASURED,
+            **OF_MACHINE,
             **pod.request.get("env", {}),
         }
         with pod.log.open("ab") as log:
@@ -583,7 +583,7 @@ class EndpointSimulator:
         process = subprocess.Popen(
             [sys.executable, "-m", "blender_scripts.worker.endpoint", "--rp_serve_api", "--rp_api_host", "127.0.0.1",
              "--rp_api_port", str(port)],
-            cwd=PROJECT_ROOT, env={"PATH": os.environ["PATH"], "WORKSPACE_ROOT": str(workspace), **MEASURED},
+            cwd=PROJECT_ROOT, env={"PATH": os.environ["PATH"], "WORKSPACE_ROOT": str(workspace), **OF_MACHINE},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self.workers.append(process)

@@ -439,18 +439,23 @@ def save_all(
     save_png(folder / "normals" / name, picture.normals(rotation) * 0.5 + 0.5)
 
 
-def grained(image: np.ndarray, noise: float, jpeg: int, chance: np.random.Generator, scratch: Path) -> np.ndarray:  # fmt: skip
+def grained(image: np.ndarray, resolution: float, noise: float, jpeg: int, chance: np.random.Generator, scratch: Path) -> np.ndarray:  # fmt: skip
     """What a camera's sensor and its file do to a picture (H, W, 3), float 0-1.
 
     Args:
-        noise: deviation at mid-grey; more in the dark, as photons are counted. jpeg: quality 1 to 100, 0 for none.
+        resolution: how much of the picture's pixels, along a side, the sensor has. noise: deviation at mid-grey; more in the dark, as photons are counted. jpeg: quality 1 to 100, 0 for none.
 
     Raises:
         OSError: a file cannot be written.
     """
+    height, width = image.shape[:2]
+    if resolution < 1:
+        image = _resized(image, max(1, round(resolution * width)), max(1, round(resolution * height)))  # fmt: skip
     if noise > 0:
         strength = noise * (1.25 - 0.5 * np.clip(image, 0, 1))
         image = image + strength * chance.normal(size=image.shape).astype(np.float32)
+    if resolution < 1:
+        image = np.clip(_resized(image, width, height), 0.0, 1.0)
     if jpeg <= 0:
         return image
     oiio = image_library()
@@ -462,6 +467,14 @@ def grained(image: np.ndarray, noise: float, jpeg: int, chance: np.random.Genera
     if not (file and file.open(str(path), spec) and file.write_image(np.ascontiguousarray(pixels)) and file.close()):  # fmt: skip
         raise OSError(errno.ENOSPC, "cannot write a picture")
     return read_exr(path)[0]
+
+
+def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A picture (H, W, 3) float32 in another size, with the library's own filters for less and for more pixels."""
+    oiio = image_library()
+    picture = oiio.ImageBuf(np.ascontiguousarray(image, np.float32))
+    roi = oiio.ROI(0, width, 0, height, 0, 1, 0, image.shape[2])
+    return oiio.ImageBufAlgo.resize(picture, roi=roi).get_pixels("float")
 
 
 def save_png(path: Path, rgb_or_mask: np.ndarray) -> None:

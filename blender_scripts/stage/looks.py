@@ -6,6 +6,7 @@ pictures by frame and view, so that a picture has the same values wherever and i
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import zlib
 from collections.abc import Mapping
@@ -33,7 +34,8 @@ class Shot:
         azimuth_degrees: clockwise from above, front = 0. elevation_degrees: of the camera over the aim.
         fov_degrees: over the shorter side. framing: one of ``FRAMINGS``. roll_degrees: of the camera about its axis.
         exposure: stops. white_balance: (3,) factors. noise: deviation of 0 to 1. jpeg: quality, 0 for none.
-        aperture: f-number, 0 for everything sharp. blur: of the shutter, in frames.
+        aperture: f-number, 0 for everything sharp. blur: of the shutter, in frames. sideways: how far the aim is off, of the framing's radius.
+        size: (width, height) of the picture, pixels. resolution: how much of that, along a side, the sensor has.
     """
 
     azimuth_degrees: float
@@ -48,6 +50,8 @@ class Shot:
     aperture: float
     blur: float
     sideways: float
+    size: tuple[int, int]
+    resolution: float
     placed: Mapping[str, Any] | None = None
 
 
@@ -70,10 +74,11 @@ def fov_of(lens_mm: float) -> float:
     return math.degrees(2 * math.atan(SENSOR_MM / 2 / lens_mm))
 
 
-def draw_shot(look: Mapping[str, Any], azimuth_degrees: float, view: int, chance: np.random.Generator) -> Shot:  # fmt: skip
+def draw_shot(look: Mapping[str, Any], settings: RenderSettings, azimuth_degrees: float, view: int, chance: np.random.Generator) -> Shot:  # fmt: skip
     """The values of one picture.
 
     Args:
+        settings: say its size where the look does not.
         azimuth_degrees: of the view, where the look has a ring of cameras. view: its number.
     """
     cameras, effects = look.get("cameras", {}), look.get("effects", {})
@@ -89,12 +94,19 @@ def draw_shot(look: Mapping[str, Any], azimuth_degrees: float, view: int, chance
     total = np.cumsum(list(shares.values()))
     framing = list(shares)[int(np.searchsorted(total, chance.random() * total[-1], side="right").clip(0, len(shares) - 1))]  # fmt: skip
     kelvin = drawn(effects.get("white_balance_kelvin"), chance, 6500.0)
-    return Shot(
+    shot = Shot(
         azimuth_degrees, elevation, fov_of(drawn(cameras.get("lens_mm"), chance, 38.6)), framing,
         drawn(cameras.get("roll_degrees"), chance), drawn(effects.get("exposure_stops"), chance), warmth(kelvin),
         drawn(effects.get("noise"), chance), round(drawn(effects.get("jpeg"), chance)), drawn(effects.get("aperture"), chance),
-        drawn(effects.get("motion_blur"), chance), drawn(cameras.get("aim_sideways"), chance), placed,
+        drawn(effects.get("motion_blur"), chance), drawn(cameras.get("aim_sideways"), chance),
+        (settings.width, settings.height), 1.0, placed,
     )  # fmt: skip
+    # Drawn last, so that a look without them has the values that it always had.
+    sizes = cameras.get("sizes")
+    if sizes:
+        width, height = sizes[int(chance.integers(len(sizes)))]
+        shot = dataclasses.replace(shot, size=(width, height))
+    return dataclasses.replace(shot, resolution=drawn(effects.get("resolution"), chance, 1.0))
 
 
 def warmth(kelvin: float) -> tuple[float, float, float]:
@@ -103,9 +115,7 @@ def warmth(kelvin: float) -> tuple[float, float, float]:
     return (1.0 - 0.34 * shift, 1.0, 1.0 + 0.42 * shift)
 
 
-def place(
-    shot: Shot, settings: RenderSettings, box: np.ndarray, front: np.ndarray, reach: float
-) -> Pinhole:
+def place(shot: Shot, box: np.ndarray, front: np.ndarray, reach: float) -> Pinhole:
     """The camera of a shot.
 
     Args:
@@ -113,7 +123,7 @@ def place(
         reach: how far from the box's middle a camera may stand, metres; beyond it the lens is wider instead.
     """
     if shot.placed is not None:
-        return _placed(shot.placed, settings, box, front)
+        return _placed(shot.placed, shot.size, box, front)
     share, room = FRAMINGS[shot.framing]
     low, high = box[0].copy(), box[1].copy()
     height = high[2] - low[2]
@@ -140,11 +150,11 @@ def place(
     position[2] = max(position[2], LEAST_HEIGHT_M)
     sideways = np.cross(away, (0.0, 0.0, 1.0))
     aim = aim + shot.sideways * radius * sideways
-    focal = min(settings.width, settings.height) / 2 / math.tan(math.radians(fov) / 2)
-    return looking(position, aim, focal, settings.width, settings.height, shot.roll_degrees)
+    focal = min(shot.size) / 2 / math.tan(math.radians(fov) / 2)
+    return looking(position, aim, focal, *shot.size, shot.roll_degrees)
 
 
-def _placed(camera: Mapping[str, Any], settings: RenderSettings, box: np.ndarray, front: np.ndarray) -> Pinhole:  # fmt: skip
+def _placed(camera: Mapping[str, Any], size: tuple[int, int], box: np.ndarray, front: np.ndarray) -> Pinhole:  # fmt: skip
     """A camera placed by hand: position in metres from the middle of the person's box on the floor (x to the person's left, y the way
     it faces, z up), yaw, pitch and roll in degrees (yaw 0 looks back at the person along -y, pitch up)."""
     left = np.cross((0.0, 0.0, 1.0), front)
@@ -155,5 +165,5 @@ def _placed(camera: Mapping[str, Any], settings: RenderSettings, box: np.ndarray
     level = -front * math.cos(yaw) + left * math.sin(yaw)
     towards = math.cos(pitch) * level + math.sin(pitch) * np.array((0.0, 0.0, 1.0))
     fov = math.radians(camera.get("fov", 50.0))
-    focal = min(settings.width, settings.height) / 2 / math.tan(fov / 2)
-    return looking(position, position + towards, focal, settings.width, settings.height, camera.get("roll", 0.0))  # fmt: skip
+    focal = min(size) / 2 / math.tan(fov / 2)
+    return looking(position, position + towards, focal, *size, camera.get("roll", 0.0))

@@ -23,7 +23,7 @@ import numpy as np
 
 from blender_scripts.contract import HDRIS, RenderSettings
 from blender_scripts.errors import InputError
-from blender_scripts.stage import looks, scripts, sets
+from blender_scripts.stage import looks, scripts, seating, sets
 from blender_scripts.stage.camera import Pinhole
 from blender_scripts.stage.film import flat_image, read_exr
 from blender_scripts.stage.looks import drawn
@@ -119,6 +119,7 @@ class Scenery:
         strength = 2.0 ** drawn(environment.get("exposure_stops"), chance, 0.0)
         self.drawn["environment_rotation_degrees"] = round(math.degrees(turn) % 360, 2)
         outdoor = environment.get("set") in sets.PLACES and sets.PLACES[environment["set"]][2]
+        self._outdoors = outdoor or bool(environment.get("sky")) or "hdri" in environment
         if "hdri" in environment:
             self._image_world(tree, background, environment["hdri"], turn, strength)
         elif outdoor or environment.get("sky"):
@@ -272,6 +273,16 @@ class Scenery:
         obj.visible_diffuse = obj.visible_glossy = obj.visible_shadow = False
         obj.visible_transmission = obj.visible_volume_scatter = False
         self._moved += [(obj, obj.location.copy()), (seen, seen.location.copy())]
+
+    def furnish(self, seats: Sequence[seating.Seat], chance: np.random.Generator) -> list[bpy.types.Object]:  # fmt: skip
+        """Put seats where people sit: they are lit and filmed with the people, as they touch them."""
+        found = []
+        for seat in seats:
+            kinds = seating.OUTDOORS if self._outdoors else seating.INDOORS
+            kind = kinds[int(chance.integers(len(kinds)))]
+            found.append(seating.build(seat, kind, chance))
+            self.drawn.setdefault("seats", []).append(kind)
+        return found
 
     def _add_grid(self) -> bpy.types.Object:
         """The grid of floor around the person's feet, that is there only while light is computed on it."""

@@ -233,7 +233,8 @@ WALLS = ((0.72, 0.70, 0.66), (0.60, 0.64, 0.66), (0.66, 0.58, 0.48), (0.48, 0.55
 CLOTHS = ((0.16, 0.20, 0.30), (0.35, 0.12, 0.10), (0.20, 0.26, 0.18), (0.40, 0.36, 0.30), (0.10, 0.10, 0.11), (0.45, 0.30, 0.12))  # fmt: skip
 
 
-def _pick(place: Place, colours: tuple[Colour, ...]) -> Colour:
+def pick(place: Place, colours: tuple[Colour, ...]) -> Colour:
+    """One of some colours, a little lighter or darker."""
     chosen = colours[int(place.chance.integers(len(colours)))]
     spread = place.chance.uniform(0.85, 1.15, 3)
     return tuple(float(min(c * s, 0.85)) for c, s in zip(chosen, spread, strict=True))  # type: ignore[return-value]
@@ -241,8 +242,8 @@ def _pick(place: Place, colours: tuple[Colour, ...]) -> Colour:
 
 def _room(place: Place, half: float, height: float, floor: bpy.types.Material, windows: bool = True) -> int:  # fmt: skip
     """Floor, ceiling, four walls, skirting, windows that let day in, and lamps on the ceiling."""
-    wall = place.material(paint("wall", _pick(place, WALLS), contrast=0.25, scale=1.0))
-    feature = place.material(paint("feature", _pick(place, WALLS + CLOTHS[:3]), contrast=0.2, scale=1.0))  # fmt: skip
+    wall = place.material(paint("wall", pick(place, WALLS), contrast=0.25, scale=1.0))
+    feature = place.material(paint("feature", pick(place, WALLS + CLOTHS[:3]), contrast=0.2, scale=1.0))  # fmt: skip
     white = place.material(paint("white", (0.74, 0.73, 0.71), contrast=0.1))
     day = place.material(glow("window", (0.75, 0.87, 1.0), float(place.chance.uniform(2.2, 4.5))))
     place.floor(half, place.material(floor))
@@ -344,8 +345,8 @@ def _picture(place: Place, half: float, number: int) -> None:
     side = number % 4
     offset = float(place.chance.uniform(-0.6, 0.6) * half)
     width, height = place.chance.uniform(0.5, 1.2), place.chance.uniform(0.4, 0.9)
-    art = place.material(paint("art", _pick(place, CLOTHS), _pick(place, WALLS + CLOTHS), "noise", float(place.chance.uniform(0.15, 0.5)), 1.6))  # fmt: skip
-    frame = place.material(paint("frame", _pick(place, WOODS), contrast=0.2))
+    art = place.material(paint("art", pick(place, CLOTHS), pick(place, WALLS + CLOTHS), "noise", float(place.chance.uniform(0.15, 0.5)), 1.6))  # fmt: skip
+    frame = place.material(paint("frame", pick(place, WOODS), contrast=0.2))
     for grow, depth, material in ((0.06, 0.03, frame), (0.0, 0.045, art)):
         size = (width + grow, depth, height + grow) if side in (0, 2) else (depth, width + grow, height + grow)  # fmt: skip
         away = half - 0.01
@@ -356,18 +357,18 @@ def _picture(place: Place, half: float, number: int) -> None:
 def living_room(place: Place) -> None:
     """Sofas, a low table, shelves with books, a carpet, plants, pictures."""
     half = place.reach + 0.5
-    _room(place, half, 2.7, paint("floor", _pick(place, WOODS), None, "planks", 1.0, 0.6))
-    cloth, second = (place.material(paint("cloth", _pick(place, CLOTHS), contrast=0.35, scale=8)) for _ in range(2))  # fmt: skip
-    wood = place.material(paint("wood", _pick(place, WOODS), None, "stripes", 2.0, 0.35))
+    _room(place, half, 2.7, paint("floor", pick(place, WOODS), None, "planks", 1.0, 0.6))
+    cloth, second = (place.material(paint("cloth", pick(place, CLOTHS), contrast=0.35, scale=8)) for _ in range(2))  # fmt: skip
+    wood = place.material(paint("wood", pick(place, WOODS), None, "stripes", 2.0, 0.35))
     leaf = place.material(paint("leaf", (0.07, 0.17, 0.05), (0.15, 0.30, 0.08), contrast=0.9))
-    pot = place.material(paint("pot", _pick(place, WALLS), contrast=0.2))
-    rug = place.material(paint("rug", _pick(place, CLOTHS), _pick(place, WALLS), "carpet", float(place.chance.uniform(2, 6)), 1.0))  # fmt: skip
+    pot = place.material(paint("pot", pick(place, WALLS), contrast=0.2))
+    rug = place.material(paint("rug", pick(place, CLOTHS), pick(place, WALLS), "carpet", float(place.chance.uniform(2, 6)), 1.0))  # fmt: skip
     place.box((3.0, 2.2, 0.003), (0, 0, 0), rug, float(place.chance.uniform(-15, 15)))
     side = float(place.chance.choice((-1, 1)))
     _sofa(place, (0.3, side * 2.3), 0 if side > 0 else 180, cloth, float(place.chance.uniform(1.7, 2.3)))  # fmt: skip
     _sofa(place, (2.5, -side * 0.8), -90, second, 0.95)
     _table(place, (-side * 1.5, side * 1.4), (0.9, 0.55, 0.42), wood, float(place.chance.uniform(0, 90)))  # fmt: skip
-    books = [place.material(paint("book", _pick(place, CLOTHS), contrast=0.2)) for _ in range(5)]
+    books = [place.material(paint("book", pick(place, CLOTHS), contrast=0.2)) for _ in range(5)]
     for number in range(5):
         x, y, turn = _along_wall(place, half, number, 5, 0.35)
         height = float(place.chance.uniform(1.2, 2.1))
@@ -387,13 +388,13 @@ def living_room(place: Place) -> None:
 def kitchen(place: Place) -> None:
     """Counters and cupboards along the walls, a dining table with chairs, a refrigerator."""
     half = place.reach + 0.4
-    _room(place, half, 2.6, paint("floor", _pick(place, WALLS), None, "tiles", 2.0, 0.4))
-    front = place.material(paint("front", _pick(place, WALLS + CLOTHS[:3]), contrast=0.1))
+    _room(place, half, 2.6, paint("floor", pick(place, WALLS), None, "tiles", 2.0, 0.4))
+    front = place.material(paint("front", pick(place, WALLS + CLOTHS[:3]), contrast=0.1))
     dark = place.material(paint("gap", (0.05, 0.05, 0.05), contrast=0.1))
-    top = place.material(paint("top", _pick(place, ((0.12, 0.12, 0.12), (0.5, 0.48, 0.45), (0.4, 0.26, 0.14))), None, "noise", 6, 0.6))  # fmt: skip
+    top = place.material(paint("top", pick(place, ((0.12, 0.12, 0.12), (0.5, 0.48, 0.45), (0.4, 0.26, 0.14))), None, "noise", 6, 0.6))  # fmt: skip
     steel = place.material(paint("steel", (0.42, 0.43, 0.44), contrast=0.15, scale=0.5))
-    tiles = place.material(paint("splash", _pick(place, WALLS), None, "bricks", 6.0, 0.3))
-    wood = place.material(paint("wood", _pick(place, WOODS), None, "stripes", 2.0, 0.35))
+    tiles = place.material(paint("splash", pick(place, WALLS), None, "bricks", 6.0, 0.3))
+    wood = place.material(paint("wood", pick(place, WOODS), None, "stripes", 2.0, 0.35))
     for side in (1, 2):
         for slot in range(9):
             x, y, turn = [(0, 0, 0), (half - 0.33, -half + 0.65 + 0.7 * slot, 90.0), (-half + 0.65 + 0.7 * slot, half - 0.33, 180.0)][side]  # fmt: skip
@@ -412,7 +413,7 @@ def kitchen(place: Place) -> None:
     turn = float(place.chance.uniform(-20, 20))
     at = (float(place.chance.uniform(-2.2, -1.6)), float(place.chance.uniform(-2.3, -1.7)))
     _table(place, at, (1.5, 0.85, 0.75), wood, turn)
-    seat = place.material(paint("seat", _pick(place, CLOTHS), contrast=0.2))
+    seat = place.material(paint("seat", pick(place, CLOTHS), contrast=0.2))
     for k in range(4):
         offset = mathutils.Matrix.Rotation(math.radians(turn), 2) @ mathutils.Vector(((-0.4, 0.4)[k % 2], (-0.65, 0.65)[k // 2]))  # fmt: skip
         _chair(place, (at[0] + offset.x, at[1] + offset.y), turn + (180 if k < 2 else 0) + float(place.chance.uniform(-20, 20)), seat, wood)  # fmt: skip
@@ -423,13 +424,13 @@ def kitchen(place: Place) -> None:
 def office(place: Place) -> None:
     """Desks with screens, chairs, cabinets, a carpet."""
     half = place.reach + 0.5
-    _room(place, half, 2.8, paint("floor", _pick(place, CLOTHS + WALLS[:2]), None, "carpet", 14.0, 0.35))  # fmt: skip
-    wood = place.material(paint("desk", _pick(place, WOODS + WALLS[:1]), contrast=0.2))
+    _room(place, half, 2.8, paint("floor", pick(place, CLOTHS + WALLS[:2]), None, "carpet", 14.0, 0.35))  # fmt: skip
+    wood = place.material(paint("desk", pick(place, WOODS + WALLS[:1]), contrast=0.2))
     black = place.material(paint("black", (0.03, 0.03, 0.035), contrast=0.2))
     screen = place.material(
         glow("screen", (0.35, 0.55, 0.95), float(place.chance.uniform(0.5, 1.2)))
     )
-    cabinet = place.material(paint("cabinet", _pick(place, WALLS), contrast=0.15))
+    cabinet = place.material(paint("cabinet", pick(place, WALLS), contrast=0.15))
     paper = place.material(paint("paper", (0.7, 0.7, 0.68), contrast=0.1))
     for k in range(5):
         angle = 2 * math.pi * (k + place.chance.uniform(0.0, 0.35)) / 5
@@ -459,10 +460,10 @@ def office(place: Place) -> None:
 def gym(place: Place) -> None:
     """A hall with mats, benches, racks of weights, balls, a mirror wall."""
     half = place.reach + 0.8
-    _room(place, half, 3.4, paint("floor", _pick(place, ((0.10, 0.10, 0.11), (0.40, 0.28, 0.16), (0.16, 0.20, 0.26))), None, "tiles", 1.0, 0.5))  # fmt: skip
+    _room(place, half, 3.4, paint("floor", pick(place, ((0.10, 0.10, 0.11), (0.40, 0.28, 0.16), (0.16, 0.20, 0.26))), None, "tiles", 1.0, 0.5))  # fmt: skip
     black = place.material(paint("black", (0.03, 0.03, 0.035), contrast=0.3))
     steel = place.material(paint("steel", (0.4, 0.41, 0.43), contrast=0.2, scale=0.4))
-    mats = [place.material(paint("mat", _pick(place, CLOTHS), contrast=0.2)) for _ in range(3)]
+    mats = [place.material(paint("mat", pick(place, CLOTHS), contrast=0.2)) for _ in range(3)]
     mat = mats[0]
     place.box((2.2, 2.2, 0.003), (0, 0, 0), mat, float(place.chance.uniform(0, 45)))
     for k in range(5):
@@ -495,7 +496,7 @@ def gym(place: Place) -> None:
 def street(place: Place) -> None:
     """A crossing: road, pavements, houses with windows, lamps, parked cars, trees."""
     asphalt = place.material(paint("asphalt", (0.075, 0.075, 0.08), (0.11, 0.11, 0.11), "noise", 4, 0.9))  # fmt: skip
-    stone = place.material(paint("pavement", _pick(place, ((0.30, 0.29, 0.27), (0.24, 0.24, 0.25))), None, "tiles", 1.6, 0.45))  # fmt: skip
+    stone = place.material(paint("pavement", pick(place, ((0.30, 0.29, 0.27), (0.24, 0.24, 0.25))), None, "tiles", 1.6, 0.45))  # fmt: skip
     white = place.material(paint("line", (0.6, 0.6, 0.58), contrast=0.4))
     metal = place.material(paint("metal", (0.06, 0.07, 0.08), contrast=0.2))
     trunk = place.material(paint("trunk", (0.10, 0.07, 0.05), None, "noise", 6, 0.8))
@@ -514,10 +515,8 @@ def street(place: Place) -> None:
         x = -44.0
         while x < 44:
             width, height = float(place.chance.uniform(7, 14)), float(place.chance.uniform(8, 19))
-            house = place.material(paint("house", _pick(place, ((0.42, 0.24, 0.17), (0.52, 0.47, 0.38), (0.45, 0.46, 0.47), (0.50, 0.38, 0.26), (0.30, 0.33, 0.36))), (0.09, 0.11, 0.14), "windows", float(place.chance.uniform(0.32, 0.45)), 0.5))  # fmt: skip
-            base = place.material(
-                paint("shop", _pick(place, CLOTHS + WALLS), None, "noise", 2, 0.3)
-            )
+            house = place.material(paint("house", pick(place, ((0.42, 0.24, 0.17), (0.52, 0.47, 0.38), (0.45, 0.46, 0.47), (0.50, 0.38, 0.26), (0.30, 0.33, 0.36))), (0.09, 0.11, 0.14), "windows", float(place.chance.uniform(0.32, 0.45)), 0.5))  # fmt: skip
+            base = place.material(paint("shop", pick(place, CLOTHS + WALLS), None, "noise", 2, 0.3))
             depth = 8.0
             place.box((width, depth, height), (x + width / 2, y + turn * depth / 2, 0), house)
             place.box((width - 0.3, 0.25, 3.0), (x + width / 2, y - turn * 0.05, 0), base)
@@ -536,7 +535,7 @@ def street(place: Place) -> None:
             place.box((0.35, 0.35, 0.95), (float(x) + 2.0, side, 0), metal, 0, 0.03)
     for x in np.arange(-24, 26, 5.6):
         if place.chance.random() < 0.7:
-            _car(place, (float(x) + float(place.chance.uniform(-0.5, 0.5)), road + 2.5), place.material(paint("car", _pick(place, CLOTHS + WALLS[:2] + ((0.35, 0.03, 0.03),)), contrast=0.05)), glass, tyre)  # fmt: skip
+            _car(place, (float(x) + float(place.chance.uniform(-0.5, 0.5)), road + 2.5), place.material(paint("car", pick(place, CLOTHS + WALLS[:2] + ((0.35, 0.03, 0.03),)), contrast=0.05)), glass, tyre)  # fmt: skip
 
 
 def _car(place: Place, at: tuple[float, float], body: int, glass: int, tyre: int) -> None:
@@ -563,10 +562,10 @@ def _tree(place: Place, at: tuple[float, float], trunk: int, leaf: int, tall: fl
 def park(place: Place) -> None:
     """A lawn with a path, trees, bushes, benches and hills."""
     grass = place.material(paint("grass", (0.06, 0.13, 0.025), (0.15, 0.22, 0.06), "noise", 5, 1.1))
-    path = place.material(paint("path", _pick(place, ((0.34, 0.29, 0.22), (0.30, 0.28, 0.26))), None, "noise", 5, 0.5))  # fmt: skip
+    path = place.material(paint("path", pick(place, ((0.34, 0.29, 0.22), (0.30, 0.28, 0.26))), None, "noise", 5, 0.5))  # fmt: skip
     trunk = place.material(paint("trunk", (0.11, 0.08, 0.055), None, "noise", 6, 0.8))
-    leaves = [place.material(paint("leaf", (0.05, 0.12, 0.03), _pick(place, ((0.13, 0.24, 0.06), (0.22, 0.26, 0.07), (0.30, 0.20, 0.06))), "noise", 3, 1.2)) for _ in range(3)]  # fmt: skip
-    wood = place.material(paint("bench", _pick(place, WOODS), None, "stripes", 2, 0.3))
+    leaves = [place.material(paint("leaf", (0.05, 0.12, 0.03), pick(place, ((0.13, 0.24, 0.06), (0.22, 0.26, 0.07), (0.30, 0.20, 0.06))), "noise", 3, 1.2)) for _ in range(3)]  # fmt: skip
+    wood = place.material(paint("bench", pick(place, WOODS), None, "stripes", 2, 0.3))
     iron = place.material(paint("iron", (0.04, 0.045, 0.05), contrast=0.2))
     place.floor(80, grass)
     turn = float(place.chance.uniform(-30, 30))
@@ -601,7 +600,7 @@ def park(place: Place) -> None:
 
 def studio(place: Place) -> None:
     """A photographer's studio: floor and wall in one round sweep of one colour, a large lamp in front, smaller ones beside."""
-    paper = place.material(paint("paper", _pick(place, WALLS + CLOTHS), contrast=0.12, scale=0.5))
+    paper = place.material(paint("paper", pick(place, WALLS + CLOTHS), contrast=0.12, scale=0.5))
     profile = [(0.0, 0.0), (2.0, 0.0), (3.6, 0.0), (4.4, 0.08), (4.9, 0.35), (5.2, 0.9), (5.3, 1.8), (5.3, 6.0)]  # fmt: skip
     turns = 64
     rings = [
@@ -646,41 +645,41 @@ def build(name: str, seed: int, room: float = 0.0) -> Place:
 
 
 def _prop_chair(place: Place, at: tuple[float, float], turn: float) -> None:
-    seat = place.material(paint("seat", _pick(place, CLOTHS), contrast=0.25))
-    _chair(place, at, turn, seat, place.material(paint("legs", _pick(place, WOODS), None, "stripes", 2, 0.3)))  # fmt: skip
+    seat = place.material(paint("seat", pick(place, CLOTHS), contrast=0.25))
+    _chair(place, at, turn, seat, place.material(paint("legs", pick(place, WOODS), None, "stripes", 2, 0.3)))  # fmt: skip
 
 
 def _prop_table(place: Place, at: tuple[float, float], turn: float) -> None:
-    wood = place.material(paint("wood", _pick(place, WOODS), None, "stripes", 2.0, 0.35))
+    wood = place.material(paint("wood", pick(place, WOODS), None, "stripes", 2.0, 0.35))
     size = place.chance.uniform((0.5, 0.5, 0.45), (0.9, 0.7, 0.8))
     _table(place, at, (float(size[0]), float(size[1]), float(size[2])), wood, turn)
 
 
 def _prop_plant(place: Place, at: tuple[float, float], turn: float) -> None:
     leaf = place.material(paint("leaf", (0.07, 0.17, 0.05), (0.15, 0.30, 0.08), contrast=0.9))
-    _plant(place, at, leaf, place.material(paint("pot", _pick(place, WALLS), contrast=0.2)))
+    _plant(place, at, leaf, place.material(paint("pot", pick(place, WALLS), contrast=0.2)))
 
 
 def _prop_crate(place: Place, at: tuple[float, float], turn: float) -> None:
-    wood = place.material(paint("crate", _pick(place, WOODS + CLOTHS), None, "planks", 3.0, 0.5))
+    wood = place.material(paint("crate", pick(place, WOODS + CLOTHS), None, "planks", 3.0, 0.5))
     size = place.chance.uniform(0.3, 0.6, 3)
     place.box((float(size[0]), float(size[1]), float(size[2])), (*at, 0.0), wood, turn, 0.01)
 
 
 def _prop_ball(place: Place, at: tuple[float, float], turn: float) -> None:
     radius = float(place.chance.uniform(0.11, 0.35))
-    skin = place.material(paint("ball", _pick(place, CLOTHS), _pick(place, WALLS), "stripes", 3.0, 0.8))  # fmt: skip
+    skin = place.material(paint("ball", pick(place, CLOTHS), pick(place, WALLS), "stripes", 3.0, 0.8))  # fmt: skip
     place.blob(radius, (*at, radius), skin, 0.0)
 
 
 def _prop_post(place: Place, at: tuple[float, float], turn: float) -> None:
-    metal = place.material(paint("post", _pick(place, CLOTHS), contrast=0.15))
+    metal = place.material(paint("post", pick(place, CLOTHS), contrast=0.15))
     place.cylinder(0.16, 0.03, (*at, 0.0), metal)
     place.cylinder(0.025, float(place.chance.uniform(1.2, 2.0)), (*at, 0.0), metal)
 
 
 def _prop_screen(place: Place, at: tuple[float, float], turn: float) -> None:
-    cloth = place.material(paint("screen", _pick(place, CLOTHS + WALLS), contrast=0.3, scale=6))
+    cloth = place.material(paint("screen", pick(place, CLOTHS + WALLS), contrast=0.3, scale=6))
     place.box((1.0, 0.04, float(place.chance.uniform(0.8, 1.3))), (*at, 0.0), cloth, turn, 0.01)
 
 

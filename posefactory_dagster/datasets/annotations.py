@@ -91,8 +91,8 @@ def _image_record(member: Member, picture: Picture, truth: Truth, settings: Data
     return {
         "id": stable_id(picture.stable_name),
         "file_name": picture.name,
-        "width": truth.document.settings.width,
-        "height": truth.document.settings.height,
+        "width": truth.size_of(picture.index)[0],
+        "height": truth.size_of(picture.index)[1],
         "character": member.key,
         "view": record.view,
         "frame": record.frame,

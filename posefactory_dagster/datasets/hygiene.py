@@ -32,4 +32,4 @@ def near_duplicates(truth: Truth, distance: float) -> np.ndarray:
 def too_small(truth: Truth, least: float) -> np.ndarray:
     """Who (R,), of the truth's rows, is seen, but with a box whose longer side is under ``least`` of the image's longer side."""
     longer = truth.arrays["bbox"][:, 2:].max(axis=1)
-    return (truth.arrays["area"] > 0) & (longer < least * max(truth.document.size))
+    return (truth.arrays["area"] > 0) & (longer < least * truth.sizes.max(axis=1))

@@ -107,7 +107,6 @@ def people_of(
         landmarks: the rows of these pictures in the dataset's table, see ``tables``. known_of: what is said of a person by its key.
     """
     arrays, persons = truth.arrays, truth.persons
-    height = truth.document.size[1]
     keys = [p.key for p in truth.document.persons] or [member.key]
     known = [known_of(key) for key in keys]
     why = occluder_names(arrays)
@@ -122,7 +121,7 @@ def people_of(
                 continue
             assert found is not None
             hidden = [] if why is None else [w for w in why[row] if w != "none"]
-            seen = found[number, person] * truth.document.size
+            seen = found[number, person] * truth.sizes[row]
             detected = bool(np.isfinite(seen[0, 0]))
             inside = arrays["measured"][row]
             near = np.linalg.norm(seen - arrays["pixels"][row], axis=1) <= 0.2 * torso[row]
@@ -133,7 +132,7 @@ def people_of(
                     "pose": pose_of(arrays["world"][row]),
                     "azimuth": _banded(abs(azimuth[row]), (22.5, 67.5, 112.5, 157.5), "azimuth"),
                     "elevation": _banded(elevation[row], (-5, 15, 40), "elevation"),
-                    "size": _banded(arrays["bbox"][row][3] / height, (0.125, 0.25, 0.5), "size"),
+                    "size": _banded(arrays["bbox"][row][3] / truth.sizes[row, 1], (0.125, 0.25, 0.5), "size"),
                     "seen": _banded(float((arrays["visibility"][row] == 2).mean()), (0.25, 0.5, 0.75), "seen"),
                     "hidden_by": max(set(hidden), key=hidden.count) if len(hidden) > LITTLE_HIDDEN else "little",
                     "people": ("1", "2", "3 or more")[min(persons, 3) - 1],

@@ -149,7 +149,7 @@ def _label(
 ) -> CommittedSet:
     truth = read_truth(renders)
     records = {i.file: i for i in truth.images}
-    size, arrays = np.array(truth.document.size), truth.arrays
+    arrays = truth.arrays
     paths = list(renders.paths(f"images/{name}" for name in records).values())
     results = []
     with sets.scratch() as scratch:
@@ -159,7 +159,7 @@ def _label(
             landmarker.detect(task, paths, settings.min_detection_confidence, truth.persons)
         ):
             progress.tell(f"label {ref.partition} image", done + 1, len(paths))
-            points = [values[:, :2] * size for values in found]
+            points = [values[:, :2] * truth.size_of(done) for values in found]
             # One person is whoever is found; of several, each is the one that it agrees with best.
             who: list[int | None] = [0 if found else None]
             if truth.persons > 1:
@@ -267,8 +267,7 @@ def _measure(
     truth = read_truth(renders)
     files = [i.file for i in truth.images]
     found = landmarker.to_array(pd.read_parquet(labels.path(LABEL_TABLE)), files, truth.persons)
-    size = truth.document.size
-    agreement = accuracy.compare(truth.arrays, found, size)
+    agreement = accuracy.compare(truth.arrays, found, truth.sizes)
 
     def by_row(values: list[Any]) -> np.ndarray:
         return np.repeat(values, truth.persons)

@@ -38,8 +38,11 @@ COVER_MARGIN = 0.035
 MARGIN_BELOW, MARGIN_BELOW_TOPS = 0.11, 0.08
 #: By how much inner garments are drawn in below outer ones, how far outside of the rim that begins, and over which length it grows, metres.
 DRAWN_IN, DRAWN_IN_FROM, DRAWN_IN_WITHIN = 0.012, 0.02, 0.025
-#: How much of the legs' hold on hems of tops, and on skirts, is the hips'.
-HANGING_TOPS, HANGING_SKIRTS = 0.5, 0.2
+#: So far inside of the rim no skin is left, and waistbands go in by so much more, growing over this length, metres.
+SUNK_FROM, SUNK, SUNK_WITHIN = 0.045, 0.015, 0.02
+#: How much of the legs' hold on hems of tops, and on skirts, is the hips'. What is worn below a top goes with it, from so far outside of its
+#: hem on more and more, metres.
+HANGING_TOPS, HANGING_SKIRTS, HANGING_WITHIN = 0.25, 0.2, 0.04
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,12 @@ class Tailor:
             inside = [self._value(outer)(shell) for outer in parts[number + 1 :]]
             hidden = np.any([v < -margin * self._scale for v in inside], axis=0) if inside else np.zeros(len(shell.vertices), bool)  # fmt: skip
             if inside:
-                shell = self._drawn_in(shell, -np.min(inside, axis=0))
+                under = -np.min(inside, axis=0)
+                shell = self._drawn_in(shell, under)
+                if any(outer.how is not None and outer.how.top is not None for outer in parts[number + 1 :]):  # fmt: skip
+                    own = HANGING_SKIRTS if part.how is None else 0.0
+                    hold = np.clip(1.0 + under / (HANGING_WITHIN * self._scale), 0.0, 1.0)
+                    shell = self._hanging(shell, hold * (HANGING_TOPS - own) / (1.0 - own))
             shell = Shell(shell.vertices, shell.triangles[~hidden[shell.triangles].all(axis=1)], shell.fields)  # fmt: skip
             if len(shell.triangles):
                 pieces.append(self._finish(compact(shell), part.name, part.material, self._covers(part), part.how))  # fmt: skip
@@ -234,8 +242,10 @@ class Tailor:
             (under + DRAWN_IN_FROM * self._scale) / (DRAWN_IN_WITHIN * self._scale), 0.0, 1.0
         )
         points = shell.vertices - (DRAWN_IN * self._scale * depth)[:, None] * shell.normals()
-        # The skin is hidden there, but limbs bend: a millimetre above it stays.
-        return shell.with_vertices(self.skin.keep_out(points, 0.001 * self._scale))
+        # Near the rim skin is left: a millimetre above it stays.
+        points = self.skin.keep_out(points, 0.001 * self._scale)
+        deep = np.clip((under / self._scale - SUNK_FROM) / SUNK_WITHIN, 0.0, 1.0)
+        return shell.with_vertices(points - (SUNK * self._scale * deep)[:, None] * shell.normals())
 
     def _value(self, part: _Part) -> Callable[[Shell], np.ndarray]:
         return self.inside(part.how) if part.how is not None else self._inside_skirt(part.kind)
@@ -249,13 +259,18 @@ class Tailor:
             hidden &= (self._where["arm_weight"] < 0.02) & (self.body.vertices[:, 2] > self._hip)
         return hidden & (np.arange(len(hidden)) < BODY_VERTICES)
 
-    def _hanging(self, shell: Shell, share: float) -> Shell:
-        """The shell with ``share`` of what the legs hold of it given to the hips: cloth that hangs does not go with each leg."""
+    def _hanging(self, shell: Shell, share: float | np.ndarray) -> Shell:
+        """The shell with ``share`` of what the legs hold of it given to the hips: cloth that hangs does not go with each leg.
+
+        Args:
+            share: of all vertices, or of each (V,).
+        """
+        share = np.broadcast_to(share, len(shell.vertices))
         bones = [b.removeprefix("mixamorig:") for b in self.body.bones]
         legs = [i for i, b in enumerate(bones) if "Leg" in b or "Foot" in b or "Toe" in b]
         weights = shell.fields["weights"].copy()
         weights[:, bones.index("Hips")] += share * weights[:, legs].sum(axis=1)
-        weights[:, legs] *= 1 - share
+        weights[:, legs] *= 1 - share[:, None]
         return Shell(shell.vertices, shell.triangles, {**shell.fields, "weights": weights})
 
     def _top_or_legs(self, how: Cut, below: Sequence[Skin]) -> Shell:
@@ -344,7 +359,7 @@ class Tailor:
         if how is not None and how.collar:
             shell = self._collar(shell, how.collar * self._scale)
         shell = thicken(shell, 0.003 * self._scale)
-        part = np.zeros(len(shell.triangles), int) if how is None else self._parts(shell)
+        part = np.zeros(len(shell.triangles), int) if how is None else self._parts(shell, how)
         axes = self._axes()
         uvs = unwrap_around(shell.vertices, shell.triangles, axes, part, TILE)
         triangles, old, split = split_at_seams(shell.triangles, uvs)
@@ -355,11 +370,12 @@ class Tailor:
             name, "garment", material, shell.vertices[old], triangles, split, weights, covers, normals
         )  # fmt: skip
 
-    def _parts(self, shell: Shell) -> np.ndarray:
-        """(T,) which tube a triangle is on: 0 trunk, 1 and 2 arms, 3 and 4 legs."""
+    def _parts(self, shell: Shell, how: Cut) -> np.ndarray:
+        """(T,) which tube of a garment a triangle is on: 0 trunk, 1 and 2 arms, 3 and 4 legs."""
         centre = shell.vertices[shell.triangles].mean(axis=1)
         arm = shell.fields["arm_weight"][shell.triangles].mean(axis=1) > 0.5
-        leg = (shell.fields["leg"][shell.triangles].mean(axis=1) > 0.12) & ~arm & (centre[:, 2] < self._hip - 0.06 * self._scale)  # fmt: skip
+        # What has no legs hangs from the trunk, however far down.
+        leg = (how.leg is not None) & (shell.fields["leg"][shell.triangles].mean(axis=1) > 0.12) & ~arm & (centre[:, 2] < self._hip - 0.06 * self._scale)  # fmt: skip
         left = centre[:, 0] > 0
         return np.select([arm & left, arm, leg & left, leg], [1, 2, 3, 4], 0)
 

@@ -156,15 +156,15 @@ class Agreement:
         }
 
 
-def compare(arrays: dict[str, np.ndarray], labels: np.ndarray, size: tuple[int, int]) -> Agreement:
+def compare(arrays: dict[str, np.ndarray], labels: np.ndarray, sizes: np.ndarray) -> Agreement:
     """Measure labels against a render set's truth.
 
     Args:
         arrays: the truth's arrays; see ``truth.Truth``.
         labels: (N, 33, 8) as from ``landmarker.to_array``.
-        size: (width, height) of the images.
+        sizes: (N, 2) width and height of the images, pixels.
     """
-    found = labels[..., :2] * np.array(size)
+    found = labels[..., :2] * sizes[:, None]
     detected = np.isfinite(found[:, 0, 0])
     torso = torso_pixels(arrays["world"], arrays["depth"], arrays["intrinsics"][:, 0, 0])
     distance = np.linalg.norm(found - arrays["pixels"], axis=-1) / torso[:, None]

@@ -280,7 +280,9 @@ def measure(subject: Subject, people: list[Person]) -> Measurement:
 
 
 def _measure_one(subject: Subject, person: Person, people: int) -> Measurement:
-    agreement = accuracy.compare(dict(subject.arrays), person.values[None], subject.size)
+    agreement = accuracy.compare(
+        dict(subject.arrays), person.values[None], np.array([subject.size])
+    )
     errors = np.where(agreement.in_frame[0], agreement.error[0], -1.0)
     worst = int(errors.argmax())
     silhouette = person.silhouette

@@ -210,7 +210,7 @@ def _commit(
         return sets.commit(work.ref, folder, **made)
 
     for name in wanted:
-        if uploaded[name]["size"] > size_limit(name, work.images(settings), settings):
+        if uploaded[name]["size"] > size_limit(name, work.images(settings), settings, work.looks):
             raise InvalidRenders(f"{name}: {uploaded[name]['size']} bytes are too many")
     keys = {name: work.key(attempt, name) for name in wanted}
     found = sets.store.local_paths({keys[n]: uploaded[n]["sha256"] for n in wanted})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,8 @@ class ImageSize(BaseModel):
 
 
 class ImageRecord(BaseModel):
-    """One image of a set. ``file`` is its name in each folder of images; ``bbox`` x, y, width, height and ``area`` in pixels.
+    """One image of a set. ``file`` is its name in each folder of images; ``bbox`` x, y, width, height and ``area`` in pixels;
+    ``size`` width and height in pixels, absent where it is that of the settings, as in all sets before version 9.
 
     ``azimuth_degrees``: clockwise from above, front = 0; ``look``: its name; ``cropped``: a part of the person is outside; ``close_up``: meant so;
     ``drawn``: what was drawn for its shot in a look.
@@ -84,6 +86,7 @@ class ImageRecord(BaseModel):
     drawn: dict[str, Any] = {}
     bbox: tuple[float, float, float, float]
     area: int
+    size: tuple[int, int] | None = None
 
 
 class PersonRecord(BaseModel):
@@ -114,11 +117,6 @@ class TruthDocument(BaseModel):
     markers: list[str] = []
     persons: list[PersonRecord] = []
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) of the images, pixels."""
-        return self.settings.width, self.settings.height
-
 
 @dataclass(frozen=True)
 class Truth:
@@ -147,6 +145,18 @@ class Truth:
     def persons(self) -> int:
         """How many people are in each image."""
         return max(1, len(self.document.persons))
+
+    def size_of(self, image: int) -> tuple[int, int]:
+        """(width, height) of an image, pixels."""
+        settings = self.document.settings
+        return self.images[image].size or (settings.width, settings.height)
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """(R, 2) width and height of the image of each row, pixels."""
+        import numpy as np
+
+        return np.repeat([self.size_of(i) for i in range(len(self.images))], self.persons, axis=0).reshape(-1, 2)  # fmt: skip
 
     def rows_of(self, image: int) -> range:
         """The rows of an image, one for each person."""

@@ -12,7 +12,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from blender_scripts.contract import HDRIS, PLAIN_LOOK, RenderSettings, SettingsError
+from blender_scripts.contract import (
+    HDRIS,
+    MAX_IMAGE_SIZE,
+    PLAIN_LOOK,
+    RenderSettings,
+    SettingsError,
+)
 from posefactory_dagster.settings import ASSETS_DATA, environment
 from posefactory_dagster.storage.sets import file_sha256
 
@@ -39,6 +45,10 @@ def _bounded(low: float, high: float) -> Any:
     from pydantic import AfterValidator
 
     return Annotated[number | tuple[number, number], AfterValidator(ordered)]
+
+
+#: A side of a picture, pixels, as in the render settings.
+Side = Annotated[int, Field(ge=16, le=MAX_IMAGE_SIZE)]
 
 
 class Environment(BaseModel):
@@ -132,7 +142,8 @@ class PlacedCamera(BaseModel):
 class Cameras(BaseModel):
     """``ring``: around the person, as many as the setting num_angles says; ``sphere``: ``count`` at random; ``placed``: by hand.
 
-    ``lens_mm`` on 36 mm of picture; ``framing``: shares of framings; ``aim_sideways``: of the framing's radius.
+    ``lens_mm`` on 36 mm of the picture's shorter side; ``framing``: shares of framings; ``aim_sideways``: of the framing's radius; ``sizes``:
+    width and height in pixels, of which each picture has one, where they shall not be those of the settings.
     """
 
     model_config = _MODEL
@@ -146,6 +157,7 @@ class Cameras(BaseModel):
     roll_degrees: _bounded(-180, 180) | None = None  # type: ignore[valid-type]
     aim_sideways: _bounded(-1, 1) | None = None  # type: ignore[valid-type]
     framing: dict[Literal[FRAMINGS], Annotated[float, Field(ge=0, le=1)]] | None = None  # type: ignore[valid-type]
+    sizes: Annotated[tuple[tuple[Side, Side], ...], Field(min_length=1, max_length=20)] | None = None  # fmt: skip
 
     @model_validator(mode="after")
     def _whole(self) -> Cameras:
@@ -160,7 +172,7 @@ class Cameras(BaseModel):
 
 class Effects(BaseModel):
     """What the camera adds: ``noise`` (deviation, of 1), ``exposure_stops``, ``white_balance_kelvin``, ``jpeg`` quality, ``aperture``
-    (f-number), ``motion_blur`` (of a frame that the shutter is open)."""
+    (f-number), ``motion_blur`` (of a frame that the shutter is open), ``resolution`` (of the picture's pixels along a side that the sensor has)."""
 
     model_config = _MODEL
 
@@ -170,11 +182,12 @@ class Effects(BaseModel):
     jpeg: _bounded(5, 100) | None = None  # type: ignore[valid-type]
     aperture: _bounded(0.5, 64) | None = None  # type: ignore[valid-type]
     motion_blur: _bounded(0, 1) | None = None  # type: ignore[valid-type]
+    resolution: _bounded(0.05, 1) | None = None  # type: ignore[valid-type]
 
 
 class Look(BaseModel):
     """A look. ``variants``: of how many draws of place and light each person gets one. ``script``: a Python file beside the look whose function
-    ``build(place, sets)`` adds to the place, within ``script_seconds``."""
+    ``build(place, sets)`` adds to the place, within ``script_seconds``. ``seats``: people who sit get something to sit on."""
 
     model_config = _MODEL
 
@@ -183,6 +196,7 @@ class Look(BaseModel):
     environment: Environment = Environment()
     floor: Floor | None = None
     props: Props | None = None
+    seats: bool = True
     script: str | None = None
     script_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
     light: Light = Light()

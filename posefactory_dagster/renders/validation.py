@@ -24,6 +24,7 @@ from blender_scripts.contract import (
     NO_PERSON,
     OCCLUDERS,
     PERSON_ARRAYS,
+    PLAIN_LOOK,
     TRUTH_ARRAYS,
     TRUTH_DOCUMENT,
     TRUTH_VERSION,
@@ -46,13 +47,24 @@ MAX_DOCUMENT_BYTES = 64 * 2**20
 MAX_PIXEL_BYTES, MAX_ARRAY_BYTES = 8, 64 * 2**10
 
 
-def size_limit(name: str, images: int, settings: RenderSettings) -> int:
+def size_limit(
+    name: str, images: int, settings: RenderSettings, looks: Mapping[str, Mapping[str, Any]]
+) -> int:
     """The maximum size of a file of a set in bytes. Larger files are not fetched."""
     if name == TRUTH_DOCUMENT:
         return MAX_DOCUMENT_BYTES
     if name == TRUTH_ARRAYS:
         return 2**20 + images * MAX_ARRAY_BYTES
-    return 2**20 + settings.width * settings.height * MAX_PIXEL_BYTES
+    sizes = [s for look in (PLAIN_LOOK, *looks) for s in _sizes(look, settings, looks)]
+    return 2**20 + max(width * height for width, height in sizes) * MAX_PIXEL_BYTES
+
+
+def _sizes(
+    look: str, settings: RenderSettings, looks: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[int, int]]:
+    """Each (width, height) that a picture in a look may have, pixels."""
+    own = looks.get(look, {}).get("cameras", {}).get("sizes")
+    return [(w, h) for w, h in own] if own else [(settings.width, settings.height)]
 
 
 #: No coordinate of a person on a stage is farther away, metres; pixels of a point beside the camera may be.
@@ -182,11 +194,11 @@ def check_renders(
     document = _document(paths[TRUTH_DOCUMENT], key, frames, settings, looks)
     _need(len(document.origin) == K * persons, f"{TRUTH_DOCUMENT}: origin is malformed")
     _need(len(document.persons) == persons, f"{TRUTH_DOCUMENT}: other people than asked for")
-    files = [i.file for i in document.images]
-    for name in files:
+    for record in document.images:
+        name, size = record.file, record.size or (settings.width, settings.height)
         for folder in image_folders(settings, persons):
-            _check_picture(paths[f"{folder}/{name}"], f"{folder}/{name}", settings, persons, decode)
-    _check_arrays(paths[TRUTH_ARRAYS], len(files), document, settings)
+            _check_picture(paths[f"{folder}/{name}"], f"{folder}/{name}", size, persons, decode)
+    _check_arrays(paths[TRUTH_ARRAYS], document, settings)
     return document
 
 
@@ -222,26 +234,27 @@ def _document(
         _need(said == value, f"{TRUTH_DOCUMENT}: {name} is not what was asked for")
     wanted = pictures(frames, settings, key, looks)
     _need(len(document.images) == len(wanted), f"{TRUTH_DOCUMENT}: other images than asked for")
-    longest = max(settings.width, settings.height)
     for record, asked_for in zip(document.images, wanted, strict=True):
         _need(
             (record.file, record.frame, record.view, record.look)
             == (asked_for.file, asked_for.frame, asked_for.view.name, asked_for.look)
-            and 0 <= record.area <= settings.width * settings.height
-            and all(abs(v) <= longest for v in record.bbox),
+            and (size := record.size or (settings.width, settings.height))
+            in _sizes(record.look, settings, looks)
+            and 0 <= record.area <= size[0] * size[1]
+            and all(abs(v) <= max(size) for v in record.bbox),
             f"{TRUTH_DOCUMENT}: what it says of {asked_for.file} is malformed",
         )
     return document
 
 
 def _check_picture(
-    path: Path, name: str, settings: RenderSettings, persons: int, decode: bool
+    path: Path, name: str, asked_for: tuple[int, int], persons: int, decode: bool
 ) -> None:
     try:
         with Image.open(path, formats=["PNG"]) as opened:
             size, mode = opened.size, opened.mode
             _need(
-                size == (settings.width, settings.height),
+                size == asked_for,
                 f"{name}: an image of {size[0]} x {size[1]} pixels",
             )
             modes = PICTURE_MODES[name.partition("/")[0]]
@@ -259,10 +272,13 @@ def _check_picture(
         raise InvalidRenders(f"{name}: no PNG image") from None
 
 
-def _check_arrays(
-    path: Path, count: int, document: SoundDocument, settings: RenderSettings
-) -> None:
-    parts, marked, persons = len(document.parts), len(document.markers), len(document.persons)
+def _check_arrays(path: Path, document: SoundDocument, settings: RenderSettings) -> None:
+    count, parts, marked, persons = (
+        len(document.images),
+        len(document.parts),
+        len(document.markers),
+        len(document.persons),
+    )
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -301,7 +317,8 @@ def _check_arrays(
     _need(
         (hit >= -2).all() and (hit < parts).all(), f"{TRUTH_ARRAYS}: first_hit_part names no part"
     )
-    most = settings.width * settings.height
+    sizes = [i.size or (settings.width, settings.height) for i in document.images]
+    most = np.prod(sizes, axis=1)[:, None]
     _need(
         ((arrays["area"] >= 0) & (arrays["area"] <= most)).all(),
         f"{TRUTH_ARRAYS}: area is no number of pixels",

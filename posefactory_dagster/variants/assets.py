@@ -307,7 +307,8 @@ def _prices(
         render_views = RenderViews.of(renders)
         for style in makers.styles:
             try:
-                makers.enhancers[style.name].check(render_views.size)
+                for size in render_views.sizes:
+                    makers.enhancers[style.name].check(size)
             except EnhancerError as error:
                 raise EnhancerError(f"style {style.name}: {error}") from error
         # What was asked for is paid, whatever came of it; locked variants of paid styles are among these.

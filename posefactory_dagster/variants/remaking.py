@@ -50,7 +50,7 @@ def remake(sets: CommittedSets, variant: Variant, enhancer: Enhancer, budget: Bu
     style = style_of_record(variant)
     attempt = kept_attempt(variant)
     parameters = attempt.parameters.model_copy(update={"seed": attempt.seed})
-    enhancer.check(render_views.size)
+    enhancer.check(render_views.truth.size_of(index))
     if not enhancer.paid:
         return enhancer.enhance(render_views.read(index), style, parameters)
     price, name = enhancer.price(), f"remake-{variant.variant}-{secrets.token_hex(4)}"

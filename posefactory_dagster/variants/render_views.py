@@ -43,9 +43,9 @@ class RenderViews:
         return cls(renders, read_truth(renders))
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) of every image."""
-        return self.truth.document.size
+    def sizes(self) -> set[tuple[int, int]]:
+        """Each (width, height) that an image has."""
+        return {self.truth.size_of(i) for i in range(len(self.truth.images))}
 
     @functools.cached_property
     def paths(self) -> dict[str, Path]:

@@ -152,7 +152,8 @@ def page(render_views: RenderViews, variants: Sequence[Variant], paths: Mapping[
     names = [i.file for i in render_views.truth.images]
     entries = []
     for v in variants:
-        truth = render_views.truth.arrays["pixels"][names.index(v.source.file)] / render_views.size
+        place = names.index(v.source.file)
+        truth = render_views.truth.arrays["pixels"][place] / render_views.truth.size_of(place)
         raw = v.verdict.raw if v.verdict else None
         enhanced = v.verdict.enhanced if v.verdict else None
         attempts = [

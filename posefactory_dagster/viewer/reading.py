@@ -152,11 +152,10 @@ def looks(one: Person) -> list[Look]:
         return []
     truth = read_truth(one.renders)
     files = [i.file for i in truth.images]
-    size = truth.document.size
     found: np.ndarray | None = None
     if one.labels is not None and one.labels.made_from(one.renders):
         frame = pd.read_parquet(one.labels.path(LABEL_TABLE))
-        found = to_array(frame, files, truth.persons)[..., :2] * np.array(size)
+        found = to_array(frame, files, truth.persons)[..., :2] * truth.sizes[:, None]
     scores: dict[str, float] = {}
     if one.accuracy is not None and one.labels is not None and one.accuracy.made_from(one.labels):
         table = pd.read_parquet(one.accuracy.path(ACCURACY_TABLE))
@@ -174,8 +173,8 @@ def looks(one: Person) -> list[Look]:
                 file=record.file,
                 frame=record.frame,
                 view=record.view,
-                width=size[0],
-                height=size[1],
+                width=truth.size_of(index)[0],
+                height=truth.size_of(index)[1],
                 truth=[
                     Point(n, x, y, int(v))
                     for n, (x, y), v in zip(names, pixels.tolist(), seen, strict=True)

@@ -72,8 +72,8 @@ def drawn_cameras(documents, settings, box, front) -> list[camera.Pinhole]:
     for number, (name, document) in enumerate(sorted(documents.items())):
         for view in range(2):
             chance = looks.chance_of(settings, "hero", name, 1, view)
-            shot = looks.draw_shot(document, 90.0 * (2 * number + view), view, chance)
-            cameras.append(looks.place(shot, settings, box, front, 9.0))
+            shot = looks.draw_shot(document, settings, 90.0 * (2 * number + view), view, chance)
+            cameras.append(looks.place(shot, box, front, 9.0))
     return cameras
 
 

@@ -13,10 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blender_scripts.contract import OCCLUDERS, RenderSettings, SettingsError, pictures, views_of
+from blender_scripts.contract import (
+    OCCLUDERS,
+    RenderSettings,
+    SettingsError,
+    pictures,
+    render_files,
+    views_of,
+)
 from posefactory_dagster.compute.job import new_job
 from posefactory_dagster.renders import looks
 from posefactory_dagster.renders.documents import read_depth, read_mask
+from posefactory_dagster.renders.validation import InvalidRenders, check_renders
 from posefactory_dagster.settings import ASSETS_DATA, PROJECT_ROOT, sample_characters
 from tests.conftest import SMALL, Factory
 
@@ -65,6 +73,9 @@ def test_the_sets_and_floors_that_looks_may_name_are_those_that_are_built() -> N
         ("cameras: {kind: sphere, elevation_degrees: 3}", "needs a range"),
         ("effects: {jpeg: 400}", "effects.jpeg"),
         ("effects: {noise: .nan}", "effects.noise"),
+        ("effects: {resolution: 0}", "effects.resolution"),
+        ("cameras: {sizes: [[512, 8]]}", "cameras.sizes"),
+        ("cameras: {sizes: []}", "cameras.sizes"),
         ("environment: {set: office}\nfloor: {kind: grass}", "floor of its own"),
         ("floor: {kind: projected}", "ground of an hdri"),
         ("environment: {hdri: gone.exr}", "no file gone.exr"),
@@ -300,3 +311,54 @@ def test_props_stand_about_a_person_and_not_in_it(tmp_path: Path) -> None:
     assert len(drawn) == 8 and set(drawn) <= {"crate", "screen"}
     with np.load(folder / "truth.npz") as truth:
         assert (truth["occluded_by"] == OCCLUDERS.index("object")).any()
+
+
+def test_pictures_of_a_look_have_the_sizes_that_it_draws(tmp_path: Path) -> None:
+    sizes = [(96, 160), (176, 96)]
+    document = {
+        "environment": {"ambient": 0.6}, "floor": {"kind": "wood"},
+        "cameras": {"kind": "sphere", "count": 8, "elevation_degrees": [0, 20], "sizes": sizes}, "effects": {"resolution": [0.4, 1.0]},
+    }  # fmt: skip
+    outcome, folder = _render(tmp_path, "mine", {"mine": document}, size=64)
+    assert outcome.error is None, outcome.error
+    stored = json.loads((folder / "truth.json").read_text())
+    with np.load(folder / "truth.npz") as truth:
+        for number, record in enumerate(stored["images"]):
+            for kind in ("images", "masks", "depth", "albedo", "normals"):
+                with Image.open(folder / kind / record["file"]) as opened:
+                    assert opened.size == tuple(record["size"]) == tuple(record["drawn"]["size"])
+            width, height = record["size"]
+            matrix = truth["intrinsics"][number]
+            assert (matrix[0, 2], matrix[1, 2]) == (width / 2, height / 2) and matrix[0, 0] == matrix[1, 1]  # fmt: skip
+            seen = truth["pixels"][number, 0][truth["visible"][number, 0]]
+            mask = read_mask(folder / "masks" / record["file"])
+            x, y = np.floor(seen).astype(int).T
+            assert mask[y, x].mean() > 0.7
+    assert {tuple(r["size"]) for r in stored["images"]} == set(sizes)
+    settings = dataclasses.replace(SMALL, looks="mine", width=64, height=64, samples=8)
+    wanted = pictures(stored["frames"], settings, "hero", {"mine": document})
+    paths = {n: folder / n for n in render_files([p.file for p in wanted])}
+    check_renders(paths, "hero", stored["frames"], settings, {"mine": document}, decode=True)
+    # No other size is believed.
+    with pytest.raises(InvalidRenders, match="malformed"):
+        check_renders(paths, "hero", stored["frames"], settings, {"mine": document | {"cameras": document["cameras"] | {"sizes": sizes[:1]}}}, decode=False)  # type: ignore[operator]  # fmt: skip
+
+
+def test_a_coarse_sensor_takes_detail_and_leaves_the_labels(tmp_path: Path) -> None:
+    """By the pictures' spectrum: beyond the coarse sensor's limit there is next to nothing."""
+    cameras = {"kind": "ring", "elevation_degrees": 8}
+    found = []
+    for resolution in (1.0, 0.25):
+        folder = tmp_path / str(resolution)
+        folder.mkdir()
+        document = {"environment": {"ambient": 0.6}, "floor": {"kind": "tiles"}, "cameras": cameras, "effects": {"resolution": resolution}}  # fmt: skip
+        outcome, out = _render(folder, "mine", {"mine": document}, num_angles=2)
+        assert outcome.error is None, outcome.error
+        record = json.loads((out / "truth.json").read_text())["images"][0]
+        image = np.asarray(Image.open(out / "images" / record["file"]).convert("L")).astype(float)
+        power = np.abs(np.fft.fftshift(np.fft.fft2(image * np.hanning(128)[:, None] * np.hanning(128)))) ** 2  # fmt: skip
+        radius = np.hypot(*np.mgrid[-64:64, -64:64])
+        with np.load(out / "truth.npz") as truth:
+            found.append((power[(radius > 24) & (radius < 60)].sum(), truth["pixels"]))
+    assert found[1][0] < 0.1 * found[0][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])

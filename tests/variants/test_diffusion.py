@@ -33,13 +33,13 @@ def made(
     render_views: RenderViews, chosen: Style, view: int = 0, **parameters: object
 ) -> np.ndarray:
     enhancer = Diffusion(chosen, Here())
-    enhancer.check(render_views.size)
+    enhancer.check(render_views.truth.size_of(0))
     asked = Parameters(
         prompt=chosen.prompt, strength=chosen.strength, control=chosen.control, seed=7
     )
     answer = enhancer.enhance(render_views.read(view), chosen, asked.model_copy(update=parameters))
     with Image.open(io.BytesIO(answer.data)) as image:
-        assert image.size == render_views.size
+        assert image.size == render_views.truth.size_of(0)
         return np.asarray(image)
 
 

@@ -30,7 +30,7 @@ def ask(
 ) -> Enhanced:
     style = read_style(style_name)
     enhancer = Stability(style.provider, style.model, timed_out_s=0.1)  # type: ignore[arg-type]
-    enhancer.check(render_views.size)
+    enhancer.check(render_views.truth.size_of(0))
     asked = style.parameters("0123456789").model_copy(update=parameters)
     try:
         return enhancer.enhance(render_views.read(0), style, asked)
@@ -51,7 +51,7 @@ def test_requests_keep_to_the_published_schema(
     )
     assert made.seed == 42 and made.answer["finish-reason"] == "SUCCESS"
     with Image.open(io.BytesIO(made.data)) as image:
-        assert image.size == render_views.size
+        assert image.size == render_views.truth.size_of(0)
     price = open_enhancer(read_style(style)).price()
     assert price == simulator.charges[0].price
 
