@@ -17,6 +17,8 @@ from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
 from posefactory_dagster.quality import accuracy
 from posefactory_dagster.quality.accuracy import INDEX
 
+SIZES = np.array([(512, 512)])
+
 
 def scene() -> dict[str, np.ndarray]:
     """One image: a body 2 m away, focal 500 px, torso 0.5 m, so 125 px long."""
@@ -49,7 +51,7 @@ def labels_at(pixels: np.ndarray, world: np.ndarray) -> np.ndarray:
 def test_perfect_labels_score_perfectly() -> None:
     arrays = scene()
     summary = accuracy.compare(
-        arrays, labels_at(arrays["pixels"], arrays["world"]), (512, 512)
+        arrays, labels_at(arrays["pixels"], arrays["world"]), SIZES
     ).summary()
     assert summary["pck_0.2"] == summary["pck_0.1"] == summary["detection_rate"] == 1
     assert summary["oks"] == pytest.approx(1) and summary["swaps"] == 0
@@ -67,7 +69,7 @@ def test_pck_counts_what_lies_within_the_threshold() -> None:
     moved = arrays["pixels"].copy()
     moved[0, :11, 0] += 0.15 * 125  # within 0.2 of the torso, not within 0.1
     moved[0, 11:22, 0] += 0.30 * 125
-    summary = accuracy.compare(arrays, labels_at(moved, arrays["world"]), (512, 512)).summary()
+    summary = accuracy.compare(arrays, labels_at(moved, arrays["world"]), SIZES).summary()
     assert summary["pck_0.2"] == pytest.approx(22 / 33)
     assert summary["pck_0.1"] == pytest.approx(11 / 33)
 
@@ -77,13 +79,13 @@ def test_landmarks_out_of_frame_do_not_count() -> None:
     moved = arrays["pixels"].copy()
     moved[0, 0] += 400
     arrays["measured"][0, 0] = False
-    agreement = accuracy.compare(arrays, labels_at(moved, arrays["world"]), (512, 512))
+    agreement = accuracy.compare(arrays, labels_at(moved, arrays["world"]), SIZES)
     assert agreement.pck(0.2) == 1
 
 
 def test_a_person_not_found_is_all_missed() -> None:
     arrays = scene()
-    summary = accuracy.compare(arrays, np.full((1, 33, 8), np.nan), (512, 512)).summary()
+    summary = accuracy.compare(arrays, np.full((1, 33, 8), np.nan), SIZES).summary()
     assert summary["detection_rate"] == summary["pck_0.2"] == summary["oks"] == 0
     assert np.isnan(summary["aligned_error_cm"])
 
@@ -94,7 +96,7 @@ def test_oks_is_cocos_formula() -> None:
     moved = arrays["pixels"] + (10.0, 0.0)
     sigmas = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
     expected = np.exp(-(10.0**2) / ((2 * sigmas) ** 2 * 2 * 40000)).mean()
-    got = accuracy.compare(arrays, labels_at(moved, arrays["world"]), (512, 512)).oks
+    got = accuracy.compare(arrays, labels_at(moved, arrays["world"]), SIZES).oks
     assert got == pytest.approx([expected], rel=1e-6)
     assert len(COCO_KEYPOINTS) == len(sigmas) and set(COCO_KEYPOINTS) <= set(LANDMARKS)
 
@@ -105,12 +107,10 @@ def test_left_and_right_exchanged_is_one_swap() -> None:
     for left, right in accuracy.LIMB_PAIRS:
         order[left], order[right] = right, left
     agreement = accuracy.compare(
-        arrays, labels_at(arrays["pixels"][:, order], arrays["world"]), (512, 512)
+        arrays, labels_at(arrays["pixels"][:, order], arrays["world"]), SIZES
     )
     assert agreement.swapped.tolist() == [True]
-    shifted = accuracy.compare(
-        arrays, labels_at(arrays["pixels"] + 60, arrays["world"]), (512, 512)
-    )
+    shifted = accuracy.compare(arrays, labels_at(arrays["pixels"] + 60, arrays["world"]), SIZES)
     assert shifted.swapped.tolist() == [False]
 
 
