@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -191,10 +190,9 @@ def export_dataset(
             index = selecting.varied(index, images)
         if selection or images is not None:
             index = index.assign(weight=weights(index))
-        source = _files_of(dataset, pictures, index, format)
         with Progress(console=err, disable=as_json or not err.is_terminal) as bar:
             shown = bar.add_task(f"export {format}", total=len(index))
-            target = formats.Target(to, index, pictures, landmarks, source, dataset.at_hand, lambda done: bar.update(shown, completed=done))  # fmt: skip
+            target = formats.Target(to, index, pictures, landmarks, dataset.paths, dataset.at_hand, dataset.same, lambda done: bar.update(shown, completed=done))  # fmt: skip
             formats.export(target, format, about)
     except (selecting.SelectionError, formats.ExportError, DamagedObject) as error:
         raise CommandError(str(error)) from error
@@ -216,23 +214,6 @@ def _file(dataset: CommittedSet, name: str) -> Path:
         return dataset.path(name)
     except KeyError:
         raise CommandError(f"{dataset.ref.identity}: a dataset of an earlier version; make it anew with posefactory run --all") from None  # fmt: skip
-
-
-def _files_of(dataset: CommittedSet, pictures: Path, index: Any, kind: str) -> Callable[[str], Path]:  # fmt: skip
-    """Gives local paths of a dataset's images and of the truth that a form holds, checked. Where the store is elsewhere, the first call fetches all, side by side."""
-    from posefactory_dagster.datasets import formats, rows
-
-    @functools.cache
-    def fetched() -> dict[str, Path]:
-        names = {f"images/{n}" for n in index["file_name"]}
-        for item in rows.items(pictures, index):
-            names.update(formats.truth_files(item, kind))
-        return dataset.paths(sorted(names))
-
-    def find(name: str) -> Path:
-        return dataset.path(name) if dataset.at_hand(name) is not None else fetched()[name]
-
-    return find
 
 
 @verbs.command("list")

@@ -105,7 +105,7 @@ def export(
         raise NothingLeft(f"no picture is left for the dataset ({', '.join(f'{n} {k}' for k, n in dataclasses.asdict(counted.left_out).items() if n)}); see negatives, min_size and split_by in [dataset]")  # fmt: skip
     rows.set_weights(raw, weights(rows.index_of(raw)), folder / rows.PICTURES)
     raw.unlink()
-    target = formats.Target(folder, rows.index_of(folder / rows.PICTURES), folder / rows.PICTURES, folder / rows.LANDMARK_TABLE, folder.joinpath, folder.joinpath)  # fmt: skip
+    target = formats.Target.within(folder)
     formats.coco_documents(target, SPLITS)
     formats.yolo_labels(target)
     formats.metadata_lines(target)

@@ -58,20 +58,31 @@ class Target:
     """A folder that an export writes.
 
     ``index``: the rows of the pictures that are wanted, see ``rows.index_of``; ``pictures`` and ``landmarks``: local paths of the dataset's tables.
-    ``source`` gives the local path of a file of the dataset, whole and checked; ``at_hand`` the same unchecked, or None where it must be fetched. ``tell`` hears
-    how many pictures are done.
+    ``sources`` gives local paths of files of the dataset, whole and checked, which are fetched side by side where the store is elsewhere; ``at_hand`` that of
+    one, unchecked, or None where it must be fetched; ``same`` says whether a local file is a file of the dataset, by its content. ``tell`` hears how many
+    pictures are done.
     """
 
     folder: Path
     index: pd.DataFrame
     pictures: Path
     landmarks: Path
-    source: Callable[[str], Path]
+    sources: Callable[[Sequence[str]], Mapping[str, Path]]
     at_hand: Callable[[str], Path | None]
+    same: Callable[[str, Path], bool]
     tell: Callable[[int], None] = field(default=lambda done: None)
     #: All files that the export has; and of the export that was whole in the same folder before, the digest of each picture by its name.
     written: set[str] = field(default_factory=set)
     before: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def within(cls, folder: Path, to: Path | None = None) -> Target:
+        """What is written of a dataset in a local folder: into itself, or into the folder ``to``.
+
+        Its files are taken for whole.
+        """
+        tables = folder / rows.PICTURES, folder / rows.LANDMARK_TABLE
+        return cls(to or folder, rows.index_of(tables[0]), *tables, lambda names: {n: folder / n for n in names}, folder.joinpath, lambda name, path: False)  # fmt: skip
 
     @property
     def splits(self) -> list[str]:
@@ -94,19 +105,28 @@ class Target:
         """By file, of the pictures with people in the table, the columns of their landmarks: see ``rows.landmark_rows``."""
         return rows.landmark_rows(self.landmarks, columns, "images/" + self.index["file_name"])
 
-    def link(self, name: str, to: str) -> None:
-        """Put a file of the dataset at ``to``: as a hard link, as a copy where the disk has none. What is there already stays."""
-        target = self.folder / to
-        self.written.add(to)
-        with contextlib.suppress(FileNotFoundError):
+    def link(self, places: Mapping[str, str]) -> None:
+        """Put files of the dataset where ``places`` says, by their names: as hard links, as copies where the disk has none. What is there already stays."""
+        self.written.update(places.values())
+        missing = [name for name, to in places.items() if not self._there(name, self.folder / to)]
+        for name, source in self.sources(missing).items():
+            target = self.folder / places[name]
+            _make_way(target)
+            link_or_copy(source, target)
+
+    def _there(self, name: str, target: Path) -> bool:
+        """Whether a file of the dataset is at ``target`` already."""
+        try:
             old, at_hand = target.stat(), self.at_hand(name)
+            if (
+                at_hand is None
+            ):  # it would have to be fetched, which costs more than to read what is there
+                return self.same(name, target)
             # The same file, or a copy that has kept its time: it was checked when it came here.
-            new = at_hand.stat() if at_hand is not None else None
-            if new is not None and (os.path.samestat(old, new) or (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)):  # fmt: skip
-                return
-        source = self.source(name)
-        _make_way(target)
-        link_or_copy(source, target)
+            new = at_hand.stat()
+            return os.path.samestat(old, new) or (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)  # fmt: skip
+        except FileNotFoundError:
+            return False
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[str]]:
@@ -276,17 +296,18 @@ def yolo_labels(target: Target) -> None:
 
 
 def _images(target: Target, folder: str = "images/") -> None:
-    for done, name in enumerate(target.index["file_name"], start=1):
-        target.link(f"images/{name}", f"{folder}{name}")
-        target.tell(done)
+    names = list(target.index["file_name"])
+    for first in range(0, len(names), rows.BATCH):
+        some = names[first : first + rows.BATCH]
+        target.link({f"images/{name}": f"{folder}{name}" for name in some})
+        target.tell(first + len(some))
 
 
 def _coco(target: Target) -> None:
     """`images/`, `masks/`, other truth that the dataset holds, and `annotations/`: 17 and 33 keypoints, by split and whole."""
-    for item in target.items():
-        target.link(f"images/{item.name}", f"images/{item.name}")
-        for name in truth_files(item, "coco"):
-            target.link(name, name)
+    for _, some in _batches(target):
+        names = [n for item in some for n in (f"images/{item.name}", *truth_files(item, "coco"))]
+        target.link({name: name for name in names})
     coco_documents(target, target.splits)
 
 
@@ -374,46 +395,48 @@ def _webdataset(target: Target) -> None:
     """Tar shards by split, written by the library `webdataset`: the picture, its mask, and a JSON with the people."""
     import webdataset
 
-    counts = dict.fromkeys(target.splits, 0)
-    writers: dict[str, webdataset.TarWriter] = {}
-    totals = target.index["split"].value_counts()
-    for item in target.items():
-        split, number = item.split, counts[item.split]
-        name = f"{split}-{number // SHARD_IMAGES:06d}.tar"
-        counts[split] += 1
-        target.written.add(name)
-        if number % SHARD_IMAGES == 0 and not _holds(target, name, number, split):
-            writers[split] = webdataset.TarWriter(str(_partly(target.folder / name)))
-        if split not in writers:
+    done = 0
+    for split in target.splits:
+        mine = target.index[target.index["split"] == split]
+        for number, first in enumerate(range(0, len(mine), SHARD_IMAGES)):
+            shard = mine.iloc[first : first + SHARD_IMAGES]
+            path, said = target.folder / f"{split}-{number:06d}.tar", _content(shard)
+            noted = path.with_name(f"{path.name}{CONTENT}")
+            target.written |= {path.name, noted.name}
+            if not (path.exists() and noted.exists() and noted.read_text("utf-8") == said):
+                with contextlib.closing(webdataset.TarWriter(str(_partly(path)))) as writer:
+                    _shard(target, shard, writer)
+                _partly(path).replace(path)
+                _put(noted, said)
+            done += len(shard)
+            target.tell(done)
+
+
+def _shard(target: Target, shard: pd.DataFrame, writer: Any) -> None:
+    """Write the pictures of a shard, some of them at a time in memory."""
+    waiting: list[Item] = []
+    for number, item in enumerate(rows.items(target.pictures, shard), start=1):
+        waiting.append(item)
+        if len(waiting) < rows.BATCH and number < len(shard):
             continue
-        stem, _, ending = item.name.partition("/")[2].rpartition(".")
-        writers[split].write(
-            {
-                "__key__": stem.replace(".", "_"),
-                ending: target.source(f"images/{item.name}").read_bytes(),
-                "mask.png": target.source(str(item.image["mask"])).read_bytes(),
-                "json": {"image": dict(item.image), "people": item.annotations(""), "people_33": item.annotations("33_")},
-            }
-        )  # fmt: skip
-        if counts[split] % SHARD_IMAGES == 0 or counts[split] == totals[split]:
-            writers.pop(split).close()
-            _partly(target.folder / name).replace(target.folder / name)
-            _put(target.folder / f"{name}{CONTENT}", _content(target, number, split))
-    target.written |= {f"{n}{CONTENT}" for n in target.written if n.endswith(".tar")}
+        files = target.sources([n for i in waiting for n in (f"images/{i.name}", *truth_files(i, "webdataset"))])  # fmt: skip
+        for one in waiting:
+            stem, _, ending = one.name.partition("/")[2].rpartition(".")
+            writer.write(
+                {
+                    "__key__": stem.replace(".", "_"),
+                    ending: files[f"images/{one.name}"].read_bytes(),
+                    "mask.png": files[str(one.image["mask"])].read_bytes(),
+                    "json": {"image": dict(one.image), "people": one.annotations(""), "people_33": one.annotations("33_")},
+                }
+            )  # fmt: skip
+        waiting = []
 
 
-def _content(target: Target, number: int, split: str) -> str:
-    """What the shard of the picture of that number in its split holds: of each picture, its name and a digest of its record."""
-    first = number // SHARD_IMAGES * SHARD_IMAGES
-    mine = target.index[target.index["split"] == split].iloc[first : first + SHARD_IMAGES]
-    said = mine["file_name"] + " " + mine["digest"] + " " + mine["weight"].map("{:.4f}".format)
+def _content(shard: pd.DataFrame) -> str:
+    """What a shard holds: of each picture, its name and a digest of its record."""
+    said = shard["file_name"] + " " + shard["digest"] + " " + shard["weight"].map("{:.4f}".format)
     return hashlib.sha256("\n".join(said).encode()).hexdigest()
-
-
-def _holds(target: Target, name: str, number: int, split: str) -> bool:
-    """Whether a shard is there with the very pictures it should have."""
-    said = target.folder / f"{name}{CONTENT}"
-    return (target.folder / name).exists() and said.exists() and said.read_text("utf-8") == _content(target, number, split)  # fmt: skip
 
 
 def _cvat(target: Target) -> None:
@@ -579,19 +602,20 @@ def _clip(target: Target, items: list[Item], name: str) -> None:
     path = target.folder / f"{name}.mp4"
     _make_way(path, remove=False)
     target.written |= {f"{name}.mp4", f"{name}.json"}
+    files = target.sources([f"images/{item.name}" for item in items])
+    flows = [n for item in items for n in truth_files(item, "video")]
+    target.link({name: name for name in flows})
     frames = []
     with av.open(str(_partly(path)), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(float(first["fps"])).limit_denominator(1001), options={"crf": "17"})  # fmt: skip
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for item in items:
-            with Image.open(target.source(f"images/{item.name}")) as opened:
+            with Image.open(files[f"images/{item.name}"]) as opened:
                 pixels = np.asarray(opened.convert("RGB"))
             pixels = np.pad(pixels, ((0, height - len(pixels)), (0, width - pixels.shape[1]), (0, 0)), "edge")  # fmt: skip
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-            files = {n: item.image[n] for n in ("mask", "depth", *sorted(EXTRA_FILES)) if n in item.image}  # fmt: skip
-            frames.append({"frame": item.image["frame"], "image": item.name, **files, "people": item.annotations(""), "people_33": item.annotations("33_")})  # fmt: skip
-            if "flow" in item.image:
-                target.link(str(item.image["flow"]), str(item.image["flow"]))
+            truth = {n: item.image[n] for n in ("mask", "depth", *sorted(EXTRA_FILES)) if n in item.image}  # fmt: skip
+            frames.append({"frame": item.image["frame"], "image": item.name, **truth, "people": item.annotations(""), "people_33": item.annotations("33_")})  # fmt: skip
         container.mux(stream.encode())
     _partly(path).replace(path)
     camera = {k: first[k] for k in ("intrinsics", "rotation", "translation")}

@@ -138,13 +138,19 @@ def index_of(path: Path, *, features: bool = False) -> pd.DataFrame:
 def items(path: Path, index: pd.DataFrame) -> Iterator[Item]:
     """The pictures of an index, in the file's order, with its weights."""
     weights = dict(zip(index.index, index["weight"], strict=True))
-    number = 0
+    first = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH, columns=["image", "annotations"]):
-            for image, people in zip(*batch.columns, strict=True):
-                if number in weights:
-                    yield Item({**json.loads(image.as_py()), "weight": round(float(weights[number]), 4)}, json.loads(people.as_py()))  # fmt: skip
-                number += 1
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            wanted = [n for n in range(first, first + count) if n in weights]
+            # A selection, or a shard, is somewhere in the file: the rest of it is not read.
+            if wanted:
+                images, people = file.read_row_group(
+                    group, columns=["image", "annotations"]
+                ).columns
+                for n in wanted:
+                    yield Item({**json.loads(images[n - first].as_py()), "weight": round(float(weights[n]), 4)}, json.loads(people[n - first].as_py()))  # fmt: skip
+            first += count
 
 
 def set_weights(path: Path, weights: np.ndarray, to: Path) -> None:

@@ -116,6 +116,11 @@ class CommittedSet:
         """Where one of its files lies on this machine already, if it does; unchecked."""
         return self._store.at_hand(self.key(name))
 
+    def same(self, name: str, path: Path) -> bool:
+        """Whether a local file has the content of one of its files."""
+        said = self.files[name]
+        return bool(path.stat().st_size == said["size"] and file_sha256(path) == said["sha256"])
+
     def made_from(self, source: CommittedSet) -> bool:
         """Whether this set was made from ``source``."""
         ref = source.ref

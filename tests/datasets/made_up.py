@@ -94,5 +94,4 @@ def dataset(folder: Path, pictures: Iterator[Item], *, files: bool = False) -> T
 
 def opened(folder: Path, to: Path) -> Target:
     """A target that writes the made-up dataset of a folder into another."""
-    paths = folder / rows.PICTURES, folder / rows.LANDMARK_TABLE
-    return Target(to, rows.index_of(paths[0]), *paths, folder.joinpath, folder.joinpath)
+    return Target.within(folder, to)

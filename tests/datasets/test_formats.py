@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -244,9 +244,9 @@ def test_a_disk_without_links_gets_copies(exported: dict[str, Path], factory_onc
     monkeypatch.setattr(os, "link", refuse)
     source = next((exported["dataset"] / "images").rglob("*.png"))
     target = formats.Target(
-        tmp_path, pd.DataFrame(), source, source, lambda name: source, lambda name: source
-    )
-    target.link("images/x.png", "a/x.png")
+        tmp_path, pd.DataFrame(), source, source, lambda names: dict.fromkeys(names, source), lambda name: source, lambda name, path: False,
+    )  # fmt: skip
+    target.link({"images/x.png": "a/x.png"})
     assert (tmp_path / "a" / "x.png").read_bytes() == source.read_bytes()
     assert (tmp_path / "a" / "x.png").stat().st_ino != source.stat().st_ino
 
@@ -308,10 +308,10 @@ def _tree(folder: Path) -> dict[str, bytes]:
 
 
 def _breaking(target: formats.Target) -> formats.Target:
-    """A target that breaks at its second picture."""
+    """A target that breaks after two pictures or more."""
 
     def tell(done: int) -> None:
-        if done == 2:
+        if done >= 2:
             raise RuntimeError("the power is gone")
 
     target.tell = tell
@@ -489,6 +489,38 @@ def test_shards_are_written_anew_where_only_weights_changed(tmp_path: Path) -> N
         shards = [str(p) for p in sorted((tmp_path / "out").glob("*.tar"))]
         said = [s["json"]["image"]["weight"] for s in webdataset.WebDataset(shards, shardshuffle=False).decode()]  # fmt: skip
         assert said == [weight] * 9
+
+
+@pytest.mark.parametrize("kind", ["coco", "huggingface", "webdataset"])
+def test_from_elsewhere_a_later_version_fetches_what_is_new_alone(tmp_path: Path, kind: str) -> None:  # fmt: skip
+    """The store is elsewhere, and keeps nothing here: what an export has already is told by its content."""
+    made_up.dataset(tmp_path / "first", made_up.items(2100), files=True)
+    made_up.dataset(tmp_path / "second", made_up.items(2103), files=True)
+    fetched: list[str] = []
+
+    def export_of(version: str) -> None:
+        source = tmp_path / version
+
+        def fetch(names: Sequence[str]) -> dict[str, Path]:
+            fetched.extend(names)
+            return {n: source / n for n in names}
+
+        target = made_up.opened(source, tmp_path / "out")
+        target.sources, target.at_hand = fetch, lambda name: None
+        target.same = lambda name, path: (source / name).read_bytes() == path.read_bytes()
+        formats.export(target, kind, {"format": kind, "version": version})
+
+    export_of("first")
+    assert len({n for n in fetched if n.startswith("images/")}) == len([n for n in fetched if n.startswith("images/")]) == 2100  # fmt: skip
+    fetched.clear()
+    export_of("second")
+    pictures = [n for n in fetched if n.startswith("images/")]
+    if kind == "webdataset":  # a shard is a file: those that grew are written anew
+        assert len(pictures) == 3 * 701
+    else:
+        assert len(pictures) == 3 and all("f0021" in n for n in pictures)
+    if kind == "coco":
+        assert len(fetched) == 9
 
 
 def test_without_clips_there_is_no_video(tmp_path: Path) -> None:

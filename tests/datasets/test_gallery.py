@@ -59,6 +59,7 @@ def test_pictures_are_filtered_and_looked_at(page_file: Path, browser: Any) -> N
     page.select_option("label:has-text('character') select", label="pair")
     assert page.locator("#grid a").count() == 2 and page.inner_text("#count") == "2 pictures"
     page.click("text=How the shown pictures are spread")
+    page.wait_for_selector("#bars section")  # a page hears that details were opened a little later
     assert page.locator("#bars section").count() >= 4
     page.click("#grid a >> nth=0")
     page.wait_for_selector("#drawn .person")
