@@ -42,10 +42,19 @@ SMALL = RenderSettings(
 )
 
 
+#: Fixtures of a module that take Blender half a minute. Tests of a module that want one share a worker, so that it is made once and not by each worker.
+MADE_ONCE = frozenset(
+    {"arranged", "clip", "exported", "faces", "factory_once", "inspected", "outcomes", "page_file", "rendered", "rendered_once", "small"}
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test as `unit` or `integration`, by what it asks for."""
+    """Mark each test as `unit` or `integration`, by what it asks for, and say which share a worker."""
     for item in items:
-        heavy = INTEGRATION_FIXTURES & set(getattr(item, "fixturenames", ()))
+        wanted = set(getattr(item, "fixturenames", ()))
+        heavy = INTEGRATION_FIXTURES & wanted
+        if MADE_ONCE & wanted and not any(item.iter_markers("xdist_group")):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         marked = any(item.iter_markers("integration"))
         if not marked:
             item.add_marker("integration" if heavy else "unit")

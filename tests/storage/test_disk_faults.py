@@ -19,7 +19,7 @@ def test_a_full_disk_says_so_and_a_larger_one_goes_on(
 ) -> None:
     """One megabyte takes the upload and not its copy; three take it, and not the renders."""
     (factory.root / "posefactory.toml").write_text(
-        "[render]\nwidth = 1024\nheight = 1024\nsamples = 1\nengine = 'cycles'\nframes_per_clip = 2\n"
+        "[render]\nwidth = 1024\nheight = 1024\nsamples = 1\nengine = 'cycles'\nnum_angles = 2\nframes_per_clip = 2\n"
     )
     store = small_disk(f"size={megabytes}m")
     environment = {"POSEFACTORY_STORE": str(store)}
