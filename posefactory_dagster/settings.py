@@ -186,7 +186,7 @@ class DatasetSettings:
     split_seed: int = Field(default=0, description="of the draw")
     split_by: Literal["auto", "person", "all"] = Field(
         default="auto",
-        description="what is never in two splits: person; all (person, motion and look, and pictures that mix them are left out); auto takes all where that costs at most a tenth of the pictures",
+        description="what is never in two splits: person; all (person, motion, look and the backgrounds of variants; pictures that mix them are left out); auto takes all where that costs at most a tenth of the pictures",
     )
     near_duplicate: Fraction = Field(
         default=0.01,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from posefactory_dagster.datasets.members import (
     NothingLeft,
     UnusableMember,
 )
-from posefactory_dagster.motions.documents import RecipeError, read_recipe
+from posefactory_dagster.motions.documents import MOTION, RecipeError, read_recipe
 from posefactory_dagster.pictures import thumbnail_markdown
 from posefactory_dagster.pipeline.jobs import GROUP, OPTIONAL_INPUTS
 from posefactory_dagster.pipeline.partitions import REFERENCES, published, rounded, viewer_link
@@ -40,7 +41,7 @@ from posefactory_dagster.storage.io_manager import StoreResource
 from posefactory_dagster.storage.sets import CommittedSet, CommittedSets, SetRef, identity_of
 from posefactory_dagster.storage.store import DamagedObject
 
-DATASET_VERSION = 7
+DATASET_VERSION = 8
 VARIETY_VERSION = 2
 COMPLETE = "dataset_is_complete"
 NO_HOLES = "nothing_is_missing"
@@ -189,8 +190,9 @@ def _committed(
     )
     split = splits.apart(
         split,
-        {key: m.motions for key, m in chosen.items()},
+        _clips(sets, chosen),
         {k: dict.fromkeys(f.looks, f.images // len(f.looks)) for k, f in facts.items()},
+        {k: Counter(v.background for v in m.variants if v.background) for k, m in chosen.items()},
         settings,
     )
     members = [chosen[key] for key in sorted(chosen)]
@@ -222,6 +224,18 @@ def _committed(
             lambda done, total: progress.tell("export", done, total),
         )
         return sets.commit(ref, scratch, inputs=inputs, settings=values, facts=figures)
+
+
+def _clips(sets: CommittedSets, chosen: Mapping[str, Member]) -> dict[str, tuple[str, ...]]:
+    """Of each member, its motions; of those that are one clip under several keys, by the key that comes first."""
+    keys: dict[str, str] = {}
+
+    @functools.cache
+    def known(motion: str) -> str:
+        found = sets.readable(MOTION, motion)
+        return motion if found is None else keys.setdefault(found.ref.identity, motion)
+
+    return {key: tuple(dict.fromkeys(map(known, m.motions))) for key, m in chosen.items()}
 
 
 def _refuse_poorer(

@@ -10,7 +10,7 @@ import yaml
 
 from posefactory_dagster.datasets.documents import CONTACT_SHEET, STATISTICS
 from posefactory_dagster.datasets.members import Member, Picture
-from posefactory_dagster.datasets.splits import SPLITS, STRICT, Splits
+from posefactory_dagster.datasets.splits import SPLITS, STRICT, STRICTEST, Splits
 from posefactory_dagster.datasets.statistics import biases
 from posefactory_dagster.labels.documents import AccuracyFacts
 from posefactory_dagster.renders.documents import CAST_WARNING, RenderFacts
@@ -24,7 +24,7 @@ def split_text(figures: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{s} {figures['splits'][s]}" for s in SPLITS)
     how = {
         "person": "by person, so that nobody is in two",
-        "person, motion and look": "by person, motion and look, so that none of them is in two",
+        **{unit: f"by {unit}, so that none of them is in two" for unit in (STRICT, STRICTEST)},
         "frame": "by frame, as there is one person only: add characters for a split by person",
     }[figures.get("split_by", "person")]  # of datasets before version 4
     empty = [s for s in SPLITS if not figures["splits"][s]]
@@ -156,9 +156,9 @@ def citation(version: str, year: str) -> str:
 def _seen(figures: Mapping[str, Any]) -> str:
     """What val and test share with train beside persons."""
     seen = figures["seen_in_training"]
-    if figures["split_by"] == STRICT or not any(shared for shared, _ in seen.values()):
+    if not any(shared for shared, _ in seen.values()):
         return ""
-    said = " and ".join(f"{shared} of their {of} {what}" for what, (shared, of) in seen.items())
+    said = " and ".join(f"{shared} of their {of} {what}" for what, (shared, of) in seen.items() if shared)  # fmt: skip
     return (
         f"\n\nVal and test show nobody who is in train, but {said} are in train too. `[dataset] split_by = \"all\"` leaves out what mixes them."
     )  # fmt: skip
@@ -167,7 +167,7 @@ def _seen(figures: Mapping[str, Any]) -> str:
 def _left_out(figures: Mapping[str, Any]) -> str:
     reasons = {
         "empty": "show nobody", "small": "show nobody large enough", "near_duplicates": "are nearly the same as another",
-        "split": "show a motion or a look of another split",
+        "split": "show a motion or a look of another split", "variants": "are variants before a background of another split",
     }  # fmt: skip
     said = [f"{figures['renders_left_out'][k]} that {words}" for k, words in reasons.items() if figures["renders_left_out"][k]]  # fmt: skip
     return f"\nRenders that are left out: {', '.join(said)}.\n" if said else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,21 +203,26 @@ def _figures(
         "landmarks_by_proportion": sum(by_proportion.values()),
         "split_by": splits.unit,
         "splits": {s: int((index["split"] == s).sum()) for s in SPLITS},
-        "seen_in_training": _seen_in_training(members, index),
+        "seen_in_training": _seen_in_training(members, pictures, index),
         "mixamo_rigs": counted.mixamo_rigs,
         "renders_left_out": dataclasses.asdict(counted.left_out),
         **_agreement(members),
     }
 
 
-def _seen_in_training(members: Sequence[Member], index: pd.DataFrame) -> dict[str, list[int]]:
-    """Of the motions and looks that val and test show, how many train shows too, and how many there are."""
+def _seen_in_training(
+    members: Sequence[Member], pictures: Mapping[str, Sequence[Picture]], index: pd.DataFrame
+) -> dict[str, list[int]]:
+    """Of the motions and looks that val and test show, and of the backgrounds of variants, how many train shows too, and how many there are."""
     motions = {m.key: m.motions or (f"of {m.key}",) for m in members}
     train = index["split"] == "train"
     found = {}
     for name, values in (("motions", index["character"].map(motions).explode()), ("looks", index["look"])):  # fmt: skip
         known, held = set(values[train.loc[values.index]]), set(values[~train.loc[values.index]])
         found[name] = [len(known & held), len(held)]
+    varied = [(p.split == "train", p.variant.background) for mine in pictures.values() for p in mine if p.variant]  # fmt: skip
+    known, held = ({b for train, b in varied if b and train == wanted} for wanted in (True, False))
+    found["backgrounds"] = [len(known & held), len(held)]
     return found
 
 

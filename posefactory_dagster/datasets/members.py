@@ -73,12 +73,13 @@ class Picture:
 
 @dataclass
 class LeftOut:
-    """How many renders of a dataset's characters are not in it, by reason."""
+    """How many renders of a dataset's characters are not in it, by reason, and how many variants."""
 
     empty: int = 0
     small: int = 0
     near_duplicates: int = 0
     split: int = 0
+    variants: int = 0
 
 
 def pictures_of(
@@ -116,6 +117,9 @@ def pictures_of(
         split = splits.of(member.key, record.frame)
         yield Picture(f"{split}/{render}", render, split, index, None, bool(empty[index]))
         for variant in by_file.get(record.file, []):
+            if not splits.keeps_before(member.key, variant.background):
+                left_out.variants += 1
+                continue
             name = f"{split}/{variant_name(member.key, variant)}"
             yield Picture(name, render, split, index, variant, bool(empty[index]))
 

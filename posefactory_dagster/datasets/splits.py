@@ -3,8 +3,8 @@
 Persons take their places in the order in which they were registered, so a set that grows moves nobody. Each goes where the
 wanted share is missed most; no split stays empty while there are persons enough.
 
-Motions and looks can be of one split too: each then belongs to that in which it is shown most, and pictures that show a person of one split in
-a motion or look of another are left out. So a picture never moves from one split to another; it can only leave or come back.
+Motions, looks and the backgrounds of variants can be of one split too: each then belongs to that in which it is shown most, and pictures that
+show a person of one split in a motion, a look or before a background of another are left out. So a picture never moves from one split to another; it can only leave or come back.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 from posefactory_dagster.settings import DatasetSettings
 
 SPLITS = ("train", "val", "test")
-#: What is drawn where motions and looks are told apart too.
-STRICT = "person, motion and look"
+#: What is drawn where motions and looks are told apart too, and where the backgrounds of variants are besides.
+STRICT, STRICTEST = "person, motion and look", "person, motion, look and background"
 #: The setting ``split_by = "auto"`` tells them apart where that leaves out at most this share of the pictures.
 MOST_LEFT_OUT = 0.1
 #: How far a draw may weigh against the shares, in persons; below a half, so that no share is missed by one.
@@ -32,13 +32,14 @@ class Splits:
 
     ``by_key`` holds one split for all pictures of a key. Where there is one person only, ``by_frame`` holds, for each of
     its keys, the split of each frame, and ``by_key`` is empty. ``motions``: of each key, the split of each of its motions; ``looks``: the split of
-    each look; both are empty where only persons are told apart.
+    each look; both are empty where only persons are told apart. ``backgrounds``: the split of each background of variants, empty where these are not told apart.
     """
 
     by_key: Mapping[str, str]
     by_frame: Mapping[str, Mapping[int, str]]
     motions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     looks: Mapping[str, str] = field(default_factory=dict)
+    backgrounds: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, key: str, frame: int) -> str:
         """The split of a picture."""
@@ -51,11 +52,17 @@ class Splits:
         mine = self.by_key[key]
         return self.looks[look] == mine and set(self.motions[key].values()) <= {mine}
 
+    def keeps_before(self, key: str, background: str) -> bool:
+        """Whether a key's variants before a background stay; a variant that shows its render's own has none."""
+        if not self.backgrounds or not background:
+            return True
+        return self.backgrounds[background] == self.by_key[key]
+
     @property
     def unit(self) -> str:
-        """What is drawn: ``person``, ``person, motion and look``, or ``frame``."""
+        """What is drawn: ``person``, ``frame``, ``STRICT`` or ``STRICTEST``."""
         if self.looks:
-            return STRICT
+            return STRICTEST if self.backgrounds else STRICT
         return "frame" if self.by_frame else "person"
 
     def document(self) -> dict[str, Any]:
@@ -68,6 +75,8 @@ class Splits:
         if self.looks:
             motions = {m: s for mine in self.motions.values() for m, s in mine.items()}
             document |= {"motions": motions, "looks": dict(self.looks)}
+        if self.backgrounds:
+            document["backgrounds"] = dict(self.backgrounds)
         return document
 
 
@@ -106,12 +115,14 @@ def apart(
     splits: Splits,
     motions: Mapping[str, Sequence[str]],
     pictures: Mapping[str, Mapping[str, int]],
+    backgrounds: Mapping[str, Mapping[str, int]],
     settings: DatasetSettings,
 ) -> Splits:
-    """The same, with motions and looks told apart as the settings want it.
+    """The same, with motions, looks and backgrounds told apart as the settings want it.
 
     Args:
-        motions: of each key, who plays a motion of its own file has none here. pictures: of each key, how many there are in each look.
+        motions: of each key, who plays a motion of its own file has none here. pictures: of each key, how many renders there are in each look.
+        backgrounds: of each key, how many variants there are before each background.
     """
     if splits.by_frame or settings.split_by == "person":
         return splits
@@ -126,16 +137,35 @@ def apart(
         stays = set(found[key].values()) <= {splits.by_key[key]}
         for look, count in looks.items():
             _count(by_look.setdefault(look, {}), splits.by_key[key], count if stays else 0)
+    by_background: dict[str, dict[str, int]] = {}
+    for key, some in backgrounds.items():
+        for background, count in some.items():
+            _count(by_background.setdefault(background, {}), splits.by_key[key], count)
     strict = dataclasses.replace(splits, motions=found, looks=_homes(by_look, settings))
-    if settings.split_by == "auto":
-        kept = dict.fromkeys(SPLITS, 0)
-        for key, looks in pictures.items():
-            kept[splits.by_key[key]] += sum(n for look, n in looks.items() if strict.keeps(key, look))  # fmt: skip
-        total = sum(sum(looks.values()) for looks in pictures.values())
-        emptied = any(not kept[s] for s in set(splits.by_key.values()))
-        if emptied or sum(kept.values()) < (1 - MOST_LEFT_OUT) * total:
-            return splits
-    return strict
+    strictest = dataclasses.replace(strict, backgrounds=_homes(by_background, settings))
+    if settings.split_by == "all":
+        return strictest
+    return next((s for s in (strictest, strict) if _cheap(s, pictures, backgrounds)), splits)
+
+
+def _cheap(
+    splits: Splits,
+    pictures: Mapping[str, Mapping[str, int]],
+    backgrounds: Mapping[str, Mapping[str, int]],
+) -> bool:
+    """Whether splits leave nearly all pictures in, and none of them is emptied; arguments as of ``apart``."""
+    kept = dict.fromkeys(SPLITS, 0.0)
+    total = 0
+    for key, looks in pictures.items():
+        count = sum(looks.values())
+        stays = sum(n for look, n in looks.items() if splits.keeps(key, look))
+        mine = backgrounds.get(key, {})
+        before = sum(n for background, n in mine.items() if splits.keeps_before(key, background))
+        # Variants of renders that leave, leave with them.
+        kept[splits.by_key[key]] += stays + before * stays / max(count, 1)
+        total += count + sum(mine.values())
+    emptied = any(not kept[s] for s in set(splits.by_key.values()))
+    return not emptied and sum(kept.values()) >= (1 - MOST_LEFT_OUT) * total
 
 
 def _count(found: dict[str, int], name: str, more: int) -> None:

@@ -266,6 +266,11 @@ class Variant(Reviewed):
         return self.attempts[self.kept - 1].image if self.kept else None
 
     @property
+    def background(self) -> str:
+        """The background that the image was laid on; empty where it has its render's own, or nobody knows."""
+        return str(self.attempts[self.kept - 1].answer.get("background", "")) if self.kept else ""
+
+    @property
     def verdict(self) -> PoseVerdict | None:
         """The gate's word on that image, or on the last attempt."""
         if not self.attempts:

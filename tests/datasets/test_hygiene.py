@@ -62,14 +62,17 @@ def test_settings_name_what_can_be_added() -> None:
 
 
 def drawn(
-    casts: list[tuple[str, str]], looks: dict[str, dict[str, int]], split_by: str
+    casts: list[tuple[str, str]],
+    looks: dict[str, dict[str, int]],
+    split_by: str,
+    backgrounds: dict[str, dict[str, int]] | None = None,
 ) -> tuple[splits.Splits, dict[str, tuple[str, ...]]]:
-    """The splits of casts PERSON__MOTION, with pictures in looks."""
+    """The splits of casts PERSON__MOTION, with pictures in looks, and with variants before backgrounds."""
     wanted = DatasetSettings(split_by=split_by)  # type: ignore[arg-type]
     skins = {f"{p}__{m}": [(p, f"sha of {p}")] for p, m in casts}
     motions: dict[str, tuple[str, ...]] = {f"{p}__{m}": (m,) for p, m in casts}
     plain = splits.assign(skins, {k: range(4) for k in skins}, wanted)
-    return splits.apart(plain, motions, looks, wanted), motions
+    return splits.apart(plain, motions, looks, backgrounds or {}, wanted), motions
 
 
 CASTS = st.lists(st.tuples(st.sampled_from([f"p{i}" for i in range(9)]), st.sampled_from([f"m{i}" for i in range(6)])), unique=True, min_size=2, max_size=40)  # fmt: skip
@@ -83,8 +86,9 @@ def test_nothing_of_one_split_is_seen_in_another(casts: list[tuple[str, str]], s
         f"{p}__{m}": {f"look{k}": 4 for k in chance.choice(5, chance.integers(1, 4), replace=False)}
         for p, m in casts
     }
-    by_person, _ = drawn(casts, looks, "person")
-    strict, motions = drawn(casts, looks, "all")
+    backgrounds = {k: {f"photo{n}": int(chance.integers(1, 5)) for n in chance.choice(7, 3, replace=False)} for k in looks}  # fmt: skip
+    by_person, _ = drawn(casts, looks, "person", backgrounds)
+    strict, motions = drawn(casts, looks, "all", backgrounds)
     if by_person.unit == "frame":
         return
     homes: dict[str, set[str]] = {}
@@ -94,6 +98,10 @@ def test_nothing_of_one_split_is_seen_in_another(casts: list[tuple[str, str]], s
             if strict.keeps(key, look):
                 for thing in (key.partition("__")[0], *motions[key], look):
                     homes.setdefault(thing, set()).add(strict.of(key, 0))
+        for background in backgrounds[key]:
+            if strict.keeps_before(key, background):
+                homes.setdefault(background, set()).add(strict.of(key, 0))
+    assert strict.unit == splits.STRICTEST
     assert all(len(found) == 1 for found in homes.values())
 
 
@@ -103,6 +111,18 @@ def test_who_has_a_motion_and_a_place_of_their_own_loses_nothing() -> None:
     got, _ = drawn(casts, looks, "auto")
     assert got.unit == splits.STRICT and all(got.keeps(k, look) for k, mine in looks.items() for look in mine)  # fmt: skip
     assert got.document()["looks"]["look0"] == got.by_key["p0__m0"]
+
+
+def test_backgrounds_are_told_apart_by_themselves_where_that_costs_little() -> None:
+    casts = [(f"p{i}", f"m{i}") for i in range(6)]
+    looks = {f"p{i}__m{i}": {f"look{i}": 8} for i in range(6)}
+    few = {"p0__m0": {"photo": 2}, "p1__m1": {"photo": 1}}
+    got, _ = drawn(casts, looks, "auto", few)
+    assert got.unit == splits.STRICTEST and got.document()["backgrounds"] == got.backgrounds
+    # Everybody before every photo: motions and looks stay apart, backgrounds do not.
+    many = {k: {f"photo{n}": 4 for n in range(8)} for k in looks}
+    got, _ = drawn(casts, looks, "auto", many)
+    assert got.unit == splits.STRICT and got.keeps_before("p0__m0", "photo3")
 
 
 def test_where_it_would_cost_much_only_persons_are_told_apart_unless_it_is_asked_for() -> None:
