@@ -108,20 +108,22 @@ class Target:
     def link(self, places: Mapping[str, str]) -> None:
         """Put files of the dataset where ``places`` says, by their names: as hard links, as copies where the disk has none. What is there already stays."""
         self.written.update(places.values())
-        missing = [name for name, to in places.items() if not self._there(name, self.folder / to)]
+        # Of hundreds of thousands nearly all are there: texts, as paths would cost more than the looks themselves.
+        folder = str(self.folder)
+        missing = [name for name, to in places.items() if not self._there(name, f"{folder}/{to}")]
         for name, source in self.sources(missing).items():
             target = self.folder / places[name]
             _make_way(target)
             link_or_copy(source, target)
 
-    def _there(self, name: str, target: Path) -> bool:
+    def _there(self, name: str, target: str) -> bool:
         """Whether a file of the dataset is at ``target`` already."""
         try:
-            old, at_hand = target.stat(), self.at_hand(name)
+            old, at_hand = os.stat(target), self.at_hand(name)  # noqa: PTH116
             if (
                 at_hand is None
             ):  # it would have to be fetched, which costs more than to read what is there
-                return self.same(name, target)
+                return self.same(name, Path(target))
             # The same file, or a copy that has kept its time: it was checked when it came here.
             new = at_hand.stat()
             return os.path.samestat(old, new) or (old.st_size, old.st_mtime_ns) == (new.st_size, new.st_mtime_ns)  # fmt: skip
@@ -197,8 +199,7 @@ def export(target: Target, kind: str, about: Mapping[str, Any]) -> None:
             raise ExportError(f"{target.folder}: holds another export (--format {there.get('format')}, --select {there.get('select') or '(all)'!r}, --images {there.get('images') or '(all)'}); name an empty folder")  # fmt: skip
         if there.get("complete") and there.get("version") == about["version"]:
             return
-        names = (p.relative_to(target.folder).as_posix() for p in target.folder.rglob("*") if p.is_file())  # fmt: skip
-        before = [n for n in names if _OURS.match(n)]
+        before = [n for n in _files(target.folder) if _OURS.match(n)]
         # Of an export that was cut off, nobody knows which labels are whole.
         if there.get("complete"):
             with contextlib.suppress(OSError, ValueError):
@@ -216,6 +217,13 @@ def export(target: Target, kind: str, about: Mapping[str, Any]) -> None:
         (target.folder / name).unlink(missing_ok=True)
     target.index[["file_name", "digest"]].to_parquet(target.folder / DIGESTS, index=False)
     _put(mark, json.dumps({**about, "complete": True}, indent=1))
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """The names of all files below a folder."""
+    for place, _, names in os.walk(folder):
+        prefix = place.removeprefix(str(folder)).lstrip(os.sep)
+        yield from (f"{prefix}/{n}".lstrip("/").replace(os.sep, "/") for n in names)
 
 
 def _put(path: Path, text: str) -> None:
@@ -285,14 +293,16 @@ def coco_documents(target: Target, splits: Sequence[str]) -> None:
 
 def yolo_labels(target: Target) -> None:
     """`labels/` and `data.yaml` as Ultralytics reads them for pose."""
-    target.written.update(
-        f"labels/{Path(n).with_suffix('.txt')}" for n in target.index["file_name"]
-    )
+    target.written.update(map(_label_name, target.index["file_name"]))
     for item in target.changed():
         width, height = item.image["width"], item.image["height"]
         lines = [yolo.label_line(rows.triples(p), np.array(p["bbox"]), width, height) + "\n" for p in item.people]  # fmt: skip
-        target.write(f"labels/{Path(item.name).with_suffix('.txt')}", "".join(lines))
+        target.write(_label_name(item.name), "".join(lines))
     target.write("data.yaml", yolo.description(target.splits))
+
+
+def _label_name(picture: str) -> str:
+    return f"labels/{picture.rpartition('.')[0]}.txt"
 
 
 def _images(target: Target, folder: str = "images/") -> None:
