@@ -28,7 +28,10 @@ def split_text(figures: Mapping[str, Any]) -> str:
         "frame": "by frame, as there is one person only: add characters for a split by person",
     }[figures.get("split_by", "person")]  # of datasets before version 4
     empty = [s for s in SPLITS if not figures["splits"][s]]
-    hint = f"; {' and '.join(empty)} empty: add characters" if empty else ""
+    # Told apart so strictly, a split is empty where its people share all looks or motions with those of another.
+    strict = figures.get("split_by") in (STRICT, STRICTEST)
+    advice = "render in more looks, add motions, or set split_by in [dataset]" if strict else "add characters"  # fmt: skip
+    hint = f"; {' and '.join(empty)} empty: {advice}" if empty else ""
     return f"images: {counts}; drawn {how}{hint}"
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
 from posefactory_dagster.datasets import balance, coco, hygiene, splits
+from posefactory_dagster.datasets.card import split_text
 from posefactory_dagster.datasets.rows import stable_id
 from posefactory_dagster.renders.documents import ImageRecord, ImageSize, Truth, TruthDocument
 from posefactory_dagster.settings import DatasetSettings, SettingsError, made
@@ -166,3 +167,9 @@ def test_flip_pairs_name_left_and_right_of_every_keypoint() -> None:
         paired = {names[i - 1] for pair in pairs for i in pair}
         assert paired == {n for n in names if "left" in n or "right" in n}
         assert all("left" in names[a - 1] and names[b - 1] == names[a - 1].replace("left", "right") for a, b in pairs)  # fmt: skip
+
+
+@pytest.mark.parametrize(("unit", "said"), [("person", "add characters"), (splits.STRICTEST, "render in more looks")])  # fmt: skip
+def test_an_empty_split_says_what_fills_it(unit: str, said: str) -> None:
+    text = split_text({"splits": {"train": 9, "val": 0, "test": 0}, "split_by": unit})
+    assert "val and test empty: " + said in text
