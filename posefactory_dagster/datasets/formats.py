@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
@@ -561,11 +562,10 @@ def _parquet(target: Target) -> None:
                 for p in item.people
             ]  # fmt: skip
             table.add(pd.DataFrame(people))
-    wanted = set("images/" + target.index["file_name"])
-    with target.table("landmarks.parquet") as table, pq.ParquetFile(target.landmarks) as stored:
+    wanted = pa.array("images/" + target.index["file_name"])
+    with pq.ParquetFile(target.landmarks) as stored, target.table("landmarks.parquet", stored.schema_arrow) as table:  # fmt: skip
         for batch in stored.iter_batches(33 * rows.BATCH):
-            some = batch.to_pandas()
-            table.add(some[some["file"].isin(wanted)])
+            table.add(batch.filter(pc.is_in(batch.column("file"), wanted)))
 
 
 def _video(target: Target) -> None:

@@ -188,7 +188,7 @@ def landmark_rows(path: Path, columns: Sequence[str], files: Iterable[str] | Non
 
 
 class TableWriter:
-    """Writes pandas tables of the same columns one after another into one Parquet file; ``close`` ends it.
+    """Writes tables of the same columns one after another into one Parquet file; ``close`` ends it.
 
     Args:
         schema: of the file, which then is there even without rows; else the first table gives it.
@@ -200,15 +200,16 @@ class TableWriter:
         if schema is not None:
             self._writer = pq.ParquetWriter(path, schema, compression="zstd")
 
-    def add(self, table: pd.DataFrame) -> None:
+    def add(self, table: pd.DataFrame | pa.RecordBatch) -> None:
         """Rows after those that were added before."""
         if not len(table):
             return
+        if isinstance(table, pd.DataFrame):
+            schema = None if self._writer is None else self._writer.schema
+            table = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
         if self._writer is None:
-            schema = pa.Schema.from_pandas(table, preserve_index=False)
-            self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
-        rows = pa.Table.from_pandas(table, schema=self._writer.schema, preserve_index=False)
-        self._writer.write_table(rows)
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        self._writer.write(table)
 
     def close(self) -> None:
         """Write the end of the file."""

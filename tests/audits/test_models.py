@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from onnx import TensorProto, helper
 
 from posefactory_dagster.quality import models
 from posefactory_dagster.quality.model import ModelError
+from posefactory_dagster.settings import ASSETS_DATA
 
 BOX = np.array([20.0, 30.0, 40.0, 100.0])
 
@@ -112,3 +115,40 @@ def test_a_network_must_say_what_it_wants(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text("output: yolo\nsize: 16\n")
     with pytest.raises(ModelError, match="not \\(56, M\\)"):
         models.open_model(str(tmp_path / "net.onnx")).people(np.zeros((9, 9, 3), np.uint8), BOX[None])  # fmt: skip
+
+
+MOVENET = f"{ASSETS_DATA / 'audit' / 'movenet.py'}:MoveNet"
+
+
+def test_movenet_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOVENET_PACKAGES", str(tmp_path))
+    with pytest.raises(ModelError, match="MoveNet needs Node, and in .* what movenet.py says how to install"):  # fmt: skip
+        models.open_model(MOVENET)
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None or "MOVENET_PACKAGES" not in os.environ,
+    reason="no Node, or MOVENET_PACKAGES does not name the packages that assets_data/audit/movenet.py needs",
+)
+def test_movenet_finds_the_person_and_nobody_in_grey() -> None:
+    """The gate's own picture of a person, wherever it stands in a larger one."""
+    from PIL import Image
+
+    picture = next((ASSETS_DATA.parent / "docs").glob("contact_sheet.jpg"))
+    with Image.open(picture) as opened:
+        person = np.asarray(
+            opened.convert("RGB").crop((0, 50, 240, 290))
+        )  # the first sample, from the front
+    model = models.open_model(MOVENET)
+    try:
+        (points,) = model.people(person, np.zeros((0, 4)))
+        nose, ankles = points[0], points[15:17]
+        assert points.shape == (17, 3) and (nose[1] < ankles[:, 1]).all()
+        larger = np.full((360, 480, 3), 120, np.uint8)
+        larger[60:300, 200:440] = person
+        (moved,) = model.people(larger, np.zeros((0, 4)))
+        sure = points[:, 2] > 0.4
+        assert np.median(np.abs(moved[sure, :2] - (200, 60) - points[sure, :2])) < 8
+        assert model.people(np.full((200, 200, 3), 120, np.uint8), np.zeros((0, 4))) == []
+    finally:
+        model.close()  # type: ignore[attr-defined]
