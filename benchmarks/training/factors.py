@@ -28,6 +28,7 @@ from pycocotools.cocoeval import COCOeval
 from rich.progress import Progress
 
 from benchmarks.training import network as nets
+from benchmarks.training.sets import ONE_EACH_KEYS as ONE_EACH
 from blender_scripts.contract import COCO_KEYPOINTS, LANDMARKS
 
 #: Pictures of each condition but those that say otherwise.
@@ -87,7 +88,8 @@ CONDITIONS: dict[str, tuple[str, Callable[[Sets, int], nets.Crops]]] = {
     "one_motion": ("1 motion (walk)", lambda s, n: s.drawn(s.of("many", _walk), n)),
     "plain": ("no place: the look plain", lambda s, n: s.drawn(s.of("plain"), n)),
     "relit": ("no place, but variants (relight) of these renders", lambda s, n: s.drawn(s.of("plain", _variant), n)),
-    "bare": ("no clothes but shoes", lambda s, n: s.drawn(s.of("bare"), n)),
+    "one_each": ("one motion for each of the 20 dressed people", lambda s, n: s.drawn(s.of("many", _one_each), n)),
+    "bare": ("the same people and motions without clothes but shoes", lambda s, n: s.drawn(s.of("bare"), n)),
     "visible_only": ("hidden keypoints (v = 1) not trained", lambda s, n: s.drawn(s.of("many"), n)),
     "mediapipe_labels": ("MediaPipe's landmarks as labels, not the truth", lambda s, n: s.by_mediapipe("many", s.drawn(s.of("many"), n))),
 }  # fmt: skip
@@ -95,6 +97,10 @@ CONDITIONS: dict[str, tuple[str, Callable[[Sets, int], nets.Crops]]] = {
 
 def _walk(image: dict, person: dict) -> bool:
     return str(image["character"]).endswith("__walk")
+
+
+def _one_each(image: dict, person: dict) -> bool:
+    return str(image["character"]) in ONE_EACH
 
 
 def measured(network: torch.nn.Module, test: nets.Crops) -> dict[str, float]:

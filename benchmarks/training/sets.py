@@ -47,6 +47,8 @@ def _shared_out() -> Iterator[tuple[int, str]]:
 
 
 _ONE_EACH = tuple((person, MOTIONS[2 * person % len(MOTIONS)]) for person in PEOPLE)
+#: The keys of these casts, by which the set ``many`` has them too.
+ONE_EACH_KEYS = frozenset(f"p{person:02}__{motion}" for person, motion in _ONE_EACH)
 SETS = {
     "unseen": Set(tuple((p, m) for p in UNSEEN_PEOPLE for m in UNSEEN_MOTIONS), UNSEEN_LOOKS),
     "many": Set(tuple(_shared_out()), LOOKS),
