@@ -18,7 +18,6 @@ from pathlib import Path
 
 import yaml
 
-from posefactory_dagster.people.documents import Person
 from posefactory_dagster.people.sampling import population
 
 MOTIONS = ("run", "wave", "squat", "jumping_jack", "reach_high", "sit", "sit_down", "crouch", "carry_box", "lift_box", "lie_down")  # fmt: skip
@@ -96,7 +95,7 @@ styles = {list(wanted.styles)}
     for number in sorted({p for p, _ in wanted.casts}):
         person = everybody[number]
         if not wanted.clothes:
-            person = Person(seed=person.seed, clothes=[])
+            person = person.model_copy(update={"clothes": ()})
         path = project / f"p{number:02}.yaml"
         path.write_text(yaml.safe_dump(person.model_dump(mode="json", exclude_none=True)), "utf-8")
         posefactory("people", "add", str(path), "--name", path.stem)
