@@ -95,7 +95,7 @@ styles = {list(wanted.styles)}
     for number in sorted({p for p, _ in wanted.casts}):
         person = everybody[number]
         if not wanted.clothes:
-            person = person.model_copy(update={"clothes": ()})
+            person = person.model_copy(update={"clothes": []})
         path = project / f"p{number:02}.yaml"
         path.write_text(yaml.safe_dump(person.model_dump(mode="json", exclude_none=True)), "utf-8")
         posefactory("people", "add", str(path), "--name", path.stem)
