@@ -71,7 +71,8 @@ class Stances:
             self._fronts[frame] = people[0].facing() if len(people) == 1 else group.GROUP_FRONT
             each = [c.vertices() for c in people]
             if seated:
-                needed[frame] = [s for c, v in zip(people, each, strict=True) if (s := seating.seat_under(c, v))]  # fmt: skip
+                half = seating.BENCH_HALF_M if len(people) == 1 else seating.IN_GROUPS_HALF_M
+                needed[frame] = [s for c, v in zip(people, each, strict=True) if (s := seating.seat_under(c, v, half))]  # fmt: skip
             points = np.concatenate(each)
             self._boxes[frame] = np.stack([points.min(axis=0), points.max(axis=0)])
         self.seats = seating.together([s for mine in needed.values() for s in mine])

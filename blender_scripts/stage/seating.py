@@ -31,6 +31,8 @@ SAME_M, SAME_HEIGHT_M, NEAR_M = 0.25, 0.06, 0.9
 BACK_GAP_M, FARTHEST_BACK_M = 0.015, 0.36
 #: Width of a seat, and how far skin may be below its top, metres.
 WIDTH_M, SUNK_M = 0.46, 0.05
+#: Half the width of a bench, and where others stand or sit beside, metres.
+BENCH_HALF_M, IN_GROUPS_HALF_M = 0.75, 0.25
 
 
 @dataclass(eq=False)
@@ -40,6 +42,7 @@ class Seat:
     Attributes:
         hips: (2,) what is over it, on the floor. front: (2,) unit vector that the thighs point along.
         height: of its top. ahead, behind: how far it goes before and behind the hips. back: how far the trunk's back is behind the hips.
+        half: how far it may go to each side; in groups others are near.
     """
 
     hips: np.ndarray
@@ -48,6 +51,7 @@ class Seat:
     ahead: float
     behind: float
     back: float
+    half: float = BENCH_HALF_M
 
     def serves(self, other: Seat) -> bool:
         """Whether somebody who sits as on the other one can sit here too."""
@@ -68,11 +72,11 @@ class Seat:
         return not (within & (vertices[:, 2] < self.height - SUNK_M)).any()
 
 
-def seat_under(character: Character, vertices: np.ndarray) -> Seat | None:
+def seat_under(character: Character, vertices: np.ndarray, half: float) -> Seat | None:
     """What a person needs to sit as it does now; None if it does not sit.
 
     Args:
-        vertices: its surface now, see ``Character.vertices``.
+        vertices: its surface now, see ``Character.vertices``. half: see ``Seat``.
     """
     legs = np.array([[character.joint(b) for b in leg] for leg in character.rig.map["legs"]])
     head = character.joint(character.rig.map["head"])
@@ -113,7 +117,7 @@ def seat_under(character: Character, vertices: np.ndarray) -> Seat | None:
     back = vertices[np.isin(of, sorted(trunk_bones)), :]
     leaning = back[(back[:, 2] > height + 0.12) & (back[:, 2] < height + 0.5)]
     behind = -((leaning[:, :2] - hips[:2]) @ front).min() if len(leaning) else 0.0
-    return Seat(hips[:2], front, height, end, BEHIND_M, float(behind))
+    return Seat(hips[:2], front, height, end, BEHIND_M, float(behind), half)
 
 
 def together(needed: list[Seat]) -> list[Seat]:
@@ -187,8 +191,8 @@ def _bench(place: sets.Place, seat: Seat) -> None:
     slats = 4
     for number in range(slats):
         at = -seat.behind + depth * (number + 0.5) / slats
-        place.box((1.5, depth / slats - 0.012, 0.035), (0.0, at, seat.height - 0.035), wood, bevel=0.006)  # fmt: skip
-    for x in (-0.6, 0.6):
+        place.box((2 * seat.half, depth / slats - 0.012, 0.035), (0.0, at, seat.height - 0.035), wood, bevel=0.006)  # fmt: skip
+    for x in (-0.8 * seat.half, 0.8 * seat.half):
         place.box((0.07, 0.8 * depth, max(seat.height - 0.035, 0.01)), (x, middle, 0.0), wood, bevel=0.006)  # fmt: skip
 
 
