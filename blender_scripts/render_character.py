@@ -65,18 +65,21 @@ class Stances:
         self._fronts: dict[int, np.ndarray | None] = {}
         self._boxes: dict[int, np.ndarray] = {}
         self.frames = frames
-        needed: dict[int, list[seating.Seat]] = {}
+        needed: list[tuple[int, seating.Seat]] = []
         for frame in frames:
             group.at_frame(people, frame)
             self._fronts[frame] = people[0].facing() if len(people) == 1 else group.GROUP_FRONT
             each = [c.vertices() for c in people]
             if seated:
                 half = seating.BENCH_HALF_M if len(people) == 1 else seating.IN_GROUPS_HALF_M
-                needed[frame] = [s for c, v in zip(people, each, strict=True) if (s := seating.seat_under(c, v, half))]  # fmt: skip
+                needed += [(frame, s) for c, v in zip(people, each, strict=True) if (s := seating.seat_under(c, v, half))]  # fmt: skip
             points = np.concatenate(each)
             self._boxes[frame] = np.stack([points.min(axis=0), points.max(axis=0)])
-        self.seats = seating.together([s for mine in needed.values() for s in mine])
-        self._sat_on = {f: [s for s in self.seats if any(s.serves(n) for n in mine)] for f, mine in needed.items()}  # fmt: skip
+        serving = seating.together([seat for _, seat in needed])
+        self.seats = list(dict.fromkeys(serving))
+        self._sat_on: dict[int, list[seating.Seat]] = {}
+        for (frame, _), seat in zip(needed, serving, strict=True):
+            self._sat_on.setdefault(frame, []).append(seat)
         self._box_follows = settings.follow == "frame" and settings.frames != CLIP
         known = (front for front in self._fronts.values() if front is not None)
         self._front = next(known, people[0].rest_facing)

@@ -121,16 +121,18 @@ def seat_under(character: Character, vertices: np.ndarray, half: float) -> Seat 
 
 
 def together(needed: list[Seat]) -> list[Seat]:
-    """As few seats as serve all: those that are nearly one are one, as low as the lowest, which goes into nobody."""
+    """Of each seat the one that serves in its place: those that are nearly one are one, as low as the lowest, which goes into nobody."""
     found: list[Seat] = []
+    serving = []
     for seat in needed:
         same = next((s for s in found if s.serves(seat)), None)
         if same is None:
+            same = seat
             found.append(seat)
-            continue
         same.height = min(same.height, seat.height)
         same.back = max(same.back, seat.back + float((same.hips - seat.hips) @ same.front))
-    return found
+        serving.append(same)
+    return serving
 
 
 def build(seat: Seat, kind: str, chance: np.random.Generator) -> bpy.types.Object:
