@@ -72,9 +72,11 @@ class Target:
     at_hand: Callable[[str], Path | None]
     same: Callable[[str, Path], bool]
     tell: Callable[[int], None] = field(default=lambda done: None)
-    #: All files that the export has; and of the export that was whole in the same folder before, the digest of each picture by its name.
+    #: All files that the export has; of the export that was whole in the same folder before, the digest of each picture by its name; and by that name the
+    #: number of the shard in which a picture is, or was last.
     written: set[str] = field(default_factory=set)
     before: Mapping[str, str] = field(default_factory=dict)
+    shards: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def within(cls, folder: Path, to: Path | None = None) -> Target:
@@ -201,10 +203,12 @@ def export(target: Target, kind: str, about: Mapping[str, Any]) -> None:
         if there.get("complete") and there.get("version") == about["version"]:
             return
         before = [n for n in _files(target.folder) if _OURS.match(n)]
-        # Of an export that was cut off, nobody knows which labels are whole.
-        if there.get("complete"):
-            with contextlib.suppress(OSError, ValueError):
-                known = pd.read_parquet(target.folder / DIGESTS)
+        with contextlib.suppress(OSError, ValueError):
+            known = pd.read_parquet(target.folder / DIGESTS)
+            if "shard" in known:
+                target.shards = dict(zip(known["file_name"], known["shard"].astype(int), strict=True))  # fmt: skip
+            # Of an export that was cut off, nobody knows which labels are whole.
+            if there.get("complete"):
                 target.before = dict(zip(known["file_name"], known["digest"], strict=True))
     target.folder.mkdir(parents=True, exist_ok=True)
     _put(mark, json.dumps(about, indent=1))
@@ -216,7 +220,10 @@ def export(target: Target, kind: str, about: Mapping[str, Any]) -> None:
         raise
     for name in sorted(set(before) - target.written):
         (target.folder / name).unlink(missing_ok=True)
-    target.index[["file_name", "digest"]].to_parquet(target.folder / DIGESTS, index=False)
+    said = target.index[["file_name", "digest"]]
+    if target.shards:
+        said = said.assign(shard=said["file_name"].map(target.shards))
+    said.to_parquet(target.folder / DIGESTS, index=False)
     _put(mark, json.dumps({**about, "complete": True}, indent=1))
 
 
@@ -403,14 +410,18 @@ def _batches(target: Target) -> Iterator[tuple[str, list[Item]]]:
 
 
 def _webdataset(target: Target) -> None:
-    """Tar shards by split, written by the library `webdataset`: the picture, its mask, and a JSON with the people."""
+    """Tar shards by split, written by the library `webdataset`: the picture, its mask, and a JSON with the people; `weights.json`, by the samples' keys.
+
+    A picture stays in the shard that it was in, and new ones come behind all others, so that a later version touches few shards. Weights change with every version,
+    and so are beside them.
+    """
     import webdataset
 
     done = 0
     for split in target.splits:
         mine = target.index[target.index["split"] == split]
-        for number, first in enumerate(range(0, len(mine), SHARD_IMAGES)):
-            shard = mine.iloc[first : first + SHARD_IMAGES]
+        numbers = _shard_numbers(target, mine["file_name"])
+        for number, shard in mine.groupby(numbers):
             path, said = target.folder / f"{split}-{number:06d}.tar", _content(shard)
             noted = path.with_name(f"{path.name}{CONTENT}")
             target.written |= {path.name, noted.name}
@@ -421,6 +432,24 @@ def _webdataset(target: Target) -> None:
                 _put(noted, said)
             done += len(shard)
             target.tell(done)
+    keys = target.index["file_name"].map(_sample_key)
+    weights = dict(zip(keys, target.index["weight"].astype(float).round(4), strict=True))
+    target.write("weights.json", json.dumps(weights, indent=0))
+
+
+def _shard_numbers(target: Target, names: pd.Series) -> np.ndarray:
+    """The number of the shard of each picture of a split; new pictures fill the last shard, then others behind it. ``target.shards`` hears of them."""
+    numbers = np.array(names.map(target.shards), float)
+    known = np.isfinite(numbers)
+    last = int(numbers[known].max()) if known.any() else 0
+    filled = int((numbers[known] == last).sum())
+    numbers[~known] = last + (filled + np.arange((~known).sum())) // SHARD_IMAGES
+    target.shards.update(zip(names, numbers.astype(int).tolist(), strict=True))
+    return numbers.astype(int)
+
+
+def _sample_key(name: str) -> str:
+    return name.partition("/")[2].rpartition(".")[0].replace(".", "_")
 
 
 def _shard(target: Target, shard: pd.DataFrame, writer: Any) -> None:
@@ -432,13 +461,12 @@ def _shard(target: Target, shard: pd.DataFrame, writer: Any) -> None:
             continue
         files = target.sources([n for i in waiting for n in (f"images/{i.name}", *truth_files(i, "webdataset"))])  # fmt: skip
         for one in waiting:
-            stem, _, ending = one.name.partition("/")[2].rpartition(".")
             writer.write(
                 {
-                    "__key__": stem.replace(".", "_"),
-                    ending: files[f"images/{one.name}"].read_bytes(),
+                    "__key__": _sample_key(one.name),
+                    one.name.rpartition(".")[2]: files[f"images/{one.name}"].read_bytes(),
                     "mask.png": files[str(one.image["mask"])].read_bytes(),
-                    "json": {"image": dict(one.image), "people": one.annotations(""), "people_33": one.annotations("33_")},
+                    "json": {"image": {k: v for k, v in one.image.items() if k != "weight"}, "people": one.annotations(""), "people_33": one.annotations("33_")},
                 }
             )  # fmt: skip
         waiting = []
@@ -446,7 +474,7 @@ def _shard(target: Target, shard: pd.DataFrame, writer: Any) -> None:
 
 def _content(shard: pd.DataFrame) -> str:
     """What a shard holds: of each picture, its name and a digest of its record."""
-    said = shard["file_name"] + " " + shard["digest"] + " " + shard["weight"].map("{:.4f}".format)
+    said = shard["file_name"] + " " + shard["digest"]
     return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 

@@ -478,17 +478,41 @@ def test_a_clip_with_a_gap_becomes_two_videos(tmp_path: Path) -> None:
     assert videos == ["c0__plain__v0__0001", "c0__plain__v0__0004"]
 
 
-def test_shards_are_written_anew_where_only_weights_changed(tmp_path: Path) -> None:
+def test_weights_are_beside_the_shards_as_they_change_with_every_version(tmp_path: Path) -> None:
     import webdataset
 
     made_up.dataset(tmp_path / "set", made_up.items(9), files=True)
+    written = set()
     for version, weight in (("1", 1.0), ("2", 3.0)):
         target = made_up.opened(tmp_path / "set", tmp_path / "out")
         target.index = target.index.assign(weight=weight)
         formats.export(target, "webdataset", {"format": "webdataset", "version": version})
-        shards = [str(p) for p in sorted((tmp_path / "out").glob("*.tar"))]
-        said = [s["json"]["image"]["weight"] for s in webdataset.WebDataset(shards, shardshuffle=False).decode()]  # fmt: skip
-        assert said == [weight] * 9
+        shards = sorted((tmp_path / "out").glob("*.tar"))
+        written.add(tuple(p.stat().st_mtime_ns for p in shards))
+        keys = [s["__key__"] for s in webdataset.WebDataset([str(p) for p in shards], shardshuffle=False)]  # fmt: skip
+        said = json.loads((tmp_path / "out" / "weights.json").read_text())
+        assert said == dict.fromkeys(keys, weight) and len(keys) == 9
+    assert len(written) == 1
+
+
+def test_who_comes_first_in_the_alphabet_moves_nobody_to_another_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    import webdataset
+
+    monkeypatch.setattr(formats, "SHARD_IMAGES", 10)
+    made_up.dataset(tmp_path / "one", made_up.items(90, 3), files=True)
+    # Three new ones before all others, and one of the old ones is gone.
+    made_up.dataset(tmp_path / "two", (i for i in made_up.items(93) if "f000050" not in i.name), files=True)  # fmt: skip
+    to = tmp_path / "out"
+    held: list[dict[str, set[str]]] = []
+    for version in ("one", "two"):
+        formats.export(made_up.opened(tmp_path / version, to), "webdataset", {"format": "webdataset", "version": version})  # fmt: skip
+        held.append({p.name: {s["__key__"] for s in webdataset.WebDataset(str(p), shardshuffle=False)} for p in sorted(to.glob("*.tar"))})  # fmt: skip
+    first, second = held
+    assert len(first) == 9 and all(len(keys) == 10 for keys in first.values())
+    assert sum(len(keys) for keys in second.values()) == 92
+    changed = {name for name in second if second[name] != first.get(name)}
+    # One that lost a picture, and a new one for each split.
+    assert set(first) <= set(second) and len(changed) == 4 and len(second) == 12
 
 
 @pytest.mark.parametrize("kind", ["coco", "huggingface", "webdataset"])
