@@ -7,6 +7,7 @@ it from any camera then costs one ray a pixel, and the person is lit by it as by
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,18 +66,37 @@ class Place:
 
     def box(self, size: tuple[float, float, float], at: tuple[float, float, float], material: int, turn: float = 0.0, bevel: float = 0.0) -> None:  # fmt: skip
         """A box: its size, the middle of its underside, degrees about z, and how far its edges are rounded."""
-        matrix = (
-            mathutils.Matrix.Translation((at[0], at[1], at[2] + size[2] / 2))
-            @ mathutils.Matrix.Rotation(math.radians(turn), 4, "Z")
-            @ mathutils.Matrix.Diagonal((*size, 1.0))
-        )
-        made = bmesh.ops.create_cube(self.mesh, size=1.0, matrix=matrix)
-        faces = {f for v in made["verts"] for f in v.link_faces}
+        where = mathutils.Matrix.Translation(
+            (at[0], at[1], at[2] + size[2] / 2)
+        ) @ mathutils.Matrix.Rotation(math.radians(turn), 4, "Z")
         if bevel:
-            edges = list({e for v in made["verts"] for e in v.link_edges})
-            done = bmesh.ops.bevel(self.mesh, geom=edges, offset=bevel, segments=2, profile=0.5, affect="EDGES")  # fmt: skip
-            faces = {f for v in done["verts"] for f in v.link_faces}
-        for face in faces:
+            self._rounded_box(size, where, min(bevel, 0.49 * min(size)), material)
+            return
+        made = bmesh.ops.create_cube(self.mesh, size=1.0, matrix=where @ mathutils.Matrix.Diagonal((*size, 1.0)))  # fmt: skip
+        for face in {f for v in made["verts"] for f in v.link_faces}:
+            face.material_index = material
+
+    def _rounded_box(self, size: tuple[float, float, float], where: mathutils.Matrix, bevel: float, material: int) -> None:  # fmt: skip
+        """A box with round edges of two faces each, about the origin of ``where``.
+
+        Blender's own bevel gives its vertices another order each time, and the light of a place is known by their order.
+        """
+        half = np.array(size) / 2
+        flat = half - bevel
+        vertices = {}
+        for place in itertools.product(range(4), repeat=3):
+            if 0 in place or 3 in place:
+                corner = np.array([(-h, -f, f, h)[n] for h, f, n in zip(half, flat, place, strict=True)])  # fmt: skip
+                inner = np.clip(corner, -flat, flat)
+                out = (corner - inner) / np.linalg.norm(corner - inner)
+                vertices[place] = self.mesh.verts.new(where @ mathutils.Vector(inner + bevel * out))
+        for axis, side, u, v in itertools.product(range(3), (0, 3), range(3), range(3)):
+            corners = []
+            for x, y in ((u, v), (u + 1, v), (u + 1, v + 1), (u, v + 1)):
+                at_corner = [0, 0, 0]
+                at_corner[axis], at_corner[(axis + 1) % 3], at_corner[(axis + 2) % 3] = side, x, y
+                corners.append(vertices[tuple(at_corner)])
+            face = self.mesh.faces.new(corners if side else corners[::-1])
             face.material_index = material
 
     def cylinder(self, radius: float, height: float, at: tuple[float, float, float], material: int, top: float | None = None, sides: int = 16) -> None:  # fmt: skip
