@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
 from blender_scripts.contract import character_task
@@ -427,3 +428,37 @@ def test_progress_is_json_lines_beside_a_json_answer(factory: Factory) -> None:
     assert {"done": 2, "total": 2}.items() <= next(
         x for x in reversed(lines) if "image" in x["progress"]
     ).items()
+
+
+def test_pictures_of_several_sizes_go_all_the_way(factory: Factory) -> None:
+    """A look of one's own that draws sizes: labels, agreement, boxes, YOLO's fractions and the gallery's records are of each picture's own size."""
+    (factory.root / "looks").mkdir()
+    (factory.root / "looks" / "mine.yaml").write_text(
+        "environment: {ambient: 0.7}\ncameras: {kind: sphere, count: 6, elevation_degrees: [0, 15], sizes: [[120, 200], [220, 120]]}\n"
+        "effects: {resolution: [0.6, 1.0]}\n"
+    )
+    settings = factory.root / "posefactory.toml"
+    settings.write_text(settings.read_text().replace("[render]\n", "[render]\nlooks = 'mine'\n"))
+    factory.add_sample("ada_walk", "hero")
+    assert json.loads(factory.cli("run", "hero", "--json"))["done"] == ["hero"]
+    folder = dataset_of(factory)
+    check_dataset(folder, 6)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(folder / "annotations" / "person_keypoints_all.json"))
+    sizes = set()
+    for image in coco.loadImgs(coco.getImgIds()):
+        with Image.open(folder / "images" / image["file_name"]) as opened:
+            assert opened.size == (image["width"], image["height"])
+        sizes.add((image["width"], image["height"]))
+        assert image["drawn"]["place"]["floor"] == "concrete" and "environment_rotation_degrees" in image["drawn"]["place"]  # fmt: skip
+        (person,) = coco.loadAnns(coco.getAnnIds(image["id"]))
+        label = np.loadtxt(folder / "labels" / Path(image["file_name"]).with_suffix(".txt"))
+        assert (label[1:5] >= 0).all() and (label[1:5] <= 1).all()
+        middle = np.array(person["bbox"][:2]) + np.array(person["bbox"][2:]) / 2
+        assert label[1:3] == pytest.approx(middle / (image["width"], image["height"]), abs=1e-4)
+    assert sizes == {(120, 200), (220, 120)}
+    table = pd.read_parquet(folder / "landmarks.parquet")
+    sides = {f"images/{i['file_name']}": (i["width"], i["height"]) for i in coco.dataset["images"]}
+    found = table[table["mediapipe_x"].notna() & (table["visibility"] == 2)]
+    off = np.hypot(*(found[f"mediapipe_{a}"] * found["file"].map(lambda f, k=k: sides[f][k]) - found[f"{a}_px"] for k, a in enumerate("xy")))  # fmt: skip
+    assert len(found) > 40 and off.median() < 12

@@ -78,6 +78,8 @@ def _more(truth: Truth, row: int, person: int, why: np.ndarray | None) -> dict[s
 
 def _image_record(member: Member, picture: Picture, truth: Truth, settings: DatasetSettings) -> dict[str, Any]:  # fmt: skip
     record = truth.images[picture.index]
+    place = truth.document.looks.get(record.look, {}).get("drawn")
+    drawn = {**record.drawn, **({"place": place} if place else {})}
     origin: dict[str, Any] = {}
     if picture.variant is not None:
         origin = {
@@ -102,7 +104,7 @@ def _image_record(member: Member, picture: Picture, truth: Truth, settings: Data
         **{name: f"{FOLDERS.get(name, name)}/{picture.render}" for name in files},
         **({"fps": truth.document.fps} if truth.document.settings.frames == CLIP else {}),
         **({"markers": truth.document.markers} if truth.document.markers else {}),
-        **({"drawn": record.drawn} if record.drawn else {}),
+        **({"drawn": drawn} if drawn else {}),
         **origin,
         **{
             matrix: truth.arrays[matrix][truth.rows_of(picture.index)[0]].tolist()

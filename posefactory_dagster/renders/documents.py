@@ -103,7 +103,8 @@ class TruthDocument(BaseModel):
     """What of a set's truth is best read as text; `truth.json`.
 
     ``parts``: names of the bones that ``first_hit_part`` counts; ``frames``: those that were rendered, ``frame_range`` first
-    and last of the animation; ``persons``: one of each in the images, in the order of the arrays' axis; none in sets before version 8.
+    and last of the animation; ``persons``: one of each in the images, in the order of the arrays' axis; none in sets before version 8; ``looks``: of each that is
+    no plain one, its light and what was drawn for its place (``drawn``).
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -116,6 +117,7 @@ class TruthDocument(BaseModel):
     images: list[ImageRecord]
     markers: list[str] = []
     persons: list[PersonRecord] = []
+    looks: dict[str, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)

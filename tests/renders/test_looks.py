@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -366,10 +364,8 @@ def test_a_coarse_sensor_takes_detail_and_leaves_the_labels(tmp_path: Path) -> N
     np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
-def test_a_place_has_its_vertices_in_one_order_as_its_light_is_known_by_it() -> None:
-    script = PROJECT_ROOT / "tests" / "blender" / "prove_places.py"
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
-    answer = json.loads(done.stdout.rpartition("ANSWER ")[2])
+def test_a_place_has_its_vertices_in_one_order_as_its_light_is_known_by_it(blender_script: Callable[..., Any]) -> None:  # fmt: skip
+    answer = blender_script("prove_places.py")
     volume, open_edges = answer.pop("volume"), answer.pop("open")
     assert answer == dict.fromkeys(looks.SETS, 1)
     # A box, less what rounding takes from its edges (two faces an edge, so a little more than a round one): faces look outwards, none is missing.
