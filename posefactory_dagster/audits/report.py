@@ -55,7 +55,7 @@ def write(folder: Path, figures: Mapping[str, pd.DataFrame], rows: Mapping[str, 
     for title, mine in table.groupby("attribute", sort=False):
         parts.append(f"<h2>{html.escape(str(title))}</h2>{_table(mine)}")
     for model, mine in rows.items():
-        parts.append(f"<h2>Worst images of {html.escape(model)}</h2><p>Of people of whom at least half of the keypoints are seen; green is the truth, magenta the model.</p><div class=grid>")  # fmt: skip
+        parts.append(f"<h2>Worst images of {html.escape(model)}</h2><p>Of each look the person whom it misses most, first where it does well otherwise; of people of whom at least half of the keypoints are seen. Green is the truth, magenta the model.</p><div class=grid>")  # fmt: skip
         for row in worst(mine, WORST).to_dict("records"):
             said = f"{row['look']}, {row['view']}, {row['character']}: OKS {row['oks']:.2f}" + ("" if row["detected"] else ", not found")  # fmt: skip
             parts.append(f"<figure>{_overlay(controlled, row)}<figcaption>{html.escape(said)}</figcaption></figure>")  # fmt: skip
@@ -101,7 +101,11 @@ def draw(table: pd.DataFrame, target: Path) -> None:
 def _table(mine: pd.DataFrame) -> str:
     head = "".join(f"<th>{html.escape(t)}</th>" for t in ("", "model", "people", *FIGURES.values()))
     lines = []
-    for row in mine.to_dict("records"):
+    # All models of a value beside each other.
+    places = {v: i for i, v in enumerate(dict.fromkeys(mine["value"]))}
+    for row in mine.sort_values("value", key=lambda v: v.map(places), kind="stable").to_dict(
+        "records"
+    ):
         cells = [f"<td>{html.escape(str(row[k]))}</td>" for k in ("value", "model", "people")]
         cells += [f"<td class=n>{row[n]:.3f} ({row[f'{n}_low']:.2f} to {row[f'{n}_high']:.2f})</td>" for n in FIGURES]  # fmt: skip
         lines.append(f"<tr>{''.join(cells)}</tr>")

@@ -36,7 +36,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("audit")
     (folder / "small.yaml").write_text(SMALL)
     patch.setattr(controlled, "DOCUMENT", folder / "small.yaml")
-    patch.setattr(controlled, "VIEWS", 4)
+    patch.setattr(controlled, "VIEWS", 8)  # whose views have names of their own
     patch.setattr(controlled, "LEVEL_VIEWS", 2)
     patch.setattr(controlled, "FRAMES", 1)
     factory = Factory(folder / "factory")
@@ -98,13 +98,13 @@ def test_levels_differ_from_the_base_in_one_attribute_and_are_looks(monkeypatch:
 def test_a_model_that_knows_the_truth_has_no_fault(small: Any) -> None:
     _, _, made = small
     rows = measuring.measure(Oracle(made), made, lambda done, total: None)
-    # Two people in four views and two at the other level; both together in two views.
-    assert len(rows) == 2 * 4 + 2 * 2 + 2 * 2 and rows["detected"].all()
+    # Two people in eight views and two at the other level; both together in two views.
+    assert len(rows) == 2 * 8 + 2 * 2 + 2 * 2 and rows["detected"].all()
     assert rows["oks"].to_numpy() == pytest.approx(1.0) and rows["pck"].dropna().to_numpy() == pytest.approx(1.0)  # fmt: skip
     figures = measuring.by_attribute(rows, {b: {"body": b} for b in ("ada_walk", "bruno_squat")})
     assert set(figures["attribute"]) == {"elevation of the camera", "people in the picture", "view", "body"}  # fmt: skip
     people = dict(zip(figures["value"], figures["people"], strict=True))
-    assert people["60°"] == people["5°"] == 4 and people["2"] == 4 and people["ada_walk"] == 4
+    assert people["60°"] == people["5°"] == 4 and people["2"] == 4 and people["ada_walk"] == 8
 
 
 def test_intervals_hold_the_mean_and_a_blind_model_scores_nothing(small: Any) -> None:
@@ -147,7 +147,7 @@ def test_the_command_compares_models_on_a_page(small: Any, tmp_path: Path) -> No
     assert figures.loc[figures["model"] == "blazepose", "pck"].max() > 0.5
     page = (tmp_path / "out" / "audit.html").read_text()
     assert "not found" in page and "http" not in page.replace("http-equiv", "")
-    assert len(pd.read_parquet(tmp_path / "out" / "people_blazepose.parquet")) == 16
+    assert len(pd.read_parquet(tmp_path / "out" / "people_blazepose.parquet")) == 24
 
 
 def test_what_cannot_be_audited_is_told_so(factory: Factory, tmp_path: Path) -> None:
@@ -155,3 +155,17 @@ def test_what_cannot_be_audited_is_told_so(factory: Factory, tmp_path: Path) -> 
     assert "no character is made of it yet" in factory.cli("audit", "blazepose", "--characters", "nobody", expect=2)  # fmt: skip
     said = json.loads(factory.cli("audit", "blazepose", "blazepose", "--json", expect=2))
     assert "the same name" in said["error"]
+
+
+def test_worst_images_are_of_many_looks_and_those_first_where_a_model_does_well() -> None:
+    rows = pd.DataFrame(
+        [
+            {"set": "s", "file": f"{look}{n}.png", "person": 0, "persons": 1, "look": look, "visible": 1.0, "oks": oks}
+            for look, found in {"hard": (0.0, 0.0, 0.0), "easy": (0.9, 0.9, 0.0), "fair": (0.6, 0.5, 0.4)}.items()
+            for n, oks in enumerate(found)
+        ]
+    )  # fmt: skip
+    shown = measuring.worst(rows, 2)
+    assert shown["file"].tolist() == ["easy2.png", "fair2.png"]
+    rows.loc[rows["file"] == "easy2.png", "visible"] = 0.3  # too little is seen of who it is
+    assert measuring.worst(rows, 3)["file"].tolist()[0] == "fair2.png"
