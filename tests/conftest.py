@@ -48,6 +48,7 @@ MADE_ONCE = frozenset(
 )  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test as `unit` or `integration`, by what it asks for, and say which share a worker."""
     for item in items:

@@ -161,3 +161,11 @@ def test_providers_are_named_by_their_own_classes_alone() -> None:
     own.add(package / "budget" / "prices.py")  # a default of the original system, kept
     for path in set(package.rglob("*.py")) - own:
         assert not set(PROVIDERS) & set(names_in(path)), path
+
+
+@pytest.mark.xdist_group("together")
+def test_tests_that_share_what_is_dear_share_a_worker(request: pytest.FixtureRequest) -> None:
+    """xdist sends them to one by a name that it gives them; with pytest 9.2 it gave none, and each worker made everything anew."""
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("all tests run in one process")
+    assert request.node.nodeid.endswith("@together")

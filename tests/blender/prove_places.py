@@ -20,7 +20,7 @@ import numpy as np
 
 from blender_scripts.stage import importing, sets
 
-TIMES = 4
+TIMES = 2
 
 
 def main() -> None:

@@ -224,11 +224,11 @@ def test_things_that_hide_a_person_cut_its_mask_and_say_so(tmp_path: Path) -> No
 
 
 def test_the_same_look_and_seed_give_the_same_pictures(tmp_path: Path) -> None:
-    document = looks.read(ASSETS_DATA / "looks" / "street.yaml").model_dump(mode="json", exclude_none=True)  # fmt: skip
+    document = looks.read(ASSETS_DATA / "looks" / "gym.yaml").model_dump(mode="json", exclude_none=True)  # fmt: skip
     made = []
     for name in "ab":
         (tmp_path / name).mkdir()
-        outcome, folder = _render(tmp_path / name, "street", {"street": document}, size=64)
+        outcome, folder = _render(tmp_path / name, "gym", {"gym": document}, size=64)
         assert outcome.error is None
         made.append({p.name: p.read_bytes() for p in sorted((folder / "images").iterdir())})
     assert made[0] == made[1]
