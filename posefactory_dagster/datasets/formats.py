@@ -123,9 +123,8 @@ class Target:
         """Whether a file of the dataset is at ``target`` already."""
         try:
             old, at_hand = os.stat(target), self.at_hand(name)  # noqa: PTH116
-            if (
-                at_hand is None
-            ):  # it would have to be fetched, which costs more than to read what is there
+            if at_hand is None:
+                # It would have to be fetched, which costs more than to read what is there.
                 return self.same(name, Path(target))
             # The same file, or a copy that has kept its time: it was checked when it came here.
             new = at_hand.stat()
@@ -230,8 +229,8 @@ def export(target: Target, kind: str, about: Mapping[str, Any]) -> None:
 def _files(folder: Path) -> Iterator[str]:
     """The names of all files below a folder."""
     for place, _, names in os.walk(folder):
-        prefix = place.removeprefix(str(folder)).lstrip(os.sep)
-        yield from (f"{prefix}/{n}".lstrip("/").replace(os.sep, "/") for n in names)
+        below = Path(place).relative_to(folder).as_posix()
+        yield from names if below == "." else (f"{below}/{n}" for n in names)
 
 
 def _put(path: Path, text: str) -> None:

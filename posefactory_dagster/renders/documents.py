@@ -68,7 +68,7 @@ class ImageSize(BaseModel):
 
 class ImageRecord(BaseModel):
     """One image of a set. ``file`` is its name in each folder of images; ``bbox`` x, y, width, height and ``area`` in pixels;
-    ``size`` width and height in pixels, absent where it is that of the settings, as in all sets before version 9.
+    ``size`` width and height in pixels, absent where it is that of the settings.
 
     ``azimuth_degrees``: clockwise from above, front = 0; ``look``: its name; ``cropped``: a part of the person is outside; ``close_up``: meant so;
     ``drawn``: what was drawn for its shot in a look.

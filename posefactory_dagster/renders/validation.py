@@ -67,6 +67,11 @@ def _sizes(
     return [(w, h) for w, h in own] if own else [(settings.width, settings.height)]
 
 
+def _size_of(record: ImageRecord, settings: RenderSettings) -> tuple[int, int]:
+    """(width, height) that a picture is said to have: by the settings that were asked for, not by those that came with it."""
+    return record.size or (settings.width, settings.height)
+
+
 #: No coordinate of a person on a stage is farther away, metres; pixels of a point beside the camera may be.
 MAX_METRES = 1e5
 Origin = Literal["bone", "surface", "interpolated", "proportion"]
@@ -195,7 +200,7 @@ def check_renders(
     _need(len(document.origin) == K * persons, f"{TRUTH_DOCUMENT}: origin is malformed")
     _need(len(document.persons) == persons, f"{TRUTH_DOCUMENT}: other people than asked for")
     for record in document.images:
-        name, size = record.file, record.size or (settings.width, settings.height)
+        name, size = record.file, _size_of(record, settings)
         for folder in image_folders(settings, persons):
             _check_picture(paths[f"{folder}/{name}"], f"{folder}/{name}", size, persons, decode)
     _check_arrays(paths[TRUTH_ARRAYS], document, settings)
@@ -238,8 +243,7 @@ def _document(
         _need(
             (record.file, record.frame, record.view, record.look)
             == (asked_for.file, asked_for.frame, asked_for.view.name, asked_for.look)
-            and (size := record.size or (settings.width, settings.height))
-            in _sizes(record.look, settings, looks)
+            and (size := _size_of(record, settings)) in _sizes(record.look, settings, looks)
             and 0 <= record.area <= size[0] * size[1]
             and all(abs(v) <= max(size) for v in record.bbox),
             f"{TRUTH_DOCUMENT}: what it says of {asked_for.file} is malformed",
@@ -317,7 +321,7 @@ def _check_arrays(path: Path, document: SoundDocument, settings: RenderSettings)
     _need(
         (hit >= -2).all() and (hit < parts).all(), f"{TRUTH_ARRAYS}: first_hit_part names no part"
     )
-    sizes = [i.size or (settings.width, settings.height) for i in document.images]
+    sizes = [_size_of(i, settings) for i in document.images]
     most = np.prod(sizes, axis=1)[:, None]
     _need(
         ((arrays["area"] >= 0) & (arrays["area"] <= most)).all(),
