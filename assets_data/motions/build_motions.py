@@ -532,7 +532,7 @@ def wave() -> Act:
         "Right": Hand(
             wrist,
             right.elbow * (1 - up[:, None]) + np.array([-0.6, 0.2, -1.0]) * up[:, None],
-            right.roll * (1 - up) - 60 * up,
+            right.roll * (1 - up),
         ),
     }
     return Act(pelvis, turn, back, columns(0, -4 * up, -6 * up, times=times), feet, hands)

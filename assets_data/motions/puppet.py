@@ -67,7 +67,7 @@ class Foot:
 class Hand:
     """A hand over time: ``wrist`` (T, 3) in the world, and ``elbow`` (T, 3), the direction to which the elbow points.
 
-    ``roll`` (T,) turns the hand about the forearm.
+    ``roll`` (T,) turns the hand about the forearm, degrees of pronation: of an arm that hangs, from palm to the thigh to palm backwards.
     """
 
     wrist: np.ndarray
@@ -131,10 +131,10 @@ def pose(act: Act) -> dict[str, np.ndarray]:
         shoulder = shoulder + turns[f"{side}Shoulder"] @ JOINTS[f"{side}Arm"][1]
         # The elbow points away from where the forearm folds to.
         upper, lower = _two_bones(
-            shoulder, hand.wrist, UPPER_ARM, FOREARM, hand.elbow, x * X, x * Z
+            shoulder, hand.wrist, UPPER_ARM, FOREARM, hand.elbow, x * X, -x * Z
         )
         turns |= {f"{side}Arm": upper, f"{side}ForeArm": lower}
-        turns[f"{side}Hand"] = lower @ about(X, x * hand.roll)
+        turns[f"{side}Hand"] = lower @ about(X, hand.roll)
     return turns
 
 

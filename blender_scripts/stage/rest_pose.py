@@ -14,7 +14,7 @@ from blender_scripts.stage.skeleton import FRONT, LEFT, UP, Motion, Skeleton, sh
 
 TRUNK = ("Spine", "Spine1", "Spine2")
 #: The next joint along each limb, by which its direction is told.
-NEXT = {"Shoulder": "Arm", "Arm": "ForeArm", "ForeArm": "Hand", "UpLeg": "Leg", "Leg": "Foot"}
+NEXT = {"Arm": "ForeArm", "ForeArm": "Hand", "UpLeg": "Leg", "Leg": "Foot"}
 #: How much of the difference in the forearms' rest twist the forearm takes; the wrist takes the rest.
 FOREARM_TWIST = 0.5
 
@@ -170,8 +170,9 @@ def _frames_of(skeleton: Skeleton) -> dict[str, np.ndarray]:
     frames["Neck"] = frames["Head"] = np.eye(3)
     for side in SIDES:
         out = LEFT if side == "Left" else -LEFT
+        # Where a rig begins a clavicle says nothing of how its shoulder is held: sloping ones would be shrugged.
+        frames[f"{side}Shoulder"] = np.eye(3)
         for bone, canonical in (
-            ("Shoulder", out),
             ("Arm", out),
             ("ForeArm", out),
             ("UpLeg", -UP),

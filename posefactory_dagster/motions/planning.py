@@ -22,7 +22,7 @@ from posefactory_dagster.storage.layout import LayoutError
 from posefactory_dagster.storage.sets import CommittedSets, SetRef, identity_of
 
 #: Raised when casting means something else.
-CAST_VERSION = 2
+CAST_VERSION = 3
 #: Raised when more or other things are measured of a motion.
 MOTION_VERSION = 2
 

@@ -20,6 +20,7 @@ from posefactory_dagster.people.mesh import (
     boundary_edges,
     compact,
     cut,
+    divide,
     refine,
     smooth,
     split_at_seams,
@@ -359,7 +360,12 @@ class Tailor:
         if how is not None and how.collar:
             shell = self._collar(shell, how.collar * self._scale)
         shell = thicken(shell, 0.003 * self._scale)
-        part = np.zeros(len(shell.triangles), int) if how is None else self._parts(shell, how)
+        part = np.zeros(len(shell.triangles), int)
+        if how is not None:
+            # Seams between tubes run smoothly, not from corner to corner.
+            shell = divide(shell, self._on_arm)
+            shell = divide(shell, self._on_leg) if how.leg is not None else shell
+            part = self._parts(shell, how)
         axes = self._axes()
         uvs = unwrap_around(shell.vertices, shell.triangles, axes, part, TILE)
         triangles, old, split = split_at_seams(shell.triangles, uvs)
@@ -372,12 +378,20 @@ class Tailor:
 
     def _parts(self, shell: Shell, how: Cut) -> np.ndarray:
         """(T,) which tube of a garment a triangle is on: 0 trunk, 1 and 2 arms, 3 and 4 legs."""
-        centre = shell.vertices[shell.triangles].mean(axis=1)
-        arm = shell.fields["arm_weight"][shell.triangles].mean(axis=1) > 0.5
+        left = shell.vertices[shell.triangles].mean(axis=1)[:, 0] > 0
+        arm = self._on_arm(shell)[shell.triangles].mean(axis=1) > 0
         # What has no legs hangs from the trunk, however far down.
-        leg = (how.leg is not None) & (shell.fields["leg"][shell.triangles].mean(axis=1) > 0.12) & ~arm & (centre[:, 2] < self._hip - 0.06 * self._scale)  # fmt: skip
-        left = centre[:, 0] > 0
+        leg = (how.leg is not None) & ~arm & (self._on_leg(shell)[shell.triangles].mean(axis=1) > 0)
         return np.select([arm & left, arm, leg & left, leg], [1, 2, 3, 4], 0)
+
+    def _on_arm(self, shell: Shell) -> np.ndarray:
+        """(V,) above zero on arms."""
+        return shell.fields["arm_weight"] - 0.5
+
+    def _on_leg(self, shell: Shell) -> np.ndarray:
+        """(V,) above zero on legs: metres, below the hip joints and the crotch."""
+        along = (shell.fields["leg"] - 0.12) * self._thigh()
+        return np.minimum(along, self._hip - 0.06 * self._scale - shell.vertices[:, 2])
 
     def _axes(self) -> list[tuple[np.ndarray, np.ndarray]]:
         j = self._joints

@@ -146,6 +146,21 @@ def cut(shell: Shell, keep: Callable[[Shell], np.ndarray]) -> Shell:
     )
 
 
+def divide(shell: Shell, value: Callable[[Shell], np.ndarray]) -> Shell:
+    """The whole shell, with no triangle on both sides of the line where a value is zero.
+
+    Args:
+        value: from a shell to (V,) values.
+    """
+    sides = [cut(shell, value), cut(shell, lambda s: -value(s))]
+    vertices = np.concatenate([s.vertices for s in sides])
+    # Both sides cut an edge at the same point, to the last bit.
+    _, first, inverse = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
+    triangles = np.concatenate([sides[0].triangles, sides[1].triangles + len(sides[0].vertices)])
+    fields = {n: np.concatenate([s.fields[n] for s in sides])[first] for n in shell.fields}
+    return Shell(vertices[first], inverse.ravel()[triangles], fields)
+
+
 def boundary_edges(triangles: np.ndarray) -> np.ndarray:
     """(E, 2) directed edges that only one triangle has."""
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])

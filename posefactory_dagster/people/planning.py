@@ -15,7 +15,7 @@ from posefactory_dagster.storage.sets import CommittedSets, SetRef, identity_of
 from posefactory_dagster.storage.store import Store
 
 #: Raised when building people means something else, so that everybody is built anew.
-BUILD_VERSION = 2
+BUILD_VERSION = 3
 
 
 class PersonPlanner:
