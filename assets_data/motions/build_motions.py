@@ -381,7 +381,7 @@ def sit() -> Act:
     hands["Right"] = Hand(
         right.wrist * (1 - lift[:, None]) + raised * lift[:, None],
         right.elbow,
-        right.roll + 50 * lift,
+        right.roll - 80 * lift,
     )
     return Act(pelvis, turn, back, head, feet, hands)
 
@@ -665,9 +665,11 @@ def lie_down() -> Act:
         front = pelvis + np.array([x * 0.20, -0.34, 0.02])
         wrist = hang[side].wrist * (1 - share) + floor * share
         wrist = wrist * (1 - 0.7 * knees) + front * 0.7 * knees
-        hands[side] = Hand(
-            wrist, row([x * 0.9, 0.5, 0.35], times), np.zeros(len(times)) + 15 + 55 * share[:, 0]
-        )
+        # Hands that support from behind have their elbows outwards and back; beside somebody who lies, towards the floor.
+        flat = ease(times, [(0, 0), (3.6, 0), (5.2, 1), (7.0, 1)])[:, None]
+        elbow = row([x * 0.9, 0.5, 0.35], times) * (1 - flat) + row([x * 0.9, 0.3, -0.5], times) * flat  # fmt: skip
+        elbow = hang[side].elbow * (1 - share) + elbow * share
+        hands[side] = Hand(wrist, elbow, np.zeros(len(times)) + 15 + 55 * share[:, 0])
     pelvis[:, 2] = np.maximum(pelvis[:, 2], 0.115)
     return Act(pelvis, turn, back, head, feet, hands)
 

@@ -61,6 +61,16 @@ def test_arms_point_where_the_sources_do_whatever_the_rest_pose(down: float) -> 
             assert np.allclose(way / np.linalg.norm(way), wanted, atol=1e-6)
 
 
+def test_nobody_shrugs_whose_rig_begins_the_clavicle_higher() -> None:
+    """Where a rig begins the clavicle says nothing of how the shoulder is held: at rest stays at rest."""
+    source, target = person(0.0), person(45.0)
+    for side in ("Left", "Right"):
+        target.heads[target.bones[f"{side}Shoulder"], 2] += 0.07
+    got = rt.retarget(source, still(source, 2), target, NO_SURFACE).motion.heads
+    arms = [target.bones[f"{s}Arm"] for s in ("Left", "Right")]
+    assert np.allclose(got[:, arms], target.heads[arms], atol=1e-6)
+
+
 def test_a_source_that_lies_on_its_axes_or_faces_another_way_is_turned() -> None:
     target = person(0.0)
     for turn in (
