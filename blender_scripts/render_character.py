@@ -42,6 +42,8 @@ from blender_scripts.stage.scenery import Scenery
 SHOTS_TRIED, LEAST_IN_SIGHT = 6, 0.45
 #: How many variants a look has where it does not say: places and light are shared by people of the same variant.
 DEFAULT_VARIANTS = 3
+#: How far behind the farthest of people and seats rays still go, metres: blur may move them.
+BEHIND_M = 0.5
 #: Tells the chance of seats from those of pictures.
 SEATS = 10**6
 
@@ -471,8 +473,11 @@ class Shooting:
             self._point(pinhole, shot)
             corners = [o.matrix_world @ mathutils.Vector(c) for o in self._shown() for c in o.bound_box]  # fmt: skip
             outline = np.concatenate([self._vertices, np.array(corners).reshape(-1, 3)])
+            depths = pinhole.to_camera(outline)[:, 2]
             # What is behind the camera has no place in the picture: then all of it is rendered.
-            ahead = pinhole.to_camera(outline)[:, 2].min() > 0
+            ahead = depths.min() > 0
+            # Of a place, what is behind the people hides none of them, and needs no rays.
+            camera.see_no_farther(depths.max() + BEHIND_M)
             outline = pinhole.project(outline)
         with self._watch.stage("render"):
             area = (*outline.min(axis=0), *outline.max(axis=0)) if ahead else None

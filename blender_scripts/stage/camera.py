@@ -175,3 +175,8 @@ def film(camera: Pinhole, also: bpy.types.Scene | None = None) -> None:
     matrix[:3, :3] = camera.rotation.T @ np.diag((1.0, -1.0, -1.0))  # Blender: y up, -z forward
     matrix[:3, 3] = camera.position
     obj.matrix_world = mathutils.Matrix(matrix.tolist())
+
+
+def see_no_farther(depth: float) -> None:
+    """Let the camera's rays end at a depth along its axis, metres, until it is brought elsewhere."""
+    bpy.context.scene.camera.data.clip_end = max(depth, 0.1)

@@ -7,6 +7,7 @@ afterwards. With Cycles on a CPU that is a third cheaper than the full frame.
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,10 @@ BORDER_PIXELS = 3
 MASK_THRESHOLD = 0.5
 #: Metres. Where a ray meets nothing, engines write a huge depth.
 NOTHING_BEYOND = 1e6
-#: Of the settings' samples, where the picture is denoised.
-PLACE_SAMPLES_SHARE = 0.5
+#: From so many samples on, outlines need no evening out; and how far fewer are evened out, deviation in pixels.
+ENOUGH_SAMPLES, UNEVEN_PIXELS = 64, 0.5
+#: Variance of light that is noise still, where it is denoised.
+GUIDE_NOISE = 1e-4
 #: Above this linear light the film's curve bends, as highlights do in photographs.
 SHOULDER = 0.7
 #: zlib's 1 to 9: higher is a tenth smaller and half as slow again.
@@ -48,7 +51,7 @@ def set_up(
     """Engine, samples, seed and output of the scene.
 
     Args:
-        in_place: whether people stand in a look's surroundings: fewer samples, denoised.
+        in_place: whether people stand in a look's surroundings: denoised.
         objects, materials: whether the coverage of each mesh, and of each material, is wanted.
     """
     scene = bpy.context.scene
@@ -81,11 +84,13 @@ def set_up(
     if in_place:
         scene.view_settings.view_transform = "Raw"
         if settings.engine in ("cycles", "cycles_gpu"):
-            scene.cycles.samples = max(1, round(settings.samples * PLACE_SAMPLES_SHARE))
             scene.cycles.max_bounces = 2
+            # With the few lamps of a place, choosing among them costs more than it spares.
+            scene.cycles.use_light_tree = False
             scene.cycles.use_denoising = True
             scene.cycles.denoiser = "OPENIMAGEDENOISE"
-            scene.cycles.denoising_quality, scene.cycles.denoising_prefilter = "FAST", "NONE"
+            # The guides have the same few samples as the picture: taken for clean, they would bring their noise into it.
+            scene.cycles.denoising_quality, scene.cycles.denoising_prefilter = "BALANCED", "FAST"
     output = scene.render.image_settings
     output.file_format = "OPEN_EXR_MULTILAYER"
     output.color_mode = "RGBA"
@@ -100,7 +105,8 @@ class Picture:
     ``rgba`` (h, w, 4) float32 0-1, sRGB, straight alpha, top row first; ``distance`` (h, w) float32, metres
     along the camera's axis, infinite where nothing is; ``colour`` (h, w, 4) as ``rgba``, the surface's own colour without light
     and shadow; ``normal`` (h, w, 3) float32, world axes, not normalized at edges, zero where nothing is. Their top-left corner is at pixel (``left``, ``top``)
-    of a frame of ``width`` x ``height``; all around it is transparent. ``linear`` (h, w, 4) is linear light multiplied with alpha.
+    of a frame of ``width`` x ``height``; all around it is transparent. ``linear`` (h, w, 4) is linear light multiplied with alpha, to be laid
+    over a place: where samples are few, its alpha is evened out.
     Where people are told apart, ``coverage`` (h, w, P) is the share of each pixel that each of them covers; ``materials`` are the
     numbers and shares of the materials in each pixel, see ``_ranks``.
     """
@@ -286,12 +292,42 @@ def shoot(
     materials = None
     if bpy.context.view_layer.use_pass_cryptomatte_material:
         materials = _ranks(values, place, "CryptoMaterial")
+    rgba = _to_srgb(linear)
+    if scene.cycles.use_denoising and scene.cycles.samples < ENOUGH_SAMPLES:
+        linear[..., 3] = _steadied(linear)
     own = np.maximum(channels("DiffCol", "RGB") * alpha**2, channels("Emit", "RGB"))
     own = np.concatenate([own, alpha], axis=-1)
     normal = channels("Normal", "XYZ")
     return Picture(
-        _to_srgb(linear), distance, _to_srgb(own), normal, left, top, width, height, linear, coverage, materials
+        rgba, distance, _to_srgb(own), normal, left, top, width, height, linear, coverage, materials
     )  # fmt: skip
+
+
+def _steadied(linear: np.ndarray) -> np.ndarray:
+    """The alpha (h, w) of a picture (h, w, 4) with few samples, whose light is denoised as alpha is not.
+
+    A guided filter (K. He, J. Sun and X. Tang, Guided image filtering, 2013): around each pixel, alpha is a line over the light, so an outline
+    follows what was denoised. The guide is the brightest of the three colours, on sRGB's curve.
+    """
+    alpha, guide = linear[..., 3], _curve(np.clip(linear[..., :3].max(axis=-1), 0.0, 1.0))
+    sums = np.stack([guide, alpha, guide * guide, guide * alpha], axis=-1)
+    light, cover, squares, products = np.moveaxis(evened(sums, UNEVEN_PIXELS), -1, 0)
+    slope = (products - light * cover) / (squares - light * light + GUIDE_NOISE)
+    line = evened(np.stack([slope, cover - slope * light], axis=-1), UNEVEN_PIXELS)
+    return np.clip(line[..., 0] * guide + line[..., 1], 0.0, 1.0)
+
+
+def evened(values: np.ndarray, deviation: float) -> np.ndarray:
+    """Values on a grid (H, W) or (H, W, C) under a Gaussian of some points' deviation; the outermost go on beyond the edges."""
+    reach = math.ceil(3 * deviation)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2).astype(values.dtype)
+    weights /= weights.sum()
+    for axis in (0, 1):
+        size = values.shape[axis]
+        padded = np.pad(values, [(reach, reach) if a == axis else (0, 0) for a in range(values.ndim)], mode="edge")  # fmt: skip
+        shifted = (padded[(slice(None),) * axis + (slice(k, k + size),)] for k in range(2 * reach + 1))  # fmt: skip
+        values = sum(w * s for w, s in zip(weights, shifted, strict=True))  # type: ignore[assignment]
+    return values
 
 
 def _ranks(values: np.ndarray, place: Mapping[str, int], kind: str) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
