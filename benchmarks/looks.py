@@ -23,8 +23,8 @@ from posefactory_dagster.renders.documents import read_mask
 from posefactory_dagster.settings import sample_characters
 
 SETTINGS = RenderSettings(num_angles=8, frames_per_clip=2, engine="cycles", samples=8)
-#: The set of samples that reference pictures have: half of them are taken where pictures are denoised.
-REFERENCE = 512
+#: Samples of reference pictures, denoised as all are.
+REFERENCE = 256
 LOOKS = ("living_room", "street", "hdri_forest", "studio")
 
 

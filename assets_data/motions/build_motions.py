@@ -106,7 +106,7 @@ def heel_up(foot: Foot, degrees: np.ndarray) -> Foot:
 
 
 def hanging(times: np.ndarray, act_pelvis: np.ndarray, turn: np.ndarray, back: np.ndarray, swing: Mapping[str, np.ndarray] | None = None,
-            bend: Mapping[str, np.ndarray] | float = 18.0, out: float = 9.0) -> dict[str, Hand]:  # fmt: skip
+            bend: Mapping[str, np.ndarray] | float = 18.0, out: float = 13.0) -> dict[str, Hand]:  # fmt: skip
     """Arms that hang from the shoulders: ``swing`` forward and ``bend`` of the elbow in degrees, ``out`` to the side."""
     chest = turned(turn) @ turned(back)
     spine = act_pelvis + np.einsum("tij,j->ti", chest, np.array([0, 0, 0.35]))
@@ -173,7 +173,7 @@ def gait(times: np.ndarray, *, speed: float, stride: float, stance: float, bob: 
     }
     pelvis[:, 2] = _lowered(pelvis, turn, feet)
     return Act(
-        pelvis, turn, back, head, feet, hanging(times, pelvis, turn, back, forward, bend, 8.0)
+        pelvis, turn, back, head, feet, hanging(times, pelvis, turn, back, forward, bend, 12.0)
     )
 
 
@@ -183,7 +183,7 @@ def _lowered(pelvis: np.ndarray, turn: np.ndarray, feet: Mapping[str, Foot]) -> 
     for side, x in SIDES.items():
         hip = pelvis + np.einsum("tij,j->ti", turned(turn), np.array([x * HIP_WIDTH, 0, 0]))
         flat = np.linalg.norm((feet[side].ankle - hip)[:, :2], axis=1)
-        most = feet[side].ankle[:, 2] + np.sqrt(np.maximum((0.985 * 0.85) ** 2 - flat**2, 0.01))
+        most = feet[side].ankle[:, 2] + np.sqrt(np.maximum((0.995 * 0.85) ** 2 - flat**2, 0.01))
         height = np.minimum(height, most - (hip[:, 2] - pelvis[:, 2]))
     padded = np.pad(height, 2, mode="edge")
     return np.minimum(np.convolve(padded, np.ones(5) / 5, "valid"), height + 0.004)
@@ -299,7 +299,7 @@ def squat() -> Act:
         [(0, 0), (0.4, 0), (1.5, 1), (1.8, 1), (2.6, 0), (2.9, 0), (3.9, 1), (4.15, 1), (5.0, 0)],
     )
     feet = standing_feet(times, apart=0.07, out=18.0)
-    pelvis = columns(0.0, 0.02 + 0.17 * down, STANDING - 0.01 - 0.47 * down, times=times)
+    pelvis = columns(0.0, 0.02 + 0.17 * down, STANDING - 0.002 - 0.47 * down, times=times)
     turn = columns(32 * down, 0, 0, times=times)
     back = columns(12 * down, 0, 0, times=times)
     hands = hanging(
@@ -320,7 +320,7 @@ def sit_down() -> Act:
     down = ease(times, [(0, 0), (0.5, 0), (2.1, 1), (3.6, 1)])
     bend = ease(times, [(0, 0), (0.4, 0), (1.25, 1), (2.3, 0.35), (3.0, 0.05), (3.6, 0.0)])
     feet = standing_feet(times, apart=0.02, out=10.0)
-    pelvis = columns(0.0, 0.01 + 0.40 * down, STANDING - 0.01 - 0.42 * down, times=times)
+    pelvis = columns(0.0, 0.01 + 0.40 * down, STANDING - 0.002 - 0.42 * down, times=times)
     turn = columns(34 * bend - 8 * down * (1 - bend), 0, 0, times=times)
     back = columns(16 * bend, 0, 0, times=times)
     hands = _towards_knees(times, pelvis, turn, back, down)
@@ -392,7 +392,7 @@ def pick_up() -> Act:
     down = ease(times, [(0, 0), (0.3, 0), (1.5, 1), (1.8, 1), (3.0, 0), (4.2, 0)])
     feet = standing_feet(times, apart=0.02, out=8.0, ahead={"Left": 0.16, "Right": -0.12})
     feet["Right"] = heel_up(feet["Right"], 38 * down)
-    pelvis = columns(-0.01, 0.0 + 0.10 * down, STANDING - 0.015 - 0.40 * down, times=times)
+    pelvis = columns(-0.01, 0.0 + 0.10 * down, STANDING - 0.003 - 0.40 * down, times=times)
     turn = columns(44 * down, -3 * down, 8 * down, times=times)
     back = columns(36 * down, -6 * down, 10 * down, times=times)
     hang = hanging(times, pelvis, turn, back)
@@ -433,7 +433,7 @@ def lift_box() -> Act:
     times = seconds(4.6)
     down = ease(times, [(0, 0), (0.2, 0), (1.5, 1), (2.0, 1), (3.6, 0), (4.6, 0)])
     feet = standing_feet(times, apart=0.09, out=16.0)
-    pelvis = columns(0.0, 0.02 + 0.20 * down, STANDING - 0.015 - 0.44 * down, times=times)
+    pelvis = columns(0.0, 0.02 + 0.20 * down, STANDING - 0.003 - 0.44 * down, times=times)
     turn = columns(40 * down - 3 * (1 - down), 0, 0, times=times)
     back = columns(20 * down, 0, 0, times=times)
     held = ease(times, [(0, 0), (2.0, 0), (3.6, 1), (4.6, 1)])
@@ -481,7 +481,7 @@ def reach_high() -> Act:
     )
     feet = {s: heel_up(f, 30 * rise) for s, f in standing_feet(times, apart=0.01, out=9.0).items()}
     pelvis = columns(
-        -0.01 * one * (1 - both), -0.035 * rise, STANDING - 0.012 + 0.066 * rise, times=times
+        -0.01 * one * (1 - both), -0.035 * rise, STANDING - 0.002 + 0.056 * rise, times=times
     )
     turn = columns(-2 * rise, -4 * one * (1 - both), 0, times=times)
     back = columns(-9 * rise, 7 * one * (1 - both), 9 * one * (1 - both), times=times)
@@ -513,7 +513,7 @@ def wave() -> Act:
     times = seconds(3.8)
     up = ease(times, [(0, 0), (0.2, 0), (0.9, 1), (3.0, 1), (3.8, 0)])
     feet = standing_feet(times, apart=0.02, out=11.0)
-    pelvis = columns(0.02 + 0.012 * up, 0.0, STANDING - 0.02, times=times)
+    pelvis = columns(0.02 + 0.012 * up, 0.0, STANDING - 0.003, times=times)
     turn = columns(0, 2.5, 3, times=times)
     back = columns(2, 2 * up, 5 * up, times=times)
     beat = (
@@ -547,10 +547,8 @@ def jumping_jack() -> Act:
     # Two jumps a beat: on the way out and on the way in.
     hop = np.abs(np.sin(2 * np.pi * phase)) ** 1.5
     air = 0.10 * hop
-    give = 0.07 * (1 - hop)
-    pelvis = columns(
-        0.0, 0.02 * (1 - hop), STANDING - 0.035 - give - 0.055 * wide + air, times=times
-    )
+    give = 0.045 * (1 - hop)
+    pelvis = columns(0.0, 0.02 * (1 - hop), STANDING - 0.008 - give - 0.055 * wide, times=times)
     turn = columns(5 * (1 - hop), 0, 0, times=times)
     back = columns(3 * (1 - hop), 0, 0, times=times)
     feet = {}
@@ -560,6 +558,8 @@ def jumping_jack() -> Act:
             ankle, np.zeros(len(times)), np.zeros(len(times)) + 12 * x, np.zeros(len(times))
         )
         feet[side] = heel_up(foot, 8 + 16 * hop)
+    # Who is in the air, or on the balls of the feet, is higher by it.
+    pelvis[:, 2] += feet["Left"].ankle[:, 2] - ANKLE
     hands = {}
     spine = pelvis + np.array([0, 0, 0.47])
     for side, x in SIDES.items():
@@ -595,7 +595,7 @@ def lie_down() -> Act:
     """From standing to the floor: kneels, sits over the left hip on both hands, and lies on the back."""
     times = seconds(7.0)
     pelvis = ease(times, [
-        (0.0, [0, 0, STANDING - 0.015]), (0.4, [0, 0, STANDING - 0.015]), (1.8, [0, 0.22, 0.50]), (3.0, [0.05, 0.52, 0.13]),
+        (0.0, [0, 0, STANDING - 0.003]), (0.4, [0, 0, STANDING - 0.003]), (1.8, [0, 0.22, 0.50]), (3.0, [0.05, 0.52, 0.13]),
         (3.6, [0.03, 0.56, 0.12]), (5.4, [0, 0.60, 0.115]), (7.0, [0, 0.60, 0.115]),
     ])  # fmt: skip
     turn = ease(
@@ -699,7 +699,7 @@ def dance() -> Act:
         feet[name] = heel_up(foot, 20 * lift + 8 * bounce)
     centre = (feet["Left"].ankle[:, 0] + feet["Right"].ankle[:, 0]) / 2
     pelvis = np.stack(
-        [centre + 0.05 * side, 0.015 * bounce, STANDING - 0.075 - 0.035 * (1 - bounce)], axis=1
+        [centre + 0.05 * side, 0.015 * bounce, STANDING - 0.030 - 0.040 * (1 - bounce)], axis=1
     )
     turn = columns(4.0, 7 * side, 8 * np.sin(np.pi * count / 2 + 0.6), times=times)
     back = columns(3 + 3 * bounce, -9 * side, -20 * np.sin(np.pi * count / 2 + 0.3), times=times)
@@ -747,7 +747,7 @@ def kick() -> Act:
     )
     feet["Right"] = Foot(path, pitch, feet["Right"].yaw, np.zeros(len(times)))
     feet["Left"] = heel_up(feet["Left"], 4 * up)
-    pelvis = columns(0.02 + 0.06 * up, 0.01 - 0.06 * up, STANDING - 0.03 - 0.015 * up, times=times)
+    pelvis = columns(0.02 + 0.06 * up, 0.01 - 0.06 * up, STANDING - 0.010 - 0.015 * up, times=times)
     turn = columns(-14 * up, -4 * up, 14 * up, times=times)
     back = columns(4 - 8 * up, 2 * up, -8 * up, times=times)
     hang = hanging(times, pelvis, turn, back)

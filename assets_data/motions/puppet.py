@@ -23,11 +23,12 @@ HIP_WIDTH, SHOULDER_WIDTH = 0.09, 0.18
 HEEL, TOES = np.array([0.0, 0.05, -ANKLE]), np.array([0.0, -0.135, -ANKLE + 0.02])
 #: The ball of the foot on the floor under the toes' joint, about which a heel rises.
 BALL = TOES - 0.02 * Z
-STANDING = THIGH + SHANK + ANKLE - 0.012
+#: The hip joints of somebody who stands, knees bent by 8 degrees.
+STANDING = THIGH + SHANK + ANKLE - 0.002
 
 #: Joint: (parent, offset from it in the T-pose).
 JOINTS: dict[str, tuple[str, np.ndarray]] = {
-    "Hips": ("", np.array([0, 0, STANDING + 0.012])),
+    "Hips": ("", np.array([0, 0, STANDING + 0.002])),
     "Spine": ("Hips", np.array([0, 0, 0.10])),
     "Spine1": ("Spine", np.array([0, 0, 0.12])),
     "Spine2": ("Spine1", np.array([0, 0, 0.13])),

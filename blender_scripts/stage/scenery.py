@@ -383,8 +383,8 @@ class Scenery:
         texture = tree.nodes.new("ShaderNodeTexEnvironment")
         texture.image = image
         tree.links.new(texture.outputs["Color"], tree.nodes["Background"].inputs["Color"])
-        world.cycles.sampling_method = "MANUAL"
-        world.cycles.sample_map_resolution = 128
+        # What is bright in it is no brighter than PANORAMA_MAX, so rays that surfaces send by themselves find it well enough.
+        world.cycles.sampling_method = "NONE"
         self._scene.world = world
 
     def _set_up_plate(self) -> None:
