@@ -256,8 +256,9 @@ class Tailor:
         mesh = Shell(self.body.vertices, np.empty((0, 3), int), self._where)
         hidden = self._value(part)(mesh) < -COVER_MARGIN * self._scale
         if part.how is None:
-            # Legs stay below skirts: they are seen from below and when the skirt swings.
-            hidden &= (self._where["arm_weight"] < 0.02) & (self.body.vertices[:, 2] > self._hip)
+            # Legs stay in the lower half of skirts: they are seen from below and when the skirt swings.
+            middle = (self._hip + self._skirt_end(part.kind)) / 2
+            hidden &= (self._where["arm_weight"] < 0.02) & (self.body.vertices[:, 2] > middle)
         return hidden & (np.arange(len(hidden)) < BODY_VERTICES)
 
     def _hanging(self, shell: Shell, share: float | np.ndarray) -> Shell:
@@ -318,11 +319,15 @@ class Tailor:
         rises = height * (0.55 * broad + (0.25 + where) * creases)
         return np.maximum(rises, -0.7 * height)
 
-    def _inside_skirt(self, kind: str) -> Callable[[Shell], np.ndarray]:
+    def _skirt_end(self, kind: str) -> float:
+        """The height at which a skirt ends."""
         end, _ = SKIRTS[kind]
         knee, ankle = self._joints["LeftLeg"][2], self._joints["LeftFoot"][2]
+        return float(self._hip + (knee - self._hip) * min(end, 1.0) + (ankle - knee) * max(end - 1.0, 0.0))  # fmt: skip
+
+    def _inside_skirt(self, kind: str) -> Callable[[Shell], np.ndarray]:
         # By height: thighs are nearer to each other than to the cone around them.
-        low = self._hip + (knee - self._hip) * min(end, 1.0) + (ankle - knee) * max(end - 1.0, 0.0)
+        low = self._skirt_end(kind)
         high = self.waist + 0.02 * self._scale
 
         def value(shell: Shell) -> np.ndarray:
