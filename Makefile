@@ -48,6 +48,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases benchmarks tools
 	$(BIN)/lint-imports
 
 # The habit of every change: what needs no other process, in under a minute.

@@ -159,7 +159,7 @@ def cast_all(work: tuple[str, Path, list[Path]]) -> list[dict]:
 
 def nearest_neighbours(character: object) -> dict[str, float]:
     """Mean distance (degrees) of each of 8 chosen frames from the pose nearest to it, spread evenly and chosen to differ."""
-    from blender_scripts.contract import sample_frames
+    from blender_scripts.contract import RenderSettings, sample_frames
     from blender_scripts.stage.transfer import limb_directions
     from posefactory_dagster.compute.frames import diverse_frames, pose_distance
 
@@ -169,7 +169,7 @@ def nearest_neighbours(character: object) -> dict[str, float]:
         poses = Path(folder) / "poses.npz"
         np.savez(poses, directions=directions, start=start)
         chosen = {
-            "even": sample_frames((start, end), True, 8),
+            "even": sample_frames((start, end), True, RenderSettings(frames_per_clip=8)),
             "diverse": diverse_frames(poses, 8, 0),
         }
     found = {}

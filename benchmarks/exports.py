@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +52,21 @@ def _plain(folder: Path, to: Path, kind: str, scratch: Path) -> float:
         place = scratch / "plain" / path.name
         if path.suffix == ".json" and path.name != formats.MARK:
             content = json.loads(path.read_text())
-            writes.append(lambda p=place, c=content: p.write_text(json.dumps(c)))
+            writes.append(partial(place.write_text, json.dumps(content)))
         elif path.suffix == ".parquet":
             table = pd.read_parquet(path)
-            writes.append(lambda p=place, t=table: t.to_parquet(p, index=False))
+            writes.append(partial(table.to_parquet, place, index=False))
         elif path.suffix == ".npz":
             stored = dict(np.load(path))
-            writes.append(lambda p=place, s=stored: np.savez_compressed(p, **s))
+            writes.append(partial(np.savez_compressed, place, **stored))
         elif path.suffix == ".txt":
             text = path.read_text()
-            writes.append(lambda p=place, t=text: p.write_text(t))
+            writes.append(partial(place.write_text, text))
         elif path.suffix == ".xml":
             import xml.etree.ElementTree as ET
 
             tree = ET.parse(path)
-            writes.append(lambda p=place, t=tree: t.write(p))
+            writes.append(partial(tree.write, place))
         elif path.suffix == ".tar":
             import webdataset
 

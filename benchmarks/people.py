@@ -30,7 +30,8 @@ def main(count: int) -> None:
     started = time.perf_counter()
     model = BodyModel()
     print(f"body model read in {time.perf_counter() - started:.1f} s")
-    seconds, memory, shares, statures = [], [], [], {"female": [], "male": []}
+    seconds, memory, shares = [], [], []
+    statures: dict[str, list[float]] = {"female": [], "male": []}
     with tempfile.TemporaryDirectory() as folder:
         for number, person in enumerate(sampling.population(count, 7)):
             begun = time.perf_counter()

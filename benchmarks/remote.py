@@ -108,7 +108,8 @@ def sensor(server: S3Server) -> dict[str, Any]:
         path.write_bytes(os.urandom(OBJECT_BYTES))
         files[layout.upload(f"hero{i:05d}.fbx")] = path
     store.put_files(files)
-    cursor, seconds, taken = UploadCursor(), [], []
+    cursor, seconds = UploadCursor(), []
+    taken: list[int] = []
     while not taken or len(cursor.taken) < OBJECTS:
         started = time.perf_counter()
         finding = look(store, cursor, lambda key: None, 200)

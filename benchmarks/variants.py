@@ -90,7 +90,8 @@ def relight(sets: CommittedSets, render_views: list[RenderViews], gate: Gate) ->
     style = read_style("places")
     settings = VariantSettings()
     budget = Budget(sets.store, 1, 1, "benchmark")
-    count, attempts, ends = 0, 0, {}
+    count, attempts = 0, 0
+    ends: dict[str, int] = {}
     started = time.perf_counter()
     with contextlib.closing(Relight(style)) as enhancer:
         batch = Batch(sets.store, gate, {style.name: enhancer}, settings, budget, "bench")

@@ -354,15 +354,15 @@ def draw(rows: pd.DataFrame, start: pd.DataFrame, sweep: list[pd.DataFrame], tar
 def document(rows: pd.DataFrame, start: pd.DataFrame, seed: int) -> str:
     """The page in the docs."""
 
-    def percent(value: float) -> str:
+    def percent(value: Any) -> str:
         return "–" if value != value else f"{value:.1%}"
 
     table = summary(rows)
     before = summary(start)
     lines = [
         f"| {r.kind} | {r.look} | {r.images} | {r.distance:.2f} | {percent(r.refused)} | {percent(r.refused_judgeable)} | "
-        f"{percent(r.refused_not_judgeable)} | {percent(before.refused[i])} |"
-        for i, r in table.iterrows()
+        f"{percent(r.refused_not_judgeable)} | {percent(b)} |"
+        for r, b in zip(table.itertuples(), before.refused, strict=True)
     ]
     limbs = moved_limbs(rows)
     bands = "\n".join(

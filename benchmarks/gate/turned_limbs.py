@@ -46,16 +46,16 @@ def main() -> None:
         turn = mathutils.Matrix.Rotation(np.radians(picture["degrees"]), 4, picture["axis"])
         limb.matrix_basis = limb.matrix_basis @ turn
         bpy.context.view_layer.update()
-        vertices = character.vertices()
-        matrices = (np.array(picture[k]) for k in ("intrinsics", "rotation", "translation"))
-        pinhole = camera.Pinhole(*matrices, settings.width, settings.height)
+        everywhere = character.all_points()
+        vertices = everywhere[: len(character.rest_vertices)]
+        intrinsics, rotation, translation = (np.array(picture[k]) for k in ("intrinsics", "rotation", "translation"))  # fmt: skip
+        pinhole = camera.Pinhole(intrinsics, rotation, translation, settings.width, settings.height)
         camera.film(pinhole)
         outline = pinhole.project(vertices)
-        picture_seen = film.shoot(output, (*outline.min(axis=0), *outline.max(axis=0)))
-        film.save_all(
-            output, picture["name"], picture_seen, film.plain_backdrop(), pinhole.rotation
-        )
-        points = truth.locate(character, anchors, vertices)
+        taken = film.shoot(output, (*outline.min(axis=0), *outline.max(axis=0)))
+        image = taken.over(film.plain_backdrop())
+        film.save_all(output, picture["name"], image, taken, pinhole.rotation)
+        points = truth.locate(character, anchors, everywhere)
         turned[picture["name"]] = pinhole.project(points)
         print(picture["name"], flush=True)
     np.savez(output / "turned.npz", **turned)

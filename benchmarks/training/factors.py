@@ -19,6 +19,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,8 @@ class Sets:
     """The exported sets of a folder, read once each."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._read = folder, {}
+        self._folder = folder
+        self._read: dict[tuple[str, Any], nets.Crops] = {}
 
     def of(self, name: str, keep: Callable[[dict, dict], bool] = _render) -> nets.Crops:
         """The people of a set in pictures that ``keep`` takes."""
@@ -143,7 +145,7 @@ def draw(rows: pd.DataFrame, folder: Path) -> None:
     real = folder / "real_people.json"
     if real.exists():
         found = pd.read_json(real)
-        rows = rows.assign(model=rows["condition"] + "-" + rows["seed"].astype(str)).merge(found, on="model", how="left")  # fmt: skip
+        rows = rows.assign(model=[f"{c}-{s}" for c, s in zip(rows["condition"], rows["seed"], strict=True)]).merge(found, on="model", how="left")  # fmt: skip
         panels.append(("limb_robust_spread_cm", "a real man in four views: spread of limb lengths, cm (less is better)"))  # fmt: skip
     order = [name for name in CONDITIONS if name in set(rows["condition"])]
     figure = Figure(figsize=(6.2 * len(panels), 0.9 + 0.42 * len(order)), layout="constrained")

@@ -293,7 +293,8 @@ def shoot(
     if bpy.context.view_layer.use_pass_cryptomatte_material:
         materials = _ranks(values, place, "CryptoMaterial")
     rgba = _to_srgb(linear)
-    if scene.cycles.use_denoising and scene.cycles.samples < ENOUGH_SAMPLES:
+    denoised = scene.render.engine == "CYCLES" and scene.cycles.use_denoising
+    if denoised and scene.cycles.samples < ENOUGH_SAMPLES:
         linear[..., 3] = _steadied(linear)
     own = np.maximum(channels("DiffCol", "RGB") * alpha**2, channels("Emit", "RGB"))
     own = np.concatenate([own, alpha], axis=-1)
