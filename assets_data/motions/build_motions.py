@@ -186,7 +186,7 @@ def _lowered(pelvis: np.ndarray, turn: np.ndarray, feet: Mapping[str, Foot]) -> 
         most = feet[side].ankle[:, 2] + np.sqrt(np.maximum((0.995 * 0.85) ** 2 - flat**2, 0.01))
         height = np.minimum(height, most - (hip[:, 2] - pelvis[:, 2]))
     padded = np.pad(height, 2, mode="edge")
-    return np.minimum(np.convolve(padded, np.ones(5) / 5, "valid"), height + 0.004)
+    return np.minimum(np.convolve(padded, np.ones(5) / 5, "valid"), height + 0.002)
 
 
 def _rolling(phase: np.ndarray, travel: np.ndarray, x: float, speed: float, stride: float, stance: float,
@@ -301,6 +301,7 @@ def squat() -> Act:
     feet = standing_feet(times, apart=0.07, out=18.0)
     pelvis = columns(0.0, 0.02 + 0.17 * down, STANDING - 0.002 - 0.47 * down, times=times)
     turn = columns(32 * down, 0, 0, times=times)
+    pelvis[:, 2] = _lowered(pelvis, turn, feet)
     back = columns(12 * down, 0, 0, times=times)
     hands = hanging(
         times,
@@ -322,6 +323,7 @@ def sit_down() -> Act:
     feet = standing_feet(times, apart=0.02, out=10.0)
     pelvis = columns(0.0, 0.01 + 0.40 * down, STANDING - 0.002 - 0.42 * down, times=times)
     turn = columns(34 * bend - 8 * down * (1 - bend), 0, 0, times=times)
+    pelvis[:, 2] = _lowered(pelvis, turn, feet)
     back = columns(16 * bend, 0, 0, times=times)
     hands = _towards_knees(times, pelvis, turn, back, down)
     return Act(pelvis, turn, back, columns(-28 * bend + 4 * down, 0, 0, times=times), feet, hands)
@@ -394,6 +396,7 @@ def pick_up() -> Act:
     feet["Right"] = heel_up(feet["Right"], 38 * down)
     pelvis = columns(-0.01, 0.0 + 0.10 * down, STANDING - 0.003 - 0.40 * down, times=times)
     turn = columns(44 * down, -3 * down, 8 * down, times=times)
+    pelvis[:, 2] = _lowered(pelvis, turn, feet)
     back = columns(36 * down, -6 * down, 10 * down, times=times)
     hang = hanging(times, pelvis, turn, back)
     thing = row([-0.12, -0.40, 0.05], times)
@@ -435,6 +438,7 @@ def lift_box() -> Act:
     feet = standing_feet(times, apart=0.09, out=16.0)
     pelvis = columns(0.0, 0.02 + 0.20 * down, STANDING - 0.003 - 0.44 * down, times=times)
     turn = columns(40 * down - 3 * (1 - down), 0, 0, times=times)
+    pelvis[:, 2] = _lowered(pelvis, turn, feet)
     back = columns(20 * down, 0, 0, times=times)
     held = ease(times, [(0, 0), (2.0, 0), (3.6, 1), (4.6, 1)])
     floor = row([0, -0.30, 0.26], times)
@@ -484,6 +488,7 @@ def reach_high() -> Act:
         -0.01 * one * (1 - both), -0.035 * rise, STANDING - 0.002 + 0.056 * rise, times=times
     )
     turn = columns(-2 * rise, -4 * one * (1 - both), 0, times=times)
+    pelvis[:, 2] = _lowered(pelvis, turn, feet)
     back = columns(-9 * rise, 7 * one * (1 - both), 9 * one * (1 - both), times=times)
     head = columns(-24 * np.maximum(one, both), 0, 0, times=times)
     hang = hanging(times, pelvis, turn, back)
@@ -515,6 +520,7 @@ def wave() -> Act:
     feet = standing_feet(times, apart=0.02, out=11.0)
     pelvis = columns(0.02 + 0.012 * up, 0.0, STANDING - 0.003, times=times)
     turn = columns(0, 2.5, 3, times=times)
+    pelvis[:, 2] = _lowered(pelvis, turn, feet)
     back = columns(2, 2 * up, 5 * up, times=times)
     beat = (
         0.11
@@ -749,6 +755,7 @@ def kick() -> Act:
     feet["Left"] = heel_up(feet["Left"], 4 * up)
     pelvis = columns(0.02 + 0.06 * up, 0.01 - 0.06 * up, STANDING - 0.010 - 0.015 * up, times=times)
     turn = columns(-14 * up, -4 * up, 14 * up, times=times)
+    pelvis[:, 2] = _lowered(pelvis, turn, feet)
     back = columns(4 - 8 * up, 2 * up, -8 * up, times=times)
     hang = hanging(times, pelvis, turn, back)
     hands = {}

@@ -28,7 +28,7 @@ STANDING = THIGH + SHANK + ANKLE - 0.002
 
 #: Joint: (parent, offset from it in the T-pose).
 JOINTS: dict[str, tuple[str, np.ndarray]] = {
-    "Hips": ("", np.array([0, 0, STANDING + 0.002])),
+    "Hips": ("", np.array([0, 0, THIGH + SHANK + ANKLE])),
     "Spine": ("Hips", np.array([0, 0, 0.10])),
     "Spine1": ("Spine", np.array([0, 0, 0.12])),
     "Spine2": ("Spine1", np.array([0, 0, 0.13])),

@@ -44,9 +44,7 @@ def test_the_measure_tells_errors_that_are_known(blender_script: Callable[..., A
         "motions/prove_transfer.py", SAMPLES / "ada_walk.fbx", MOTIONS / "wave.bvh"
     )
     good = found["good"]
-    # Knees that are nearly straight show a little of other proportions as degrees; arms show none.
-    assert good["limbs"]["left_upper_arm"][0] < 0.1 and good["limbs"]["right_forearm"][0] < 0.1
-    assert good["direction"] < 1.0 and good["slide_cm"] < 0.3 and good["penetration_cm"] < 0.3
+    assert good["direction"] < 0.5 and good["slide_cm"] < 0.3 and good["penetration_cm"] < 0.3
     assert good["stands"] >= 2 and good["joint_limits"] == 0
     arm = found["arm 12"]["limbs"]
     assert arm["left_upper_arm"][0] == pytest.approx(12.0, abs=0.3)

@@ -119,6 +119,7 @@ def test_every_garment_shoe_and_hair_is_built(model: BodyModel) -> None:
 def test_pieces_of_makehuman_fit_bodies_of_any_shape(model: BodyModel, tmp_path: Path) -> None:
     pack = PROJECT_ROOT.parent / "shared" / "makehuman" / "base"
     if not pack.is_dir():
+        # 74 MB are too much to ship for a test; small made-up packs are tested everywhere.
         pytest.skip("MakeHuman's base pack is not here (../shared/makehuman)")
     found, _ = pieces.find_pieces(pack / "clothes" / "male_casualsuit02", None)
     folder = tmp_path / found[0].facts.name

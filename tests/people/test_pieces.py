@@ -121,6 +121,7 @@ def test_the_verbs_take_pieces_in_and_leave_the_pack_as_it_was(factory: Factory)
 def test_the_base_pack_is_taken_in_whole() -> None:
     pack = PROJECT_ROOT.parent / "shared" / "makehuman" / "base"
     if not pack.is_dir():
+        # 74 MB are too much to ship for a test; small made-up packs are tested everywhere.
         pytest.skip("MakeHuman's base pack is not here (../shared/makehuman)")
     found, _ = find_pieces(pack, None)
     assert len(found) > 40 and {p.facts.licence for p in found} == {"CC0-1.0"}
